@@ -1,0 +1,46 @@
+"""Standard augmentation, compiled into the training step: it runs where the network runs."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class RandomShiftFlip(keras.layers.Layer):
+    """Pad with zeros, crop back at random, and mirror half of the images (He et al., 2016).
+
+    Args:
+        shift: most pixels an image moves, each way.
+        flip: whether to mirror from left to right.
+        seed: of the draws.
+
+    Input and output shape: (B, H, W, C).  Outside training images pass unchanged.
+    """
+
+    def __init__(self, shift=4, flip=True, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.shift, self.flip, self.seed = shift, flip, seed
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def call(self, images, training=False):
+        if not training:
+            return images
+        batch, height, width = ops.shape(images)[0], images.shape[1], images.shape[2]
+        rows = self._window(batch, height)
+        columns = self._window(batch, width)
+        if self.flip:
+            mirrored = keras.random.uniform((batch, 1), seed=self.generator) < 0.5
+            columns = ops.where(mirrored, ops.flip(columns, axis=1), columns)
+        border = ((0, 0), (self.shift,) * 2, (self.shift,) * 2, (0, 0))
+        images = ops.pad(images, border)
+        images = ops.take_along_axis(images, rows[:, :, None, None], axis=1)
+        return ops.take_along_axis(images, columns[:, None, :, None], axis=2)
+
+    def _window(self, batch, size):
+        start = keras.random.randint((batch, 1), 0, 2 * self.shift + 1, seed=self.generator)
+        return start + ops.arange(size, dtype="int32")[None]
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "shift": self.shift, "flip": self.flip, "seed": self.seed}

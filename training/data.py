@@ -1,0 +1,69 @@
+"""Image data sets as arrays in memory: TensorFlow Datasets' folders, or `.npz` without TensorFlow."""
+
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+# Mean and deviation of the training images, a channel, in [0, 255].
+STATISTICS = {
+    "cifar10": ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
+    "cifar100": ((129.3, 124.1, 112.4), (68.2, 65.4, 70.4)),
+    "mnist": ((33.3,), (78.6,)),
+    "fashion_mnist": ((72.9,), (90.0,)),
+}
+
+
+class Split(NamedTuple):
+    """Images (N, H, W, C) uint8 and labels (N,) int32."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self):
+        return len(self.labels)
+
+
+def load(name, split, data_dir):
+    """A split of a data set, "train" or "test", from DATA_DIR/NAME.npz or else TFDS's folder.
+
+    Raises:
+        FileNotFoundError: where neither is there.
+    """
+    path = pathlib.Path(data_dir).expanduser() / f"{name}.npz"
+    if path.is_file():
+        with np.load(path) as arrays:
+            if f"x_{split}" not in arrays:
+                raise FileNotFoundError(f"{path} has no {split} split")
+            images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
+    else:
+        images, labels = _from_tfds(name, split, path.parent)
+    if images.ndim == 3:
+        images = images[..., None]
+    return Split(images, labels.reshape(-1).astype("int32"))
+
+
+def _from_tfds(name, split, data_dir):
+    try:
+        import tensorflow_datasets as tfds
+
+        # One file at a time, so that examples come in the same order on every machine.
+        arrays = tfds.load(
+            name, split=split, data_dir=str(data_dir), download=False, batch_size=-1,
+            as_supervised=True, read_config=tfds.ReadConfig(interleave_cycle_length=1),
+        )  # fmt: skip
+        return tfds.as_numpy(arrays)
+    except Exception as error:  # TFDS raises AssertionError, ImportError and errors of its own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FileNotFoundError(
+            f"no {name} in {data_dir}: neither {name}.npz nor a prepared TFDS folder with a {split} "
+            f"split ({reason}); see the README on preparing data"
+        ) from None
+
+
+def hold_out(data, fraction, seed):
+    """Split off the same held-out examples for every method: (the rest, held out)."""
+    order = np.random.default_rng([seed, 0x5EED]).permutation(len(data))
+    count = round(len(data) * fraction)
+    held, rest = np.sort(order[:count]), np.sort(order[count:])
+    return Split(data.images[rest], data.labels[rest]), Split(data.images[held], data.labels[held])

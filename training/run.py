@@ -1,0 +1,266 @@
+"""One training run: data, model, optimiser, fit with resume, and what is left beside the weights."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+import subprocess
+import time
+
+import keras
+import numpy as np
+
+from zoo import cost, methods
+from zoo import weights as weight_files
+from zoo.building import build, build_from_spec
+from zoo.classifier import EnsembleClassifier
+from zoo.losses import CrossEntropy
+from zoo.metrics import ExpectedCalibrationError, NegativeLogLikelihood
+from zoo.training import data as datasets
+from zoo.training.augmentation import RandomShiftFlip
+from zoo.training.progress import ProgressLine
+from zoo.training.schedules import WarmUpCosine, WarmUpSteps
+
+
+class EpochShuffle(keras.utils.PyDataset):
+    """Batches of a split, whole ones only, in an order that seed and epoch decide: resume is exact."""
+
+    def __init__(self, split, batch_size, seed, epoch=0):
+        super().__init__()
+        self.split, self.batch_size, self.seed = split, batch_size, seed
+        self.start(epoch)
+
+    def start(self, epoch):
+        """Shuffle for an epoch."""
+        self.epoch = epoch
+        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.split))
+
+    def on_epoch_end(self):
+        self.start(self.epoch + 1)
+
+    def __len__(self):
+        return len(self.split) // self.batch_size
+
+    def __getitem__(self, index):
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return self.split.images[rows], self.split.labels[rows]
+
+
+def train(recipe, data_dir, output_dir, *, command="", steps_per_execution=1, jit_compile="auto",
+          tensorboard=False, limit=None):  # fmt: skip
+    """Train by a recipe, going on where an earlier run into the same folder stopped.
+
+    Returns:
+        The dictionary written to `config.json`.
+    """
+    output_dir = pathlib.Path(output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    keras.utils.set_random_seed(recipe.seed)
+    keras.config.set_dtype_policy(recipe.precision)
+    training, held_out, test = _splits(recipe, data_dir, limit)
+    if len(training) < recipe.batch_size:
+        raise ValueError(f"batch_size={recipe.batch_size} is more than the {len(training)} training images")
+    classes = int(training.labels.max()) + 1
+    model = model_of(recipe, training.images.shape[1:], classes)
+    batches = EpochShuffle(training, recipe.batch_size, recipe.seed)
+    student = _augmented(model, recipe)
+    student.compile(
+        optimizer=_optimizer(recipe, len(batches), model),
+        loss=CrossEntropy(recipe.label_smoothing),
+        metrics=["accuracy"],
+        steps_per_execution=steps_per_execution,
+        jit_compile=jit_compile,
+    )
+    checkpoint = _Checkpoint(output_dir, recipe)
+    epoch = checkpoint.restore(student)
+    batches.start(epoch)
+    callbacks = [ProgressLine(), keras.callbacks.CSVLogger(output_dir / "log.csv", append=epoch > 0), checkpoint]
+    if tensorboard:
+        callbacks += _tensorboard(output_dir)
+    started = time.time()
+    student.fit(
+        batches, epochs=recipe.epochs, initial_epoch=epoch, callbacks=callbacks, verbose=0,
+        shuffle=False,
+        validation_data=(held_out.images, held_out.labels) if len(held_out) else None,
+    )  # fmt: skip
+    seconds = checkpoint.seconds + time.time() - started
+    return _publish(model, recipe, (training, held_out, test), output_dir, command, seconds)
+
+
+def model_of(recipe, input_shape, num_classes):
+    """The untrained model of a recipe."""
+    method = methods.METHODS.get(recipe.method)
+    if method is None:
+        raise ValueError(f"unknown method {recipe.method!r}; there are {', '.join(methods.METHODS)}")
+    arguments = {
+        field.name: getattr(recipe, field.name)
+        for field in dataclasses.fields(method)
+        if hasattr(recipe, field.name)
+    }
+    mean, std = datasets.STATISTICS.get(recipe.dataset, (127.5, 127.5))
+    return build(method(**arguments), recipe.backbone, num_classes, input_shape, mean=mean, std=std)
+
+
+def _splits(recipe, data_dir, limit):
+    training = datasets.load(recipe.dataset, "train", data_dir)
+    test = datasets.load(recipe.dataset, "test", data_dir)
+    if limit:
+        training, test = (datasets.Split(*(part[:limit] for part in split)) for split in (training, test))
+    training, held_out = datasets.hold_out(training, recipe.held_out, seed=0)
+    return training, held_out, test
+
+
+def _augmented(model, recipe):
+    """The same network behind augmentation: trained instead of `model`, whose weights it shares."""
+    augmentation = RandomShiftFlip(recipe.shift, recipe.flip, seed=recipe.seed, name="augmentation")
+    images = keras.Input(model.input_shape[1:], name="images")
+    network = keras.Model(images, model.network(augmentation(images)))
+    return EnsembleClassifier(network, member_loss=model.member_loss)
+
+
+def _optimizer(recipe, steps_per_epoch, model):
+    steps = steps_per_epoch * recipe.epochs
+    warm_up = round(recipe.warm_up * steps)
+    if recipe.schedule == "cosine":
+        rate = WarmUpCosine(recipe.learning_rate, steps, warm_up)
+    elif recipe.schedule == "step":
+        milestones = [round(share * steps) for share in recipe.milestones]
+        rate = WarmUpSteps(recipe.learning_rate, milestones, recipe.factor, warm_up)
+    else:
+        raise ValueError(f'schedule must be "cosine" or "step"; got {recipe.schedule!r}')
+    # Keras decays weights beside the momentum; the factor gives L2's decay in the long run.
+    decay = recipe.weight_decay / (1 - recipe.momentum)
+    optimizer = keras.optimizers.SGD(rate, recipe.momentum, nesterov=True, weight_decay=decay or None)
+    kernels = {id(v) for layer in model.network.layers for v in [getattr(layer, "kernel", None)] if v is not None}
+    optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if id(v) not in kernels])
+    return optimizer
+
+
+class _Checkpoint(keras.callbacks.Callback):
+    """All weights and optimiser slots after every epoch, replaced in one step; restored on request."""
+
+    def __init__(self, folder, recipe):
+        super().__init__()
+        self.weights, self.state = folder / "checkpoint.weights.h5", folder / "checkpoint.json"
+        self.recipe = json.loads(json.dumps(dataclasses.asdict(recipe)))
+        self.seconds, self.started = 0.0, time.time()
+
+    def restore(self, model):
+        """Load the last checkpoint into a compiled model; returns how many epochs it has seen."""
+        if not self.state.is_file():
+            return 0
+        state = json.loads(self.state.read_text())
+        if state["recipe"] != self.recipe:
+            raise ValueError(f"{self.state.parent} holds a run of another recipe; choose another --output_dir")
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(self.weights.with_name(state["weights"]))
+        self.seconds = state["seconds"]
+        return state["epochs"]
+
+    def on_epoch_end(self, epoch, logs=None):
+        # Two files in turn: the state names the whole one, whenever the process dies.
+        weights = self.weights.with_name(f"checkpoint-{epoch % 2}.weights.h5")
+        self.model.save_weights(weights)
+        state = {
+            "epochs": epoch + 1,
+            "weights": weights.name,
+            "seconds": self.seconds + time.time() - self.started,
+            "recipe": self.recipe,
+        }
+        temporary = self.state.with_suffix(".tmp")
+        temporary.write_text(json.dumps(state))
+        temporary.replace(self.state)
+
+
+def _tensorboard(folder):
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        return []
+    if keras.backend.backend() != "tensorflow":  # Keras's callback writes through TensorFlow
+        return []
+    return [keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)]
+
+
+def measure(model, split):
+    """Accuracy, NLL and 15-bin ECE of a model on a split."""
+    metrics = [
+        keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+        NegativeLogLikelihood(),
+        ExpectedCalibrationError(),
+    ]
+    answers = model.predict(split.images, batch_size=250, verbose=0)
+    for metric in metrics:
+        metric.update_state(split.labels, answers)
+    return {metric.name: round(float(metric.result()), 5) for metric in metrics} | {"images": len(split)}
+
+
+def _publish(model, recipe, splits, folder, command, seconds):
+    """Write the weights as they will be shipped, load them back, measure those, and record all of it."""
+    training, held_out, test = splits
+    files = weight_files.write(model, folder)
+    shipped = build_from_spec(model.spec)
+    weight_files.load_folder(shipped, folder, {"files": files})
+    metrics = {recipe.dataset: measure(shipped, test)}
+    config = {
+        "name": model.name,
+        "dataset": recipe.dataset,
+        "spec": model.spec,
+        "num_members": model.num_members,
+        "parameters": cost.parameters(model.network)[0],
+        "macs": cost.macs(model.network),
+        "metrics": metrics,
+        "held_out": measure(shipped, held_out) if len(held_out) else None,
+        "recipe": dataclasses.asdict(recipe),
+        "steps_per_epoch": len(training) // recipe.batch_size,
+        "command": command,
+        "seconds": round(seconds),
+        "hardware": hardware(),
+        "software": {"keras": keras.__version__, **_backend_version()},
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": _commit(),
+        "licence": "Apache-2.0",
+        "files": files,
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    return config
+
+
+def hardware():
+    """What the run had to compute with, in words."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        devices = jax.devices()
+        if devices[0].platform != "cpu":
+            return f"{len(devices)} x {devices[0].device_kind}"
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        devices = tf.config.list_physical_devices("GPU")
+        if devices:
+            name = tf.config.experimental.get_device_details(devices[0]).get("device_name", "GPU")
+            return f"{len(devices)} x {name}"
+    elif backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return f"{len(os.sched_getaffinity(0))} CPU cores"
+
+
+def _backend_version():
+    backend = keras.backend.backend()
+    return {backend: importlib.metadata.version(backend)}
+
+
+def _commit():
+    try:
+        return subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=pathlib.Path(__file__).parent, capture_output=True,
+            text=True, check=True,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,88 @@
+"""Train one model of the zoo on one device.
+
+    python -m zoo.training.train --recipe=cifar10_packed_resnet20 --data_dir=DATA --output_dir=RUN
+
+DATA holds TensorFlow Datasets' prepared folders or `.npz` files (see the README).  Every field of the
+recipe is a flag: `--epochs=30 --alpha=3`.  A run that was stopped goes on from its last epoch when
+started again with the same command.  RUN ends up with `config.json` and weights ready for
+`saved_models/`, `log.csv` and TensorBoard's events.  Any Keras backend does (KERAS_BACKEND); with
+`.npz` data TensorFlow is not imported unless it is the backend.
+"""
+
+import dataclasses
+import pathlib
+
+from absl import app, flags, logging
+
+from zoo.training import recipes
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("recipe", None, "DATASET_METHOD_BACKBONE, see zoo/training/recipes.py", required=True)
+flags.DEFINE_string("data_dir", None, "folder of the data sets", required=True)
+flags.DEFINE_string("output_dir", None, "folder of this run", required=True)
+flags.DEFINE_integer("steps_per_execution", 1, "training steps a dispatch", lower_bound=1)
+flags.DEFINE_bool("jit_compile", None, "compile with XLA (default: Keras's choice)")
+flags.DEFINE_bool("tensorboard", True, "write TensorBoard events, where TensorBoard is installed")
+flags.DEFINE_integer("limit", None, "train and test on this many images only, to try a run out")
+
+_TYPES = {"int": flags.DEFINE_integer, "float": flags.DEFINE_float, "bool": flags.DEFINE_bool,
+          "str": flags.DEFINE_string}  # fmt: skip
+for _field in dataclasses.fields(recipes.Recipe):
+    if _field.name in ("dataset", "method", "backbone"):
+        continue
+    _type = getattr(_field.type, "__name__", _field.type)
+    if _type == "tuple":
+        flags.DEFINE_list(_field.name, None, f"recipe: {_field.name}, shares of all steps")
+    else:
+        _TYPES[_type](_field.name, None, f"recipe: {_field.name}")
+
+
+def recipe_from_flags():
+    """The recipe that --recipe names, with the fields that flags override."""
+    recipe = recipes.recipe(FLAGS.recipe)
+    given = {
+        field.name: FLAGS[field.name].value
+        for field in dataclasses.fields(recipe)
+        if field.name in FLAGS and FLAGS[field.name].value is not None
+    }
+    if "milestones" in given:
+        given["milestones"] = tuple(float(share) for share in given["milestones"])
+    return dataclasses.replace(recipe, **given)
+
+
+def main(argv):
+    """Entry point of absl."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    from zoo.training import run  # Keras, and so the backend, only after the flags are right
+
+    try:
+        recipe = recipe_from_flags()
+        config = run.train(
+            recipe, FLAGS.data_dir, pathlib.Path(FLAGS.output_dir),
+            command=" ".join(["python -m zoo.training.train", *_own_flags()]),
+            steps_per_execution=FLAGS.steps_per_execution,
+            jit_compile="auto" if FLAGS.jit_compile is None else FLAGS.jit_compile,
+            tensorboard=FLAGS.tensorboard, limit=FLAGS.limit,
+        )  # fmt: skip
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"zoo.training.train: {error}") from None
+    logging.info("test: %s", config["metrics"])
+
+
+def _own_flags():
+    """The flags that decide the result, without this machine's folders."""
+    for name in FLAGS:
+        flag = FLAGS[name]
+        if flag.present and name in recipes_flags():
+            yield f"--{name}={flag.value if not isinstance(flag.value, list) else ','.join(flag.value)}"
+
+
+def recipes_flags():
+    """Names of the flags that a recipe is made of."""
+    fields = {field.name for field in dataclasses.fields(recipes.Recipe)}
+    return (fields | {"recipe", "limit"}) - {"dataset", "method", "backbone"}
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,12 @@
+"""Architectures, each written once for every method: `backbone(method, images, stem=...)`."""
+
+from zoo.backbones.resnet import resnet18, resnet20, resnet50
+from zoo.backbones.simple import lenet, mlp
+from zoo.backbones.wide_resnet import wide_resnet28_10
+
+BACKBONES = {
+    backbone.__name__: backbone
+    for backbone in (mlp, lenet, resnet20, resnet18, resnet50, wide_resnet28_10)
+}
+
+__all__ = ["BACKBONES", *BACKBONES]

@@ -1,0 +1,31 @@
+"""MLP and LeNet-5 (LeCun et al., 1998), with rectifiers and max pooling."""
+
+from keras import layers
+
+
+def _dense(method, x, units, role, name):
+    x = method.dense(units, role, kernel_initializer="he_normal", name=name)(x)
+    return method.each(layers.ReLU(name=f"{name}_relu"))(x)
+
+
+def mlp(method, images, stem=None, hidden_units=(200, 200)):
+    """Dense layers of `hidden_units` over the flattened image."""
+    x = layers.Flatten(name="flatten")(images)
+    for index, units in enumerate(hidden_units):
+        x = _dense(method, x, units, "hidden" if index else "stem", f"dense{index + 1}")
+    return x
+
+
+def lenet(method, images, stem=None):
+    """Convolutions of 6 and 16 filters 5x5, each pooled by two, then dense layers of 120 and 84."""
+    x = images
+    for index, filters in enumerate((6, 16)):
+        name = f"conv{index + 1}"
+        options = {"padding": "valid" if index else "same", "kernel_initializer": "he_normal"}
+        x = method.conv(filters, 5, "hidden" if index else "stem", name=name, **options)(x)
+        x = method.each(layers.ReLU(name=f"{name}_relu"))(x)
+        x = method.each(layers.MaxPooling2D(name=f"{name}_pool"))(x)
+    x = method.each(layers.Flatten(name="flatten"))(x)
+    for index, units in enumerate((120, 84)):
+        x = _dense(method, x, units, "hidden", f"dense{index + 1}")
+    return x

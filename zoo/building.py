@@ -1,0 +1,96 @@
+"""`zoo.build`: a method and a backbone, composed into a compiled classifier."""
+
+import keras
+
+from zoo import methods
+from zoo.backbones import BACKBONES
+from zoo.classifier import EnsembleClassifier
+from zoo.losses import CrossEntropy
+
+HEAD = "head"
+
+
+def build(method, backbone, num_classes=10, input_shape=(32, 32, 3), *, stem=None, mean=127.5,
+          std=127.5, activation=None, name=None):  # fmt: skip
+    """Make an untrained ensemble classifier.
+
+    Args:
+        method: a method, such as `zoo.methods.Packed(4, alpha=2, gamma=1)`.
+        backbone: one of mlp, lenet, resnet20, resnet18, resnet50, wide_resnet28_10.
+        num_classes: K >= 2.
+        input_shape: (H, W, C) of the images, whose values run from 0 to 255.
+        stem: "cifar" (3x3) or "imagenet" (7x7, stride 2, pooled) for residual networks; None
+            takes "imagenet" where both sides of the image are at least 112 pixels.
+        mean, std: normalisation of pixel values, numbers or one a channel; done inside the model.
+        activation: None, or "softmax" to answer with probabilities (see `EnsembleClassifier`).
+        name: of the model.
+
+    Returns:
+        A compiled `EnsembleClassifier` (Adam, cross-entropy for integer, one-hot or soft labels, and
+        accuracy).
+
+    Raises:
+        ValueError: for an unknown backbone or stem, or sizes that make no network.
+    """
+    if backbone not in BACKBONES:
+        raise ValueError(f"unknown backbone {backbone!r}; there are {', '.join(BACKBONES)}")
+    if not (isinstance(num_classes, int) and num_classes >= 2):
+        raise ValueError(f"num_classes must be an integer >= 2; got {num_classes!r}")
+    input_shape = tuple(int(size) for size in input_shape)
+    if len(input_shape) != 3 or min(input_shape) < 1:
+        raise ValueError(f"input_shape must be (height, width, channels); got {input_shape}")
+    if stem is None:
+        stem = "imagenet" if min(input_shape[:2]) >= 112 else "cifar"
+    if stem not in ("cifar", "imagenet"):
+        raise ValueError(f'stem must be "cifar", "imagenet" or None; got {stem!r}')
+    spec = {
+        "method": methods.serialize(method),
+        "backbone": backbone,
+        "num_classes": num_classes,
+        "input_shape": list(input_shape),
+        "stem": stem,
+        "mean": _per_channel(mean, input_shape[-1], "mean"),
+        "std": _per_channel(std, input_shape[-1], "std"),
+    }
+    network = _network(method, spec)
+    name = name or f"{method.name}_{backbone}"
+    model = EnsembleClassifier(network, activation=activation, spec=spec, name=name)
+    return compile_default(model)
+
+
+def build_from_spec(spec, **options):
+    """`build` from the dictionary that a model carries as `spec`."""
+    spec = {**spec, **options}
+    method = spec.pop("method")
+    return build(methods.deserialize(method) if isinstance(method, dict) else method, **spec)
+
+
+def compile_default(model, learning_rate=1e-3):
+    """Compile for fine-tuning, as pretrained models come."""
+    from_probabilities = model.activation == "softmax"
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        loss=CrossEntropy(from_probabilities=from_probabilities),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def _network(method, spec):
+    images = keras.Input(tuple(spec["input_shape"]), name="images")
+    scale = [1 / std for std in spec["std"]]
+    offset = [-mean / std for mean, std in zip(spec["mean"], spec["std"])]
+    x = keras.layers.Rescaling(scale, offset, name="normalize")(images)
+    x = method.expand(x)
+    x = BACKBONES[spec["backbone"]](method, x, stem=spec["stem"])
+    logits = method.dense(spec["num_classes"], "head", name=HEAD)(x)
+    return keras.Model(images, method.members(logits), name="network")
+
+
+def _per_channel(value, channels, name):
+    values = [float(v) for v in value] if hasattr(value, "__len__") else [float(value)] * channels
+    if len(values) != channels:
+        raise ValueError(f"{name} has {len(values)} values for {channels} channels")
+    if name == "std" and min(values) <= 0:
+        raise ValueError(f"std must be positive; got {values}")
+    return values

@@ -1,0 +1,100 @@
+"""The `zoo` command."""
+
+import argparse
+import os
+import sys
+
+
+def main(arguments=None):
+    """Entry point; returns the exit status."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"zoo: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `zoo list | head`
+        sys.stdout = None
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="zoo", description="Efficient ensembles for Keras 3.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("list", help="names of models, and which have weights")
+    command.add_argument("--method")
+    command.add_argument("--backbone")
+    command.add_argument("--dataset", help="only models with weights trained on it")
+    command.set_defaults(run=_list)
+
+    command = commands.add_parser("card", help="metrics, cost, recipe and hashes of a model")
+    command.add_argument("name")
+    command.add_argument("--weights", default="default", help="a data set's name or a folder")
+    command.set_defaults(run=_card)
+
+    command = commands.add_parser("demo", help="the main job on real images, offline")
+    command.add_argument("--output", default="demo", help="folder for pictures and the SavedModel")
+    command.add_argument("--model", default="packed_resnet20", help="the ensemble")
+    command.add_argument("--epochs", type=int, default=6, help="of fine-tuning")
+    command.set_defaults(run=_demo)
+
+    command = commands.add_parser("export", help="write a model as a SavedModel")
+    command.add_argument("name", help="a model's name or a .keras file")
+    command.add_argument("directory")
+    command.add_argument("--weights", default="default", help="a data set's name or a folder")
+    command.set_defaults(run=_export)
+    return parser
+
+
+def _list(options):
+    from rich.console import Console
+    from rich.table import Table
+
+    from zoo import registry
+
+    table = Table("model", "trained on", "accuracy", "NLL", "ECE", "parameters", "MACs", box=None)
+    for name in registry.list_models(options.method, options.backbone, options.dataset):
+        entries = registry.entries(name)
+        for entry in entries:
+            if options.dataset not in (None, entry["dataset"]):
+                continue
+            metrics = entry["metrics"][entry["dataset"]]
+            table.add_row(
+                name, entry["dataset"], *(f"{metrics[key]:.4f}" for key in ("accuracy", "nll", "ece")),
+                f"{entry['parameters']:,}", f"{entry['macs']:,}",
+            )  # fmt: skip
+        if not entries:
+            table.add_row(name, "no weights yet")
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _card(options):
+    from zoo.cards import card
+
+    print(card(options.name, options.weights))
+
+
+def _demo(options):
+    from zoo.demo import demo
+
+    demo(options.model, options.output, options.epochs)
+
+
+def _export(options):
+    import zoo
+
+    if options.name.endswith(".keras"):
+        import keras
+
+        if not os.path.isfile(options.name):
+            raise FileNotFoundError(f"no file {options.name}")
+        model = keras.saving.load_model(options.name)
+    else:
+        model = zoo.load(options.name, weights=options.weights)
+    print(zoo.export(model, options.directory))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Trained models joined into one: `ensemble` side by side, `fuse` into a packed network."""
+
+import keras
+import numpy as np
+
+from zoo import methods
+from zoo.building import build_from_spec, compile_default
+from zoo.classifier import EnsembleClassifier
+
+
+def ensemble(models, name="ensemble"):
+    """One `EnsembleClassifier` whose members are all members of `models`, with copied weights.
+
+    Args:
+        models: `EnsembleClassifier`s of the same input shape and classes; any methods and backbones.
+        name: of the result.
+
+    Raises:
+        ValueError: for no models, or where input shapes or classes differ.
+    """
+    models = _checked(models)
+    images = keras.Input(models[0].input_shape[1:], name="images")
+    logits = []
+    for index, model in enumerate(models):
+        copy = keras.Model.from_config({**model.network.get_config(), "name": f"member{index + 1}"})
+        copy.set_weights(model.network.get_weights())
+        logits.append(copy(images))
+    if len(logits) > 1:
+        logits = [keras.layers.Concatenate(axis=1, name="members")(logits)]
+    network = keras.Model(images, logits[0], name="network")
+    return compile_default(EnsembleClassifier(network, models[0].activation, name=name))
+
+
+def fuse(models):
+    """M trained single networks as one packed network (alpha = M, gamma = 1): the same outputs.
+
+    Args:
+        models: M >= 1 single models of one architecture, made by `zoo.load` or `zoo.build`.
+
+    Returns:
+        A packed `EnsembleClassifier` whose member i is models[i].
+
+    Raises:
+        ValueError: for models that are not single networks of one architecture and normalisation.
+    """
+    models = _checked(models)
+    specs = [model.spec for model in models]
+    if any(not spec or spec["method"] != {"name": "single"} for spec in specs):
+        raise ValueError("zoo.fuse takes single models from zoo.load or zoo.build; join others by zoo.ensemble")
+    if any(spec != specs[0] for spec in specs):
+        raise ValueError("zoo.fuse takes models of one architecture; join different ones by zoo.ensemble")
+    packed = methods.Packed(len(models), alpha=len(models), gamma=1)
+    fused = build_from_spec(specs[0], method=packed, activation=models[0].activation)
+    singles = [{layer.name: layer for layer in model.network.layers} for model in models]
+    for layer in fused.network.layers:
+        if layer.weights:
+            parts = [single[layer.name].get_weights() for single in singles]
+            layer.set_weights(
+                [_pack(weight, values) for weight, values in zip(layer.weights, zip(*parts))]
+            )
+    return fused
+
+
+def _pack(weight, values):
+    """Values of M single layers as the packed layer keeps them: vectors side by side, kernels by group."""
+    if values[0].ndim == 1:
+        return np.concatenate(values)
+    if weight.shape[0] == 1 and len(values) > 1:  # the stem: one group, members side by side
+        return np.concatenate(values, axis=-1)[None]
+    return np.stack(values)
+
+
+def _checked(models):
+    models = list(models)
+    if not models:
+        raise ValueError("there are no models to join")
+    for model in models:
+        if not isinstance(model, EnsembleClassifier):
+            raise ValueError(f"models must be EnsembleClassifiers; got {type(model).__name__}")
+        if (model.input_shape, model.num_classes) != (models[0].input_shape, models[0].num_classes):
+            raise ValueError(
+                f"models must agree: {models[0].input_shape[1:]} and {models[0].num_classes} classes, but "
+                f"{model.name} has {model.input_shape[1:]} and {model.num_classes}"
+            )
+    return models

@@ -1,0 +1,102 @@
+"""`zoo.load`: a model by its name, with weights, from scratch, or with a new head."""
+
+import warnings
+
+from zoo import methods, registry, weights as weight_files
+from zoo.building import HEAD, build, build_from_spec
+
+
+def load(name, weights="default", num_classes=None, input_shape=None, *, stem=None, mean=None,
+         std=None, activation=None, **method_arguments):  # fmt: skip
+    """Load a compiled `EnsembleClassifier`, ready for `fit`, `evaluate`, `predict` and `zoo.predict`.
+
+    Args:
+        name: `<method>_<backbone>`, see `zoo.list_models()`.
+        weights: a data set's name, "default" (the index's first of this model), None (from scratch), or
+            a path to a folder made by training or to a `.weights.h5` file.
+        num_classes: K; with weights trained on another K, the body is kept and the heads are new.
+        input_shape: (H, W, C); another H or W works with weights wherever the backbone pools.
+        stem, mean, std: as in `zoo.build`; with weights they come from there.
+        activation: None for log-probabilities, "softmax" for probabilities.
+        method_arguments: of the method, such as num_members, alpha, gamma.
+
+    Raises:
+        ValueError: for an unknown name, weights that do not exist, are damaged or do not fit.
+        FileNotFoundError: for a path that does not exist.
+    """
+    method_name, backbone = registry.parse(name)
+    method_class = methods.METHODS[method_name]
+    try:
+        method = method_class(**method_arguments)
+    except TypeError:
+        known = ", ".join(getattr(method_class, "__dataclass_fields__", ())) or "no arguments"
+        raise ValueError(f"{name} takes {known}; got {', '.join(method_arguments)}") from None
+    given = {"num_classes": num_classes, "input_shape": input_shape, "stem": stem, "mean": mean, "std": std}
+    given = {key: value for key, value in given.items() if value is not None}
+    if weights is None:
+        if not registry.entries(name):
+            warnings.warn(f"{name} starts untrained: no weights of it exist yet", stacklevel=2)
+        return build(method, backbone, activation=activation, **given)
+    if _is_file(weights):
+        model = build(method, backbone, activation=activation, **given)
+        weight_files.load_file(model, weights)
+        return model
+    folder, config = weight_files.find(name, weights)
+    stored = _stored(name, folder, config, method_arguments)
+    wanted = _spec(stored.spec, given)
+    if wanted == stored.spec and activation is None:
+        return stored
+    model = build_from_spec(wanted, activation=activation)
+    _transfer(stored, model)
+    return model
+
+
+def _is_file(weights):
+    return str(weights).endswith((".weights.h5", ".weights.json"))
+
+
+def _stored(name, folder, config, method_arguments):
+    """The model exactly as it was trained."""
+    if config.get("name") != name:
+        raise ValueError(f"{folder} holds weights of {config.get('name')}, not of {name}; load that name")
+    trained = config["spec"]["method"]
+    for key, value in method_arguments.items():
+        if trained.get(key) != value:
+            raise ValueError(
+                f"these weights were trained with {key}={trained.get(key)}, not {value}; leave it out, or "
+                "pass weights=None"
+            )
+    model = build_from_spec(config["spec"])
+    weight_files.load_folder(model, folder, config)
+    return model
+
+
+def _spec(stored, given):
+    for key in ("stem", "mean", "std"):
+        if key in given and given[key] != stored[key]:
+            raise ValueError(f"these weights were trained with {key}={stored[key]}; leave it out")
+    spec = {**stored, **given}
+    spec["input_shape"] = list(spec["input_shape"])
+    if len(spec["input_shape"]) != 3 or spec["input_shape"][-1] != stored["input_shape"][-1]:
+        raise ValueError(
+            f"these weights take images of {stored['input_shape'][-1]} channels; input_shape="
+            f"{tuple(spec['input_shape'])} does not fit: repeat or drop channels, or pass weights=None"
+        )
+    return spec
+
+
+def _transfer(stored, model):
+    """Copy all weights into a model of another head or input size; heads only where they fit."""
+    sources = {layer.name: layer for layer in stored.network.layers}
+    for layer in model.network.layers:
+        source = sources[layer.name]
+        if layer.name == HEAD and stored.num_classes != model.num_classes:
+            continue
+        for old, new in zip(source.weights, layer.weights):
+            if tuple(old.shape) != tuple(new.shape):
+                raise ValueError(
+                    f"layer {layer.name} has weights {tuple(old.shape)}, and {tuple(new.shape)} at "
+                    f"input_shape={model.input_shape[1:]}: this backbone keeps its weights only at "
+                    f"input_shape={stored.input_shape[1:]}; resize the images, or pass weights=None"
+                )
+        layer.set_weights(source.get_weights())

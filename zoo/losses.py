@@ -1,0 +1,60 @@
+"""The loss that pretrained models are compiled with."""
+
+import keras
+from keras import ops
+
+
+def label_distribution(labels, num_classes, dtype="float32"):
+    """Labels, integer (B,) or (B, 1), or one-hot or soft (B, K), as a distribution (B, K)."""
+    labels = ops.convert_to_tensor(labels)
+    if len(labels.shape) == 2 and labels.shape[-1] == num_classes and num_classes > 1:
+        return ops.cast(labels, dtype)
+    integers = ops.cast(ops.reshape(labels, (-1,)), "int32")
+    return ops.one_hot(integers, num_classes, dtype=dtype)
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class CrossEntropy(keras.losses.Loss):
+    """Cross-entropy of logits (or log-probabilities) with labels of any kind.
+
+    Args:
+        label_smoothing: share of a label that is spread over all classes, in [0, 1).
+        from_probabilities: whether predictions are probabilities, not logits.
+
+    Labels: integer (B,) or (B, 1), one-hot or soft (B, K).  Predictions: logits or
+    probabilities (B, K).
+    A label outside [0, K) makes the loss NaN on every backend, rather than teach anything.
+
+    Raises:
+        ValueError: for a `label_smoothing` outside [0, 1).
+    """
+
+    def __init__(self, label_smoothing=0.0, from_probabilities=False, name="cross_entropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1); got {label_smoothing}")
+        self.label_smoothing = label_smoothing
+        self.from_probabilities = from_probabilities
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        # Keras would cast integer labels to the predictions' type and squeeze a last axis of one.
+        y_true = label_distribution(y_true, y_pred.shape[-1], y_pred.dtype)
+        return super().__call__(y_true, y_pred, sample_weight)
+
+    def call(self, y_true, y_pred):
+        mass = ops.sum(y_true, axis=-1)
+        if self.label_smoothing:
+            y_true = y_true * (1 - self.label_smoothing) + self.label_smoothing / y_pred.shape[-1]
+        if self.from_probabilities:
+            log_probabilities = ops.log(ops.maximum(y_pred, 1e-37))
+        else:
+            log_probabilities = ops.log_softmax(y_pred, axis=-1)
+        loss = -ops.sum(y_true * log_probabilities, axis=-1)
+        return ops.where(mass > 0, loss, float("nan"))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "label_smoothing": self.label_smoothing,
+            "from_probabilities": self.from_probabilities,
+        }

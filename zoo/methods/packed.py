@@ -1,0 +1,59 @@
+"""Packed-Ensembles (Laurent et al., ICLR 2023, arXiv 2210.09184)."""
+
+import dataclasses
+
+import keras
+
+from zoo.layers import PackedConv2D, PackedDense, PackedFlatten, PerMember, SplitMembers
+from zoo.layers.grouped import members_apart
+from zoo.methods.single import Single
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed(Single):
+    """`num_members` small networks side by side, of `alpha` times the single network's width.
+
+    Parameters and FLOPs are about alpha^2 / (gamma * M) of the single network's.  As published:
+    the stem is dense over the image, the first convolution of a residual block and the head keep
+    gamma = 1, and gamma falls back under 64 channels a group.  What flows from the stem to the head is
+    one tensor a member or one for all, whichever the backend computes faster; weights are the same.
+
+    Args:
+        num_members: M >= 1.
+        alpha: width of all members together, > 0.
+        gamma: groups inside each member, an integer >= 1.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+
+    num_members: int = 4
+    alpha: float = 2
+    gamma: int = 1
+    name = "packed"
+
+    def __post_init__(self):
+        self.dense(1)  # its checks are ours
+
+    def _layer(self, layer, size, role, options):
+        gamma = 1 if role in ("stem", "entry", "head") else self.gamma
+        role = "hidden" if role == "entry" else role
+        made = layer(*size, self.num_members, self.alpha, gamma, role=role, **options)
+        if role != "stem" or not members_apart():
+            return made
+        return lambda images: SplitMembers(self.num_members)(made(images))
+
+    def conv(self, filters, kernel_size, role="hidden", **options):
+        return self._layer(PackedConv2D, (filters, kernel_size), role, options)
+
+    def dense(self, units, role="hidden", **options):
+        return self._layer(PackedDense, (units,), role, options)
+
+    def each(self, layer):
+        if members_apart():
+            return PerMember(layer)
+        flatten = isinstance(layer, keras.layers.Flatten)
+        return PackedFlatten(self.num_members, name=layer.name) if flatten else layer
+
+    def members(self, logits):
+        return logits

@@ -1,0 +1,45 @@
+"""One ordinary network: the baseline, and the interface that every other method overrides."""
+
+import dataclasses
+
+import keras
+
+from zoo.layers import BatchNormalization
+
+
+@dataclasses.dataclass(frozen=True)
+class Single:
+    """A single network, an ensemble of one.
+
+    A method makes the layers that a backbone asks for.  `role` tells what a layer is for: "stem"
+    (first), "entry" (first of a residual block), "hidden", "shortcut" or "head" (last).  What flows
+    between layers is the method's business, so a backbone also joins, activates and pools through
+    `each`.
+    """
+
+    name = "single"
+    num_members = 1
+
+    def expand(self, images):
+        """Images (B, H, W, C) to what the stem takes."""
+        return images
+
+    def conv(self, filters, kernel_size, role="hidden", **options):
+        """A convolution; `options` are those of `keras.layers.Conv2D`."""
+        return keras.layers.Conv2D(filters, kernel_size, **options)
+
+    def dense(self, units, role="hidden", **options):
+        """A dense layer; `options` are those of `keras.layers.Dense`."""
+        return keras.layers.Dense(units, **options)
+
+    def norm(self, **options):
+        """A batch normalisation."""
+        return BatchNormalization(**options)
+
+    def each(self, layer):
+        """A layer without weights (activation, pooling, Flatten, Add), for what flows here."""
+        return layer
+
+    def members(self, logits):
+        """What the head gives to member logits (B, M, K)."""
+        return keras.layers.Reshape((1, logits.shape[-1]), name="members")(logits)

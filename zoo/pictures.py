@@ -1,0 +1,81 @@
+"""Pictures of uncertainty, drawn without a screen."""
+
+import numpy as np
+
+INK, BLUE, GREY = "#1f2430", "#2f6db5", "#c9ced6"
+
+
+def _figure(width, height):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def sorted_by_uncertainty(images, uncertainty, path, rows=8, columns=16):
+    """A grid of images, evenly spaced in rank from the most certain to the least.
+
+    Args:
+        images: (N, H, W, C) uint8.
+        uncertainty: (N,), in nats; written under each row as its range.
+        path: of the PNG.
+
+    Returns:
+        The path.
+    """
+    order = np.argsort(uncertainty, kind="stable")
+    picks = order[np.linspace(0, len(order) - 1, rows * columns).round().astype(int)]
+    picks = picks.reshape(rows, columns)
+    figure = _figure(9, 0.62 * rows + 0.6)
+    figure.suptitle("Sorted by uncertainty: certain at the top, uncertain at the bottom", color=INK)
+    for axis, row in zip(figure.subplots(rows, 1), picks):
+        strip = np.concatenate([np.pad(images[i], ((1, 1), (1, 1), (0, 0)), constant_values=255)
+                                for i in row], axis=1)  # fmt: skip
+        axis.imshow(strip, interpolation="nearest")
+        axis.set_xticks([])
+        axis.set_yticks([])
+        for side in axis.spines.values():
+            side.set_visible(False)
+        low, high = uncertainty[row[0]], uncertainty[row[-1]]
+        axis.set_ylabel(f"{low:.2f} to\n{high:.2f} nats", rotation=0, ha="right", va="center", fontsize=8,
+                        color=INK)  # fmt: skip
+    figure.savefig(path, dpi=130)
+    return path
+
+
+def reliability_diagram(probabilities, labels, path, num_bins=15):
+    """Accuracy against confidence in equal-width bins, over a histogram of confidence.
+
+    Args:
+        probabilities: (N, K).
+        labels: (N,) integers.
+        path: of the PNG.
+        num_bins: of the confidence.
+
+    Returns:
+        The path.
+    """
+    confidence = probabilities.max(axis=-1)
+    right = probabilities.argmax(axis=-1) == labels
+    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
+    counts = np.bincount(bins, minlength=num_bins)
+    filled = counts > 0
+    mean = {
+        name: np.bincount(bins, values, num_bins)[filled] / counts[filled]
+        for name, values in (("accuracy", right), ("confidence", confidence))
+    }
+    ece = np.sum(counts[filled] / len(labels) * np.abs(mean["accuracy"] - mean["confidence"]))
+    figure = _figure(5, 5.6)
+    top, bottom = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
+    top.plot((0, 1), (0, 1), color=GREY, linestyle="--", label="perfectly calibrated")
+    top.plot(mean["confidence"], mean["accuracy"], "o-", color=BLUE, label="this model")
+    top.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02),
+            title=f"Reliability: ECE {ece:.4f} ({num_bins} bins, {len(labels):,} images)")  # fmt: skip
+    top.legend(loc="upper left", frameon=False)
+    bottom.bar((np.arange(num_bins) + 0.5) / num_bins, counts, width=0.9 / num_bins, color=BLUE)
+    bottom.set(xlabel="confidence", ylabel="images")
+    bottom.set_yscale("symlog")
+    figure.savefig(path, dpi=130)
+    return path

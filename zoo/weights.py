@@ -1,0 +1,233 @@
+"""Weights on disk: write, index, find, download, verify, and load strictly.
+
+A folder holds `config.json` and Keras weights files, kernels in float16, every file under 16 MB.  Keras
+itself ignores extra layers in a file and loads flipped bytes in silence; so a file's sha256 is
+checked before it is opened, and count and shapes before a model is touched.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import urllib.request
+
+import h5py
+import numpy as np
+
+from zoo import registry
+
+SHARD_BYTES = 15_000_000
+
+
+def write(model, folder):
+    """Write a model's weights; returns {file name: {"sha256", "bytes"}}.
+
+    Kernels are rounded to float16; vectors (biases, normalisation) stay float32, being small.
+    """
+    folder = pathlib.Path(folder)
+    for old in folder.glob("model*.weights.*"):
+        old.unlink()
+    kernels = sum(int(np.prod(weight.shape)) for weight in model.network.weights) * 2
+    if kernels <= SHARD_BYTES:
+        model.network.save_weights(folder / "model.weights.h5")
+    else:
+        model.network.save_weights(folder / "model.weights.json", max_shard_size=2 * SHARD_BYTES / 1e9)
+    for path in folder.glob("model*.weights.h5"):
+        _halve(path)
+    return {path.name: fingerprint(path) for path in sorted(folder.glob("model*.weights.*"))}
+
+
+def _halve(path):
+    """Rewrite a float32 weights file with float16 kernels."""
+    temporary = path.with_suffix(".tmp")
+    with h5py.File(path, "r") as source, h5py.File(temporary, "w") as target:
+
+        def copy(name, item):
+            if isinstance(item, h5py.Dataset):
+                half = item.ndim > 1 and item.dtype == np.float32
+                item = target.create_dataset(name, data=item[()].astype("float16") if half else item[()])
+                source_attributes = source[name].attrs
+            else:
+                source_attributes, item = item.attrs, target.require_group(name)
+            item.attrs.update(source_attributes)
+
+        source.visititems(copy)
+        target.attrs.update(source.attrs)
+    temporary.replace(path)
+
+
+def fingerprint(path):
+    """{"sha256", "bytes"} of a file."""
+    with open(path, "rb") as file:
+        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
+
+
+def read_config(folder):
+    """The `config.json` of a folder of weights.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        ValueError: where it is no JSON.
+    """
+    path = pathlib.Path(folder) / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no config.json; pass a folder made by zoo.training.train")
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it from its source") from None
+
+
+def find(name, weights):
+    """The folder and the config of a model's weights.
+
+    Args:
+        name: of the model.
+        weights: "default", a data set's name, or a folder.
+
+    Raises:
+        ValueError: for weights that do not exist.
+        FileNotFoundError: for a folder that does not exist.
+    """
+    there = registry.entries(name)
+    datasets = [entry["dataset"] for entry in there]
+    if isinstance(weights, pathlib.Path) or pathlib.Path(weights).is_dir() or "/" in str(weights):
+        if not pathlib.Path(weights).is_dir():
+            raise FileNotFoundError(f"no folder or .weights.h5 file {weights}; check the path")
+        return weights, read_config(weights)
+    if not there:
+        raise ValueError(
+            f"no weights of {name} exist yet; pass weights=None, or train it with python -m zoo.training.train"
+        )
+    if weights != "default" and weights not in datasets:
+        raise ValueError(
+            f"{name} has no weights={weights!r}; there are {', '.join(datasets)}, None and paths"
+        )
+    entry = there[0] if weights == "default" else there[datasets.index(weights)]
+    folder = locate(entry)
+    config = read_config(folder)
+    # The index is what this version of the package vouches for.
+    return folder, {**config, "files": entry["files"]}
+
+
+def locate(entry):
+    """The folder with an index entry's files: the installation's, the cache's, or after a download."""
+    names = ["config.json", *entry["files"]]
+    cached = _cache() / entry["folder"]
+    for folder in (registry.home() / entry["folder"], cached):
+        if all((folder / name).is_file() for name in names):
+            return folder
+    _download(entry, cached, names)
+    return cached
+
+
+def _cache():
+    return pathlib.Path(os.environ.get("ZOO_CACHE", "~/.cache/ensemble-zoo")).expanduser()
+
+
+def _download(entry, folder, names):
+    base = os.environ.get("ZOO_WEIGHTS_URL")
+    if not base:
+        raise FileNotFoundError(
+            f"the weights {entry['folder']} are not on this machine; reinstall the package, or set "
+            f"ZOO_WEIGHTS_URL to where saved_models is served"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if (folder / name).is_file():
+            continue
+        url, temporary = f"{base.rstrip('/')}/{entry['folder']}/{name}", folder / f"{name}.part"
+        try:
+            urllib.request.urlretrieve(url, temporary)
+        except OSError as error:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+            raise FileNotFoundError(f"cannot download {url} ({error}); try again") from None
+        if name in entry["files"]:
+            _check_file(temporary, entry["files"][name])
+        temporary.replace(folder / name)
+
+
+def _check_file(path, expected):
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; restore the folder from its source")
+    size = path.stat().st_size
+    if size != expected["bytes"]:
+        raise ValueError(f"{path} has {size} bytes, not {expected['bytes']}: it is truncated or another "
+                         "file; restore it from its source")  # fmt: skip
+    if fingerprint(path)["sha256"] != expected["sha256"]:
+        raise ValueError(f"{path} has been changed: its sha256 is not the recorded one; restore it "
+                         "from its source")  # fmt: skip
+
+
+def load_folder(model, folder, config):
+    """Verify a folder's files against its config, then load them into a model of that very spec."""
+    folder = pathlib.Path(folder)
+    if not config.get("files"):
+        raise ValueError(f"{folder}/config.json lists no files; train or restore the folder again")
+    for name, expected in config["files"].items():
+        _check_file(folder / name, expected)
+    names = list(config["files"])
+    main = next((name for name in names if name.endswith(".json")), names[0])
+    load_file(model, folder / main)
+
+
+def load_file(model, path):
+    """Load a `.weights.h5` file or `.weights.json` shards whose count and shapes are the model's.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: for anything but a whole weights file of this very architecture.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file {path}; check the path")
+    parts = [path]
+    if path.suffix == ".json":
+        parts = sorted(path.parent.glob(path.name.replace(".weights.json", "_*.weights.h5")))
+    try:
+        stored = sorted(shape for part in parts for shape in _shapes(part))
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} is no whole weights file ({reason}); restore it from its source") from None
+    wanted = sorted(tuple(weight.shape) for weight in model.network.weights)
+    if stored != wanted:
+        extra = [shape for shape in stored if shape not in wanted][:1]
+        detail = f", such as one of shape {extra[0]}" if extra else ""
+        raise ValueError(
+            f"{path} holds {len(stored)} weights{detail}, {model.name} has {len(wanted)} of other shapes; "
+            "build the model with the arguments that the weights were trained with"
+        )
+    try:
+        model.network.load_weights(path)
+    except (ValueError, KeyError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} does not fit {model.name} ({reason}); use the architecture it was "
+                         "saved from") from None  # fmt: skip
+
+
+def _shapes(path):
+    shapes = []
+    with h5py.File(path, "r") as file:
+        file.visititems(
+            lambda name, item: shapes.append(item.shape)
+            if isinstance(item, h5py.Dataset) and not name.startswith("optimizer")
+            else None
+        )
+    return shapes
+
+
+def rebuild_index(folder):
+    """Write `index.json` from the folders in `saved_models`; the first data set of a name is its default."""
+    folder = pathlib.Path(folder)
+    configs = [(path.parent.name, json.loads(path.read_text())) for path in folder.glob("*/config.json")]
+    order = ("cifar10", "cifar100", "fashion_mnist", "mnist")
+    configs.sort(key=lambda item: (item[1]["name"], order.index(item[1]["dataset"])))
+    index = [
+        {"folder": name, **{key: config[key] for key in ("name", "dataset", "parameters", "macs",
+                                                         "metrics", "files")}}
+        for name, config in configs
+    ]  # fmt: skip
+    (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+    return index
