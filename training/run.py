@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import random
 import subprocess
 import time
 
@@ -56,7 +57,7 @@ def train(recipe, data_dir, output_dir, *, command="", steps_per_execution=1, ji
     """
     output_dir = pathlib.Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    keras.utils.set_random_seed(recipe.seed)
+    _seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.precision)
     training, held_out, test = _splits(recipe, data_dir, limit)
     if len(training) < recipe.batch_size:
@@ -86,6 +87,14 @@ def train(recipe, data_dir, output_dir, *, command="", steps_per_execution=1, ji
     )  # fmt: skip
     seconds = checkpoint.seconds + time.time() - started
     return _publish(model, recipe, (training, held_out, test), output_dir, command, seconds)
+
+
+def _seed(seed):
+    if keras.backend.backend() == "jax":  # Keras's function imports TensorFlow wherever it is installed
+        random.seed(seed)
+        np.random.seed(seed)
+    else:
+        keras.utils.set_random_seed(seed)
 
 
 def model_of(recipe, input_shape, num_classes):

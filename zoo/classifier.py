@@ -95,6 +95,9 @@ class EnsembleClassifier(keras.Model):
 
     def fit(self, x=None, y=None, *args, **kwargs):
         check_labels(y, self.num_classes)
+        validation = kwargs.get("validation_data")
+        if isinstance(validation, (tuple, list)) and len(validation) > 1:
+            check_labels(validation[1], self.num_classes)
         return super().fit(x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):

@@ -7,7 +7,7 @@ import sys
 
 def main(arguments=None):
     """Entry point; returns the exit status."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
@@ -37,7 +37,7 @@ def _parser():
     command = commands.add_parser("demo", help="the main job on real images, offline")
     command.add_argument("--output", default="demo", help="folder for pictures and the SavedModel")
     command.add_argument("--model", default="packed_resnet20", help="the ensemble")
-    command.add_argument("--epochs", type=int, default=6, help="of fine-tuning")
+    command.add_argument("--epochs", type=int, default=4, help="of fine-tuning")
     command.set_defaults(run=_demo)
 
     command = commands.add_parser("export", help="write a model as a SavedModel")

@@ -28,7 +28,7 @@ np.save(answers, np.concatenate([o["probabilities"].numpy() for o in outputs]))
 """
 
 
-def demo(name="packed_resnet20", output="demo", epochs=6):
+def demo(name="packed_resnet20", output="demo", epochs=4):
     """Run the main job; prints what it measures and returns it as a dictionary.
 
     Args:

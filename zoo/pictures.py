@@ -73,9 +73,8 @@ def reliability_diagram(probabilities, labels, path, num_bins=15):
     top.plot(mean["confidence"], mean["accuracy"], "o-", color=BLUE, label="this model")
     top.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02),
             title=f"Reliability: ECE {ece:.4f} ({num_bins} bins, {len(labels):,} images)")  # fmt: skip
-    top.legend(loc="upper left", frameon=False)
+    top.legend(loc="lower right", frameon=False)
     bottom.bar((np.arange(num_bins) + 0.5) / num_bins, counts, width=0.9 / num_bins, color=BLUE)
     bottom.set(xlabel="confidence", ylabel="images")
-    bottom.set_yscale("symlog")
     figure.savefig(path, dpi=130)
     return path

@@ -18,6 +18,7 @@ import numpy as np
 from zoo import registry
 
 SHARD_BYTES = 15_000_000
+_INDEXED = ("name", "dataset", "num_members", "parameters", "macs", "metrics", "files")
 
 
 def write(model, folder):
@@ -225,9 +226,8 @@ def rebuild_index(folder):
     order = ("cifar10", "cifar100", "fashion_mnist", "mnist")
     configs.sort(key=lambda item: (item[1]["name"], order.index(item[1]["dataset"])))
     index = [
-        {"folder": name, **{key: config[key] for key in ("name", "dataset", "parameters", "macs",
-                                                         "metrics", "files")}}
+        {"folder": name, **{key: config[key] for key in _INDEXED}}
         for name, config in configs
-    ]  # fmt: skip
+    ]
     (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
     return index

@@ -1,0 +1,170 @@
+"""What all tests share: small data, seeds, fresh processes, and the checks that every layer goes through."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+
+
+@pytest.fixture(autouse=True)
+def seeds():
+    """Every test begins with the same seeds and in float32."""
+    keras.utils.set_random_seed(0)
+    policy = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Five uint8 images 16x16x3."""
+    return np.random.default_rng(1).integers(0, 256, (5, 16, 16, 3), "uint8")
+
+
+@pytest.fixture(scope="session")
+def labels():
+    """Labels of the five images, of three classes."""
+    return np.array([0, 1, 2, 1, 1])
+
+
+@pytest.fixture(scope="session")
+def raises_line():
+    """`with raises_line(ValueError, "pattern"):` an error whose message is one line that says this."""
+
+    @contextlib.contextmanager
+    def check(error, match):
+        with pytest.raises(error, match=match) as caught:
+            yield
+        assert "\n" not in str(caught.value)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory):
+    """Run arguments of a fresh interpreter away from the checkout; returns the finished process."""
+    folder = tmp_path_factory.mktemp("process")
+
+    def run(*arguments, succeeds=True, timeout=400, **environment):
+        process = subprocess.run(
+            [sys.executable, *map(str, arguments)], cwd=folder, env={**os.environ, **environment},
+            capture_output=True, text=True, timeout=timeout,
+        )  # fmt: skip
+        if succeeds:
+            assert process.returncode == 0, process.stdout + process.stderr
+        return process
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """A folder with a tiny synthetic `cifar10.npz`: 96 and 40 images 32x32x3 of ten classes."""
+    rng = np.random.default_rng(2)
+    folder = tmp_path_factory.mktemp("data")
+    arrays = {}
+    for split, count in (("train", 96), ("test", 40)):
+        y = np.arange(count) % 10
+        noise = rng.integers(0, 100, (count, 32, 32, 3))
+        arrays[f"x_{split}"] = (noise + 15 * y[:, None, None, None]).astype("uint8")
+        arrays[f"y_{split}"] = y.astype("uint8")
+    np.savez(folder / "cifar10.npz", **arrays)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def publish():
+    """Write a model's weights and the part of `config.json` that loading reads; returns the config."""
+
+    def write(model, folder, dataset="cifar10"):
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {
+            "name": model.name,
+            "dataset": dataset,
+            "spec": model.spec,
+            "num_members": model.num_members,
+            "files": zoo.weights.write(model, folder),
+        }
+        (folder / "config.json").write_text(json.dumps(config))
+        return config
+
+    return write
+
+
+def _shapes(value):
+    """Shapes of one array or a list of them, with a free batch."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return [(None, *v.shape[1:]) for v in values]
+
+
+def _arrays(value):
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return [keras.ops.convert_to_numpy(v).astype("float32") for v in values]
+
+
+@pytest.fixture
+def check_layer(tmp_path):
+    """Put a layer through everything that a Keras layer must stand.
+
+    `make()` gives the layer; `inputs` is its input for a batch of five.
+    """
+
+    def check(make, inputs):
+        shapes = keras.tree.map_structure(lambda x: (None, *x.shape[1:]), inputs)
+        flat = keras.tree.flatten(inputs)
+        symbols = keras.tree.map_structure(lambda x: keras.Input(x.shape[1:]), inputs)
+
+        layer = make()
+        symbolic = layer(symbols)
+        model = keras.Model(symbols, symbolic)
+        outputs = _arrays(layer(inputs))
+
+        promised = make().compute_output_shape(shapes)
+        promised = promised if isinstance(promised, list) else [promised]
+        assert [tuple(shape) for shape in promised] == _shapes(outputs) == _shapes(symbolic)
+        for part in (1, 5):
+            few = layer(keras.tree.map_structure(lambda x, part=part: x[:part], inputs))
+            for y, whole in zip(_arrays(few), outputs, strict=True):
+                np.testing.assert_allclose(y, whole[:part], atol=1e-5)
+
+        config = json.loads(json.dumps(layer.get_config()))
+        twin = type(layer).from_config(config)
+        assert json.loads(json.dumps(twin.get_config())) == json.loads(json.dumps(layer.get_config()))
+
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        for y, expected in zip(_arrays(loaded(symbolic_input(loaded, inputs, flat))), outputs, strict=True):
+            np.testing.assert_array_equal(y, expected)
+
+        keras.config.set_dtype_policy("mixed_float16")
+        half = make()
+        given = half(inputs)
+        assert {keras.backend.standardize_dtype(y.dtype) for y in keras.tree.flatten(given)} == {"float16"}
+        half.set_weights(layer.get_weights())
+        for y, expected in zip(_arrays(half(inputs)), outputs, strict=True):
+            np.testing.assert_allclose(y, expected, atol=0.03, rtol=0.03)
+
+    def symbolic_input(model, inputs, flat):
+        return inputs if isinstance(model.input, list) else flat[0]
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A small compiled classifier of 3 classes, three members unless `method` says otherwise."""
+
+    def build(method=None, backbone="mlp", input_shape=(16, 16, 3), **options):
+        method = method or zoo.methods.Packed(2, alpha=1)
+        return zoo.build(method, backbone, 3, input_shape, **options)
+
+    return build

@@ -1,0 +1,99 @@
+"""Parameters and MACs of whole networks against torch-uncertainty's.
+
+torch-uncertainty counts trainable parameters, and so do we; Keras also counts the moving statistics of
+normalisations, which are compared where a test says so.
+"""
+
+import keras
+import pytest
+
+import zoo
+from zoo import cost
+from zoo.methods import Packed, Single
+
+
+def network(backbone, method, num_classes=10, stem="cifar"):
+    """The network of `zoo.build`, its weights known by their shapes only."""
+    with keras.StatelessScope(initialize_variables=False):
+        model = zoo.build(method, backbone, num_classes, (32, 32, 3), stem=stem)
+    keras.utils.clear_session()
+    return model.network
+
+
+TRAINABLE = [
+    ("resnet18", Single(), {}, 11_173_962),
+    ("resnet18", Packed(4, 2, 1), {}, 11_190_440),
+    ("resnet18", Packed(4, 2, 2), {}, 8_175_784),
+    ("resnet18", Packed(4, 2, 4), {}, 6_996_136),
+    ("resnet18", Packed(4, 1, 1), {}, 2_805_864),
+    ("resnet18", Packed(4, 1.5, 1), {}, 6_300_808),
+    ("resnet18", Packed(4, 3, 1), {}, 25_153_768),
+    ("resnet18", Packed(4, 4, 1), {}, 4 * 11_173_962),
+    ("resnet18", Packed(2, 2, 1), {}, 22_347_924),
+    ("resnet18", Packed(8, 2, 1), {}, 5_611_728),
+    ("resnet18", Single(), {"num_classes": 100}, 11_220_132),
+    ("resnet18", Packed(4, 2, 1), {"num_classes": 100}, 11_282_960),
+    ("resnet18", Packed(4, 2, 2), {"num_classes": 100}, 8_268_304),
+    ("resnet18", Single(), {"stem": "imagenet"}, 11_181_642),
+    ("resnet18", Packed(4, 2, 1), {"stem": "imagenet"}, 11_205_800),
+    ("resnet18", Packed(4, 2, 2), {"stem": "imagenet"}, 8_191_144),
+    ("resnet50", Single(), {}, 23_520_842),
+    ("resnet50", Packed(4, 2, 1), {}, 23_596_200),
+    ("resnet50", Packed(4, 2, 2), {}, 14_552_232),
+    ("resnet50", Packed(4, 2, 4), {}, 11_340_968),
+    ("resnet50", Packed(4, 1, 1), {}, 5_936_744),
+    ("resnet50", Packed(4, 1.5, 1), {}, 13_301_128),
+    ("resnet50", Packed(4, 3, 1), {}, 52_978_408),
+    ("resnet50", Packed(4, 4, 1), {}, 4 * 23_520_842),
+    ("resnet50", Packed(2, 2, 1), {}, 47_041_684),
+    ("resnet50", Packed(8, 2, 1), {}, 11_873_488),
+    ("resnet50", Single(), {"num_classes": 100}, 23_705_252),
+    ("resnet50", Packed(4, 2, 1), {"num_classes": 100}, 23_965_200),
+    ("resnet50", Packed(4, 2, 2), {"num_classes": 100}, 14_921_232),
+    ("resnet50", Single(), {"stem": "imagenet"}, 23_528_522),
+    ("resnet50", Packed(4, 2, 1), {"stem": "imagenet"}, 23_611_560),
+    ("resnet50", Packed(4, 2, 2), {"stem": "imagenet"}, 14_567_592),
+    # torch-uncertainty's wide ResNet is post-activation and ours pre-activation, with the same count.
+    # Convolutions are the same: the stem, 24 of 3x3, and three 1x1 shortcuts without normalisation.
+    # Normalisations, in channels of the single network: theirs follow the stem (16) and each 3x3, so
+    # 16 + 8 * (160 + 320 + 640) = 8,976.  Ours precede each 3x3 and the pool.  Before the first 3x3 of a
+    # block: 16 + 3*160, 160 + 3*320, 320 + 3*640, in all 3,856; before the second: 4 * (160 + 320 + 640) =
+    # 4,480; before the pool: 640.  3,856 + 4,480 + 640 = 8,976 as well, times alpha in both.
+    # Groups: gamma falls back by a convolution's input channels and both use it in every one but the
+    # stem, whose inputs have the same widths.
+    ("wide_resnet28_10", Single(), {}, 36_479_194),
+    ("wide_resnet28_10", Packed(4, 2, 1), {}, 36_504_008),
+    ("wide_resnet28_10", Packed(4, 2, 2), {}, 19_352_008),
+]
+
+
+@pytest.mark.parametrize(("backbone", "method", "options", "count"), TRAINABLE)
+def test_trainable_parameters_are_the_references(backbone, method, options, count):
+    assert cost.parameters(network(backbone, method, **options))[0] == count
+
+
+def test_wide_resnet_with_moving_statistics_is_uncertainty_baselines():
+    made = network("wide_resnet28_10", Single())
+    assert cost.parameters(made) == (36_479_194, 36_497_146)
+    assert made.count_params() == 36_497_146
+
+
+@pytest.mark.parametrize(
+    ("method", "giga"), [(Single(), 0.555), (Packed(4, 2, 1), 0.557), (Packed(4, 2, 2), 0.481)]
+)
+def test_macs_of_resnet18_are_the_references(method, giga):
+    assert round(cost.macs(network("resnet18", method)) / 1e9, 3) == giga
+
+
+@pytest.mark.parametrize("backbone", ["lenet", "mlp", "resnet20"])
+def test_packed_with_the_width_of_m_singles_costs_m_singles(backbone):
+    single, packed = network(backbone, Single()), network(backbone, Packed(3, 3, 1))
+    assert cost.parameters(packed) == tuple(3 * count for count in cost.parameters(single))
+    assert cost.macs(packed) == 3 * cost.macs(single)
+
+
+def test_macs_of_lenet_by_hand():
+    made = network("lenet", Single())
+    convolutions = 32 * 32 * 25 * 3 * 6 + 12 * 12 * 25 * 6 * 16
+    dense = 6 * 6 * 16 * 120 + 120 * 84 + 84 * 10
+    assert cost.macs(made) == convolutions + dense
