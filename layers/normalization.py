@@ -6,6 +6,20 @@ from keras import ops
 from zoo.layers.members import is_list_of_members
 
 
+def _tensorflow_inference(x, gamma, beta, mean, variance, epsilon):
+    import tensorflow as tf
+
+    # This very operation is what TensorFlow's graph optimiser merges into the convolution before it.
+    return tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=gamma, offset=beta, mean=mean, variance=variance, epsilon=epsilon, is_training=False
+    ).y
+
+
+def _plain_inference(x, gamma, beta, mean, variance, epsilon):
+    factor = gamma * ops.rsqrt(variance + epsilon)
+    return x * ops.cast(factor, x.dtype) + ops.cast(beta - mean * factor, x.dtype)
+
+
 def _tensorflow(x, gamma, beta, epsilon):
     import tensorflow as tf
 
@@ -27,10 +41,14 @@ def _torch(x, gamma, beta, epsilon):
 
 
 def _plain(x, gamma, beta, epsilon):
-    wide = ops.cast(x, "float32")
+    wide = ops.cast(x, gamma.dtype)
     mean, variance = ops.moments(wide, axes=list(range(len(x.shape) - 1)))
     y = ops.batch_normalization(wide, mean, variance, -1, beta, gamma, epsilon)
     return ops.cast(y, x.dtype), mean, variance
+
+
+def _fusible(x):
+    return len(x.shape) == 4 and keras.backend.standardize_dtype(x.dtype) != "float64"
 
 
 _FUSED = {"tensorflow": _tensorflow, "torch": _torch}
@@ -63,8 +81,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return outputs if is_list_of_members(inputs) else outputs[0]
 
     def _per_member(self, vector, members):
-        """The slices of a vector over all channels that belong to each member, in float32."""
-        vector = ops.cast(vector, "float32")
+        """The slices of a vector over all channels that belong to each member, in float32 or wider."""
+        vector = ops.cast(vector, keras.backend.result_type(members[0].dtype, "float32"))
         return ops.split(vector, len(members)) if len(members) > 1 else [vector]
 
     def _scale_and_shift(self, members):
@@ -74,7 +92,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return self._per_member(gamma, members), self._per_member(beta, members)
 
     def _train(self, members):
-        fused = len(members[0].shape) == 4 and _FUSED.get(keras.backend.backend())
+        fused = _fusible(members[0]) and _FUSED.get(keras.backend.backend())
         outputs, means, variances = [], [], []
         for x, gamma, beta in zip(members, *self._scale_and_shift(members)):
             y, mean, variance = (fused or _plain)(x, gamma, beta, self.epsilon)
@@ -87,15 +105,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
     def _infer(self, members):
-        outputs = []
-        gammas, betas = self._scale_and_shift(members)
+        fused = _fusible(members[0]) and keras.backend.backend() == "tensorflow"
+        normalize = _tensorflow_inference if fused else _plain_inference
         means = self._per_member(self.moving_mean, members)
         variances = self._per_member(self.moving_variance, members)
-        for x, gamma, beta, mean, variance in zip(members, gammas, betas, means, variances):
-            factor = gamma * ops.rsqrt(variance + self.epsilon)
-            shift = beta - mean * factor
-            outputs.append(x * ops.cast(factor, x.dtype) + ops.cast(shift, x.dtype))
-        return outputs
+        vectors = zip(*self._scale_and_shift(members), means, variances)
+        return [normalize(x, *vector, self.epsilon) for x, vector in zip(members, vectors)]
 
     def compute_output_shape(self, input_shape):
         return input_shape

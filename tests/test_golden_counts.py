@@ -13,11 +13,9 @@ from zoo.methods import Packed, Single
 
 
 def network(backbone, method, num_classes=10, stem="cifar"):
-    """The network of `zoo.build`, its weights known by their shapes only."""
-    with keras.StatelessScope(initialize_variables=False):
-        model = zoo.build(method, backbone, num_classes, (32, 32, 3), stem=stem)
+    """The network of `zoo.build`; the one before is forgotten, some are large."""
     keras.utils.clear_session()
-    return model.network
+    return zoo.build(method, backbone, num_classes, (32, 32, 3), stem=stem).network
 
 
 TRAINABLE = [
