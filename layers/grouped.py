@@ -57,7 +57,5 @@ def _torch(inputs, kernel, strides, padding, dilation_rate):
         inputs = torch.nn.functional.pad(inputs, [0, 0, *border]) if any(border) else inputs
     kernel = torch.movedim(kernel, (-1, -2), (1, 2)).reshape(groups * filters, channels, *size)
     convolve = {1: torch.nn.functional.conv1d, 2: torch.nn.functional.conv2d}[rank]
-    outputs = convolve(
-        torch.movedim(inputs, -1, 1), kernel, None, strides, 0, dilation_rate, groups
-    )
+    outputs = convolve(torch.movedim(inputs, -1, 1), kernel, None, strides, 0, dilation_rate, groups)
     return torch.movedim(outputs, 1, -1)

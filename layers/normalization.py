@@ -2,7 +2,6 @@
 
 import keras
 from keras import ops
-
 from zoo.layers.members import is_list_of_members
 
 
@@ -75,7 +74,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         members = list(inputs) if is_list_of_members(inputs) else [inputs]
-        if mask is not None and len(members) == 1 or self.synchronized:
+        if (mask is not None and len(members) == 1) or self.synchronized:
             return super().call(inputs, training=training, mask=mask)
         outputs = self._train(members) if training and self.trainable else self._infer(members)
         return outputs if is_list_of_members(inputs) else outputs[0]

@@ -12,6 +12,13 @@ from zoo import cost
 from zoo.methods import Packed, Single
 
 
+@pytest.fixture(autouse=True)
+def quick_initializers(monkeypatch):
+    """Counts need no random draws, which take most of the time of building."""
+    zeros = keras.initializers.Zeros()
+    monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", lambda self, *a, **o: zeros(*a, **o))
+
+
 def network(backbone, method, num_classes=10, stem="cifar"):
     """The network of `zoo.build`; the one before is forgotten, some are large."""
     keras.utils.clear_session()

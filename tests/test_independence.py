@@ -57,6 +57,7 @@ def singles(request):
     for seed in range(3):
         keras.utils.set_random_seed(seed)
         model, images = build(request.param, zoo.methods.Single())
+        model.run_eagerly = True
         model.train_on_batch(images * (seed + 1) / 4, np.arange(4))
         models.append(model)
     return models, images
@@ -76,6 +77,7 @@ def test_fused_singles_answer_as_before(singles, members):
 def test_fused_network_trains_on(singles):
     models, images = singles
     fused = zoo.fuse(models[:2])
+    fused.run_eagerly = True
     before = fused.network.get_weights()
     assert np.isfinite(fused.train_on_batch(images, np.arange(4))[0])
     assert any((old != new).any() for old, new in zip(before, fused.network.get_weights(), strict=True))
@@ -89,6 +91,7 @@ def test_ensemble_answers_with_the_mean_and_copies_weights(singles):
     np.testing.assert_allclose(zoo.predict(joined, images).members, members, atol=1e-5)
     np.testing.assert_allclose(np.exp(joined.predict(images, verbose=0)), members.mean(axis=1), atol=1e-5)
     kept = models[0].network.get_weights()
+    joined.run_eagerly = True
     joined.train_on_batch(images, np.arange(4))
     for old, new in zip(kept, models[0].network.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)

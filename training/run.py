@@ -11,6 +11,10 @@ import time
 
 import keras
 import numpy as np
+from zoo.training import data as datasets
+from zoo.training.augmentation import RandomShiftFlip
+from zoo.training.progress import ProgressLine
+from zoo.training.schedules import WarmUpCosine, WarmUpSteps
 
 from zoo import cost, methods
 from zoo import weights as weight_files
@@ -18,10 +22,6 @@ from zoo.building import build, build_from_spec
 from zoo.classifier import EnsembleClassifier
 from zoo.losses import CrossEntropy
 from zoo.metrics import ExpectedCalibrationError, NegativeLogLikelihood
-from zoo.training import data as datasets
-from zoo.training.augmentation import RandomShiftFlip
-from zoo.training.progress import ProgressLine
-from zoo.training.schedules import WarmUpCosine, WarmUpSteps
 
 
 class EpochShuffle(keras.utils.PyDataset):
@@ -61,7 +61,9 @@ def train(recipe, data_dir, output_dir, *, command="", steps_per_execution=1, ji
     keras.config.set_dtype_policy(recipe.precision)
     training, held_out, test = _splits(recipe, data_dir, limit)
     if len(training) < recipe.batch_size:
-        raise ValueError(f"batch_size={recipe.batch_size} is more than the {len(training)} training images")
+        raise ValueError(
+            f"batch_size={recipe.batch_size} is more than the {len(training)} training images"
+        )
     classes = int(training.labels.max()) + 1
     model = model_of(recipe, training.images.shape[1:], classes)
     batches = EpochShuffle(training, recipe.batch_size, recipe.seed)
@@ -76,7 +78,11 @@ def train(recipe, data_dir, output_dir, *, command="", steps_per_execution=1, ji
     checkpoint = _Checkpoint(output_dir, recipe)
     epoch = checkpoint.restore(student)
     batches.start(epoch)
-    callbacks = [ProgressLine(), keras.callbacks.CSVLogger(output_dir / "log.csv", append=epoch > 0), checkpoint]
+    callbacks = [
+        ProgressLine(),
+        keras.callbacks.CSVLogger(output_dir / "log.csv", append=epoch > 0),
+        checkpoint,
+    ]
     if tensorboard:
         callbacks += _tensorboard(output_dir)
     started = time.time()
@@ -115,7 +121,9 @@ def _splits(recipe, data_dir, limit):
     training = datasets.load(recipe.dataset, "train", data_dir)
     test = datasets.load(recipe.dataset, "test", data_dir)
     if limit:
-        training, test = (datasets.Split(*(part[:limit] for part in split)) for split in (training, test))
+        training, test = (
+            datasets.Split(*(part[:limit] for part in split)) for split in (training, test)
+        )
     training, held_out = datasets.hold_out(training, recipe.held_out, seed=0)
     return training, held_out, test
 
@@ -141,7 +149,12 @@ def _optimizer(recipe, steps_per_epoch, model):
     # Keras decays weights beside the momentum; the factor gives L2's decay in the long run.
     decay = recipe.weight_decay / (1 - recipe.momentum)
     optimizer = keras.optimizers.SGD(rate, recipe.momentum, nesterov=True, weight_decay=decay or None)
-    kernels = {id(v) for layer in model.network.layers for v in [getattr(layer, "kernel", None)] if v is not None}
+    kernels = {
+        id(v)
+        for layer in model.network.layers
+        for v in [getattr(layer, "kernel", None)]
+        if v is not None
+    }
     optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if id(v) not in kernels])
     return optimizer
 
@@ -161,7 +174,9 @@ class _Checkpoint(keras.callbacks.Callback):
             return 0
         state = json.loads(self.state.read_text())
         if state["recipe"] != self.recipe:
-            raise ValueError(f"{self.state.parent} holds a run of another recipe; choose another --output_dir")
+            raise ValueError(
+                f"{self.state.parent} holds a run of another recipe; choose another --output_dir"
+            )
         model.optimizer.build(model.trainable_variables)
         model.load_weights(self.weights.with_name(state["weights"]))
         self.seconds = state["seconds"]

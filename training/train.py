@@ -13,11 +13,12 @@ import dataclasses
 import pathlib
 
 from absl import app, flags, logging
-
 from zoo.training import recipes
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("recipe", None, "DATASET_METHOD_BACKBONE, see zoo/training/recipes.py", required=True)
+flags.DEFINE_string(
+    "recipe", None, "DATASET_METHOD_BACKBONE, see zoo/training/recipes.py", required=True
+)
 flags.DEFINE_string("data_dir", None, "folder of the data sets", required=True)
 flags.DEFINE_string("output_dir", None, "folder of this run", required=True)
 flags.DEFINE_integer("steps_per_execution", 1, "training steps a dispatch", lower_bound=1)

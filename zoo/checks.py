@@ -9,7 +9,7 @@ def check_labels(labels, num_classes):
     Integer labels (N,) or (N, 1), one-hot or soft labels (N, K).  Anything that is not an array
     (None, a symbolic tensor) passes: the loss turns NaN for bad labels met later.
     """
-    if labels is None or not hasattr(labels, "__array__") and not isinstance(labels, (list, tuple)):
+    if labels is None or (not hasattr(labels, "__array__") and not isinstance(labels, (list, tuple))):
         return
     labels = np.asarray(labels)
     if not labels.size:
@@ -18,13 +18,15 @@ def check_labels(labels, num_classes):
         if not np.isfinite(labels).all() or labels.min() < 0:
             raise ValueError("soft labels must be finite and not negative")
         return
-    if labels.ndim > 2 or labels.ndim == 2 and labels.shape[1] != 1:
+    if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] != 1):
         raise ValueError(
             f"labels of shape {labels.shape} fit no model of {num_classes} classes; pass integers "
             f"(N,) or distributions (N, {num_classes})"
         )
     if not np.isfinite(labels).all() or (labels != np.floor(labels)).any():
-        raise ValueError("integer labels expected, got fractions or NaN; pass the class index of each image")
+        raise ValueError(
+            "integer labels expected, got fractions or NaN; pass the class index of each image"
+        )
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_classes:
         raise ValueError(

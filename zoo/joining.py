@@ -46,9 +46,13 @@ def fuse(models):
     models = _checked(models)
     specs = [model.spec for model in models]
     if any(not spec or spec["method"] != {"name": "single"} for spec in specs):
-        raise ValueError("zoo.fuse takes single models from zoo.load or zoo.build; join others by zoo.ensemble")
+        raise ValueError(
+            "zoo.fuse takes single models from zoo.load or zoo.build; join others by zoo.ensemble"
+        )
     if any(spec != specs[0] for spec in specs):
-        raise ValueError("zoo.fuse takes models of one architecture; join different ones by zoo.ensemble")
+        raise ValueError(
+            "zoo.fuse takes models of one architecture; join different ones by zoo.ensemble"
+        )
     packed = methods.Packed(len(models), alpha=len(models), gamma=1)
     fused = build_from_spec(specs[0], method=packed, activation=models[0].activation)
     singles = [{layer.name: layer for layer in model.network.layers} for model in models]

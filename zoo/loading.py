@@ -2,7 +2,8 @@
 
 import warnings
 
-from zoo import methods, registry, weights as weight_files
+from zoo import methods, registry
+from zoo import weights as weight_files
 from zoo.building import HEAD, build, build_from_spec
 
 
@@ -31,7 +32,13 @@ def load(name, weights="default", num_classes=None, input_shape=None, *, stem=No
     except TypeError:
         known = ", ".join(getattr(method_class, "__dataclass_fields__", ())) or "no arguments"
         raise ValueError(f"{name} takes {known}; got {', '.join(method_arguments)}") from None
-    given = {"num_classes": num_classes, "input_shape": input_shape, "stem": stem, "mean": mean, "std": std}
+    given = {
+        "num_classes": num_classes,
+        "input_shape": input_shape,
+        "stem": stem,
+        "mean": mean,
+        "std": std,
+    }
     given = {key: value for key, value in given.items() if value is not None}
     if weights is None:
         if not registry.entries(name):
@@ -58,7 +65,9 @@ def _is_file(weights):
 def _stored(name, folder, config, method_arguments):
     """The model exactly as it was trained."""
     if config.get("name") != name:
-        raise ValueError(f"{folder} holds weights of {config.get('name')}, not of {name}; load that name")
+        raise ValueError(
+            f"{folder} holds weights of {config.get('name')}, not of {name}; load that name"
+        )
     trained = config["spec"]["method"]
     for key, value in method_arguments.items():
         if trained.get(key) != value:

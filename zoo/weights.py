@@ -73,7 +73,9 @@ def read_config(folder):
     """
     path = pathlib.Path(folder) / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no config.json; pass a folder made by zoo.training.train")
+        raise FileNotFoundError(
+            f"{folder} holds no config.json; pass a folder made by zoo.training.train"
+        )
     try:
         return json.loads(path.read_text())
     except ValueError as error:
@@ -93,15 +95,16 @@ def find(name, weights):
     """
     there = registry.entries(name)
     datasets = [entry["dataset"] for entry in there]
-    if isinstance(weights, pathlib.Path) or pathlib.Path(weights).is_dir() or "/" in str(weights):
-        if not pathlib.Path(weights).is_dir():
-            raise FileNotFoundError(f"no folder or .weights.h5 file {weights}; check the path")
+    named = weights == "default" or weights in datasets
+    if not named and pathlib.Path(weights).is_dir():
         return weights, read_config(weights)
+    if not named and (isinstance(weights, pathlib.Path) or os.sep in weights):
+        raise FileNotFoundError(f"no folder or .weights.h5 file {weights}; check the path")
     if not there:
         raise ValueError(
             f"no weights of {name} exist yet; pass weights=None, or train it with python -m zoo.training.train"
         )
-    if weights != "default" and weights not in datasets:
+    if not named:
         raise ValueError(
             f"{name} has no weights={weights!r}; there are {', '.join(datasets)}, None and paths"
         )
@@ -177,10 +180,14 @@ def load_folder(model, folder, config):
 def load_file(model, path):
     """Load a `.weights.h5` file or `.weights.json` shards whose count and shapes are the model's.
 
+    Files of `model.save_weights` (optimiser slots are left out) and of `model.network.save_weights`.
+
     Raises:
         FileNotFoundError: where there is no such file.
         ValueError: for anything but a whole weights file of this very architecture.
     """
+    from zoo.classifier import EnsembleClassifier
+
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}; check the path")
@@ -189,9 +196,12 @@ def load_file(model, path):
         parts = sorted(path.parent.glob(path.name.replace(".weights.json", "_*.weights.h5")))
     try:
         stored = sorted(shape for part in parts for shape in _shapes(part))
+        whole = _holds_classifier(parts[-1])
     except OSError as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} is no whole weights file ({reason}); restore it from its source") from None
+        raise ValueError(
+            f"{path} is no whole weights file ({reason}); restore it from its source"
+        ) from None
     wanted = sorted(tuple(weight.shape) for weight in model.network.weights)
     if stored != wanted:
         extra = [shape for shape in stored if shape not in wanted][:1]
@@ -201,20 +211,29 @@ def load_file(model, path):
             "build the model with the arguments that the weights were trained with"
         )
     try:
-        model.network.load_weights(path)
+        # An uncompiled classifier around the same network has no optimiser to restore.
+        (EnsembleClassifier(model.network) if whole else model.network).load_weights(path)
     except (ValueError, KeyError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} does not fit {model.name} ({reason}); use the architecture it was "
                          "saved from") from None  # fmt: skip
 
 
+def _holds_classifier(path):
+    """Whether a file was saved from a classifier, not from the network inside."""
+    with h5py.File(path, "r") as file:
+        return "layers/functional" in file
+
+
 def _shapes(path):
     shapes = []
     with h5py.File(path, "r") as file:
         file.visititems(
-            lambda name, item: shapes.append(item.shape)
-            if isinstance(item, h5py.Dataset) and not name.startswith("optimizer")
-            else None
+            lambda name, item: (
+                shapes.append(item.shape)
+                if isinstance(item, h5py.Dataset) and not name.startswith("optimizer")
+                else None
+            )
         )
     return shapes
 
@@ -225,9 +244,6 @@ def rebuild_index(folder):
     configs = [(path.parent.name, json.loads(path.read_text())) for path in folder.glob("*/config.json")]
     order = ("cifar10", "cifar100", "fashion_mnist", "mnist")
     configs.sort(key=lambda item: (item[1]["name"], order.index(item[1]["dataset"])))
-    index = [
-        {"folder": name, **{key: config[key] for key in _INDEXED}}
-        for name, config in configs
-    ]
+    index = [{"folder": name, **{key: config[key] for key in _INDEXED}} for name, config in configs]
     (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
     return index

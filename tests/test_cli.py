@@ -1,0 +1,112 @@
+"""The `zoo` command, run as a user runs it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import zoo
+
+
+def run_zoo(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "zoo.cli", *arguments], cwd=cwd, capture_output=True, text=True
+    )
+
+
+def test_list_names_every_model_and_its_metrics(tmp_path):
+    result = run_zoo("list", cwd=tmp_path)
+    assert result.returncode == 0
+    for name in zoo.list_models():
+        assert name in result.stdout
+    for entry in zoo.registry.index():
+        assert f"{entry['metrics'][entry['dataset']]['accuracy']:.4f}" in result.stdout
+
+
+def test_list_filters_by_dataset(tmp_path):
+    result = run_zoo("list", "--dataset", "mnist", cwd=tmp_path)
+    assert "packed_lenet" in result.stdout
+    assert "resnet20" not in result.stdout
+
+
+def test_card_shows_what_was_measured(tmp_path):
+    config = zoo.card("packed_resnet20").config
+    result = run_zoo("card", "packed_resnet20", cwd=tmp_path)
+    assert result.returncode == 0
+    assert f"{config['metrics']['cifar10']['accuracy']:.4f}" in result.stdout
+    assert config["command"] in result.stdout
+    for record in config["files"].values():
+        assert record["sha256"] in result.stdout
+
+
+def test_card_says_where_no_weights_exist(tmp_path):
+    result = run_zoo("card", "packed_wide_resnet28_10", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "No weights" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("card", "packed_resnet2000"), "packed_resnet20"),
+        (("card", "packed_resnet20", "--weights", "imagenet"), "cifar10"),
+        (("list", "--method", "dropout"), "packed"),
+        (("export", "none.keras", "out"), "none.keras"),
+    ],
+)
+def test_errors_are_one_line(arguments, hint, tmp_path):
+    result = run_zoo(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert hint in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_export_writes_a_saved_model(tmp_path):
+    result = run_zoo("export", "packed_lenet", "served", "--weights", "mnist", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "served" / "saved_model.pb").is_file()
+
+
+def test_demo_does_the_main_job(tmp_path):
+    result = run_zoo("demo", "--output", "out", "--epochs", "2", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = [line.split() for line in result.stdout.splitlines()]
+    rows = {row[0]: [float(value) for value in row[1:]] for row in rows if row and row[0].endswith("20")}
+    accuracy, _, _, auroc = rows["packed_resnet20"]
+    assert accuracy > 0.9
+    assert auroc > 0.8
+    assert rows["single_resnet20"][0] > 0.9
+    for name in ("sorted_by_uncertainty.png", "reliability.png", "saved_model/saved_model.pb"):
+        assert (tmp_path / "out" / name).stat().st_size > 10_000
+    assert "epoch 2/2" in result.stderr
+
+
+def test_publish_copies_runs_and_rebuilds_index_and_table(tmp_path):
+    from zoo.training import publish
+    from zoo.weights import locate
+
+    entry = next(e for e in zoo.registry.entries("packed_lenet") if e["dataset"] == "mnist")
+    run = locate(entry)
+    (tmp_path / "README.md").write_text(f"before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n")
+    saved_models = tmp_path / "saved_models"
+    saved_models.mkdir()
+    index = publish.publish([run], saved_models)
+    assert [e["folder"] for e in index] == ["packed_lenet-mnist"]
+    assert json.loads((saved_models / "index.json").read_text()) == index
+    readme = (tmp_path / "README.md").read_text()
+    assert "packed_lenet" in readme
+    assert "old" not in readme
+    assert readme.startswith("before") and readme.endswith("after\n")
+
+
+def test_digits_and_photos_are_alike_in_form():
+    from zoo import demo
+
+    (x, y), (x_test, _) = demo.digits()
+    photos = demo.photo_patches(5)
+    assert x.shape[1:] == x_test.shape[1:] == photos.shape[1:] == (16, 16, 3)
+    assert x.dtype == photos.dtype == np.uint8
+    assert len(x) == len(y) == 1297
+    assert x.max() == 255
