@@ -1,0 +1,1 @@
+"""Training scripts, recipes and what they are made of."""

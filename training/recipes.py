@@ -48,9 +48,9 @@ class Recipe:
 _SETTINGS = {
     # An hour or two on two CPU cores.
     ("cifar10", "resnet20"): {"epochs": 8, "learning_rate": 0.2, "warm_up": 0.25, "weight_decay": 2e-4},
-    ("cifar10", "lenet"): {"epochs": 20, "learning_rate": 0.02, "warm_up": 0.25, "shift": 2},
-    ("mnist", "lenet"): {"epochs": 10, "learning_rate": 0.02, "warm_up": 0.25, "shift": 2, "flip": False},
-    ("mnist", "mlp"): {"epochs": 10, "learning_rate": 0.02, "warm_up": 0.25, "shift": 2, "flip": False},
+    ("cifar10", "lenet"): {"epochs": 15, "learning_rate": 0.02, "warm_up": 0.25, "shift": 2},
+    ("mnist", "lenet"): {"epochs": 8, "learning_rate": 0.02, "warm_up": 0.25, "shift": 2, "flip": False},
+    ("mnist", "mlp"): {"epochs": 8, "learning_rate": 0.02, "warm_up": 0.25, "shift": 2, "flip": False},
     ("fashion_mnist", "lenet"): {"epochs": 20, "learning_rate": 0.02, "warm_up": 0.25, "shift": 2},
     ("fashion_mnist", "mlp"): {"epochs": 20, "learning_rate": 0.02, "warm_up": 0.25, "shift": 2},
     # torch-uncertainty's recipes for the published Packed-Ensembles tables; a GPU's work.

@@ -238,7 +238,7 @@ def _publish(model, recipe, splits, folder, command, seconds):
         "held_out": measure(shipped, held_out) if len(held_out) else None,
         "recipe": dataclasses.asdict(recipe),
         "steps_per_epoch": len(training) // recipe.batch_size,
-        "command": command,
+        "command": f"KERAS_BACKEND={keras.backend.backend()} {command}",
         "seconds": round(seconds),
         "hardware": hardware(),
         "software": {"keras": keras.__version__, **_backend_version()},

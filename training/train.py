@@ -61,7 +61,7 @@ def main(argv):
         recipe = recipe_from_flags()
         config = run.train(
             recipe, FLAGS.data_dir, pathlib.Path(FLAGS.output_dir),
-            command=" ".join(["python -m zoo.training.train", *_own_flags()]),
+            command=" ".join(["python -m zoo.training.train", *_deciding_flags()]),
             steps_per_execution=FLAGS.steps_per_execution,
             jit_compile="auto" if FLAGS.jit_compile is None else FLAGS.jit_compile,
             tensorboard=FLAGS.tensorboard, limit=FLAGS.limit,
@@ -71,18 +71,11 @@ def main(argv):
     logging.info("test: %s", config["metrics"])
 
 
-def _own_flags():
-    """The flags that decide the result, without this machine's folders."""
-    for name in FLAGS:
-        flag = FLAGS[name]
-        if flag.present and name in recipes_flags():
-            yield f"--{name}={flag.value if not isinstance(flag.value, list) else ','.join(flag.value)}"
-
-
-def recipes_flags():
-    """Names of the flags that a recipe is made of."""
-    fields = {field.name for field in dataclasses.fields(recipes.Recipe)}
-    return (fields | {"recipe", "limit"}) - {"dataset", "method", "backbone"}
+def _deciding_flags():
+    """The flags given that decide the result, without this machine's folders."""
+    for name in ("recipe", "limit", *(field.name for field in dataclasses.fields(recipes.Recipe))):
+        if name in FLAGS and FLAGS[name].present:
+            yield FLAGS[name].serialize()
 
 
 if __name__ == "__main__":

@@ -33,3 +33,20 @@ def check_labels(labels, num_classes):
             f"labels run from {low} to {high}, but this model has {num_classes} classes (0 to "
             f"{num_classes - 1}); load it with num_classes={max(high + 1, 1)} or correct the labels"
         )
+
+
+def check_loss(loss, activation):
+    """Raise ValueError for a Keras cross-entropy that takes the model's answers for something else."""
+    if isinstance(loss, str):
+        from_logits = False if loss.endswith("categorical_crossentropy") else None
+    else:
+        from_logits = getattr(loss, "from_logits", None)
+    if from_logits is False and activation is None:
+        raise ValueError(
+            "this model answers with log-probabilities, and the loss takes probabilities; pass "
+            'from_logits=True to the loss, or activation="softmax" to the model'
+        )
+    if from_logits is True and activation == "softmax":
+        raise ValueError(
+            "this model answers with probabilities, and the loss takes logits; pass from_logits=False"
+        )

@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from zoo.checks import check_labels
+from zoo.checks import check_labels, check_loss
 
 
 def ensemble_log_probabilities(logits):
@@ -78,6 +78,7 @@ class EnsembleClassifier(keras.Model):
         return ops.exp(answer) if self.activation == "softmax" else answer
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        check_loss(self.loss, self.activation)
         if len(y_pred.shape) != 3 or self._compile_loss is None:
             return super().compute_loss(x, y, y_pred, sample_weight, training)
         members = ops.softmax(y_pred) if self.activation == "softmax" else y_pred

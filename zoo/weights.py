@@ -196,7 +196,7 @@ def load_file(model, path):
         parts = sorted(path.parent.glob(path.name.replace(".weights.json", "_*.weights.h5")))
     try:
         stored = sorted(shape for part in parts for shape in _shapes(part))
-        whole = _holds_classifier(parts[-1])
+        whole = any(_holds_classifier(part) for part in parts)
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
