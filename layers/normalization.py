@@ -2,6 +2,7 @@
 
 import keras
 from keras import ops
+
 from zoo.layers.members import is_list_of_members
 
 

@@ -7,6 +7,7 @@ kernel the first axis is the group; the groups of a member are neighbours.
 
 import keras
 from keras import ops
+
 from zoo.layers.grouped import grouped_convolution
 from zoo.layers.members import is_list_of_members
 

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from zoo.layers import PackedDense
 
 import zoo
-from zoo.layers import PackedDense
 from zoo.losses import CrossEntropy
 from zoo.methods import Packed, Single
 
@@ -84,7 +84,9 @@ def test_mean_of_softmaxes_is_stable():
 def test_image_types_answer_alike(images_dtype, tiny, images):
     model = tiny()
     expected = ops.convert_to_numpy(model(images))
-    np.testing.assert_allclose(model.predict(images.astype(images_dtype), verbose=0), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        model.predict(images.astype(images_dtype), verbose=0), expected, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("activation", [None, "softmax"])
@@ -196,7 +198,9 @@ def test_label_smoothing_by_hand(tiny, images, labels):
 def test_keras_own_losses_and_metrics_do(tiny, images, labels):
     model = tiny()
     own = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("sgd", own, metrics=[keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="ce")])
+    model.compile(
+        "sgd", own, metrics=[keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="ce")]
+    )
     expected = cross_entropies(model, images, labels).sum(axis=0).mean()
     nll = -np.log(answers(model, images)[np.arange(5), labels]).mean()
     logs = once(model, images, labels)
@@ -321,7 +325,9 @@ def test_keras_file_round_trip(method, backbone, tiny, images, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert type(loaded) is zoo.EnsembleClassifier
     assert loaded.spec == model.spec and loaded.activation == "softmax"
-    np.testing.assert_array_equal(ops.convert_to_numpy(loaded(images)), ops.convert_to_numpy(model(images)))
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(loaded(images)), ops.convert_to_numpy(model(images))
+    )
 
 
 def test_loaded_model_trains_on_with_its_optimizer(tiny, images, labels, tmp_path):
@@ -361,7 +367,9 @@ def test_weights_alone_round_trip(tiny, images, tmp_path):
     model.save_weights(tmp_path / "model.weights.h5")
     assert not np.allclose(model(images), other(images))
     other.load_weights(tmp_path / "model.weights.h5")
-    np.testing.assert_array_equal(ops.convert_to_numpy(other(images)), ops.convert_to_numpy(model(images)))
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(other(images)), ops.convert_to_numpy(model(images))
+    )
 
 
 BAD_LABELS = {

@@ -16,7 +16,8 @@ from zoo.methods import Packed, Single
 def quick_initializers(monkeypatch):
     """Counts need no random draws, which take most of the time of building."""
     zeros = keras.initializers.Zeros()
-    monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", lambda self, *a, **o: zeros(*a, **o))
+    draw = "keras.initializers.VarianceScaling.__call__"
+    monkeypatch.setattr(draw, lambda self, *args, **options: zeros(*args, **options))
 
 
 def network(backbone, method, num_classes=10, stem="cifar"):
@@ -62,8 +63,8 @@ TRAINABLE = [
     # Convolutions are the same: the stem, 24 of 3x3, and three 1x1 shortcuts without normalisation.
     # Normalisations, in channels of the single network: theirs follow the stem (16) and each 3x3, so
     # 16 + 8 * (160 + 320 + 640) = 8,976.  Ours precede each 3x3 and the pool.  Before the first 3x3 of a
-    # block: 16 + 3*160, 160 + 3*320, 320 + 3*640, in all 3,856; before the second: 4 * (160 + 320 + 640) =
-    # 4,480; before the pool: 640.  3,856 + 4,480 + 640 = 8,976 as well, times alpha in both.
+    # block: 16 + 3*160, 160 + 3*320, 320 + 3*640, in all 3,856; before the second: 4*(160 + 320 + 640)
+    # = 4,480; before the pool: 640.  3,856 + 4,480 + 640 = 8,976 as well, times alpha in both.
     # Groups: gamma falls back by a convolution's input channels and both use it in every one but the
     # stem, whose inputs have the same widths.
     ("wide_resnet28_10", Single(), {}, 36_479_194),

@@ -67,7 +67,12 @@ def singles(request):
 def test_fused_singles_answer_as_before(singles, members):
     models, images = singles
     fused = zoo.fuse(models[:members])
-    assert fused.spec["method"] == {"name": "packed", "num_members": members, "alpha": members, "gamma": 1}
+    assert fused.spec["method"] == {
+        "name": "packed",
+        "num_members": members,
+        "alpha": members,
+        "gamma": 1,
+    }
     logits = fused.network(images).numpy()
     for i, model in enumerate(models[:members]):
         np.testing.assert_allclose(logits[:, i], model.network(images).numpy()[:, 0], atol=1e-4)
@@ -89,7 +94,9 @@ def test_ensemble_answers_with_the_mean_and_copies_weights(singles):
     assert joined.num_members == 3
     members = np.concatenate([zoo.predict(model, images).members for model in models], axis=1)
     np.testing.assert_allclose(zoo.predict(joined, images).members, members, atol=1e-5)
-    np.testing.assert_allclose(np.exp(joined.predict(images, verbose=0)), members.mean(axis=1), atol=1e-5)
+    np.testing.assert_allclose(
+        np.exp(joined.predict(images, verbose=0)), members.mean(axis=1), atol=1e-5
+    )
     kept = models[0].network.get_weights()
     joined.run_eagerly = True
     joined.train_on_batch(images, np.arange(4))
@@ -111,7 +118,9 @@ def test_softmax_models_join_as_such():
     model = zoo.build(zoo.methods.Single(), "mlp", 3, (4, 4, 1), activation="softmax")
     images = np.full((2, 4, 4, 1), 90, "uint8")
     for joined in (zoo.ensemble([model, model]), zoo.fuse([model, model])):
-        np.testing.assert_allclose(joined.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-5)
+        np.testing.assert_allclose(
+            joined.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-5
+        )
 
 
 def mlp(classes=3, shape=(4, 4, 1), method=None, **options):

@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-
 from zoo.layers import (
     BatchNormalization,
     PackedConv1D,
@@ -165,7 +164,8 @@ def test_depthwise_convolution_is_keras_own_in_either_form(options):
 
 
 @pytest.mark.parametrize(
-    ("inputs", "gamma", "groups"), [(512, 4, 8), (256, 4, 4), (256, 2, 4), (128, 4, 2), (8, 2, 2), (384, 4, 6)]
+    ("inputs", "gamma", "groups"),
+    [(512, 4, 8), (256, 4, 4), (256, 2, 4), (128, 4, 2), (8, 2, 2), (384, 4, 6)],
 )
 def test_gamma_falls_back_under_64_channels_a_group(inputs, gamma, groups):
     layer = PackedConv2D(96, 1, 2, 2, gamma)
@@ -187,7 +187,9 @@ def test_alpha_widens_and_rounds_down(alpha, outputs):
     assert layer.compute_output_shape((None, 7)) == (None, outputs)
 
 
-@pytest.mark.parametrize("initializer", ["he_normal", keras.initializers.HeNormal(seed=3), "random_uniform"])
+@pytest.mark.parametrize(
+    "initializer", ["he_normal", keras.initializers.HeNormal(seed=3), "random_uniform"]
+)
 @pytest.mark.parametrize("layer", [PackedConv2D, PackedDense])
 def test_groups_start_different_from_each_other(initializer, layer):
     size = (8, 3) if layer is PackedConv2D else (8,)
@@ -256,7 +258,12 @@ def test_channels_that_do_not_fit(layer, shape, pattern, raises_line):
 
 def test_regularisers_see_the_stored_blocks():
     layer = PackedDense(
-        4, 2, 2, kernel_regularizer=keras.regularizers.L2(0.5), bias_regularizer="l1", bias_initializer="ones"
+        4,
+        2,
+        2,
+        kernel_regularizer=keras.regularizers.L2(0.5),
+        bias_regularizer="l1",
+        bias_initializer="ones",
     )
     layer(draw(2, 8))
     kernel, bias = layer.get_weights()
@@ -281,7 +288,9 @@ def test_split_and_per_member():
     members = SplitMembers(3)(x)
     for y, expected in zip(members, split(x, 3), strict=True):
         np.testing.assert_array_equal(numpy(y), expected)
-    for y, expected in zip(PerMember(keras.layers.GlobalMaxPooling2D())(members), split(x, 3), strict=True):
+    for y, expected in zip(
+        PerMember(keras.layers.GlobalMaxPooling2D())(members), split(x, 3), strict=True
+    ):
         np.testing.assert_array_equal(numpy(y), expected.max(axis=(1, 2)))
     doubled = PerMember(keras.layers.Add())([members, members])
     for y, expected in zip(doubled, split(x, 3), strict=True):
@@ -326,7 +335,9 @@ def test_every_layer_is_a_good_keras_layer(name, check_layer):
 
 
 @pytest.mark.parametrize("shape", [(6, 4, 5, 8), (16, 8), (4, 5, 8)])
-@pytest.mark.parametrize("options", [{}, {"scale": False, "momentum": 0.5}, {"center": False, "epsilon": 0.1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"scale": False, "momentum": 0.5}, {"center": False, "epsilon": 0.1}]
+)
 def test_normalisation_outputs_are_keras_own(shape, options):
     x = 3 * draw(*shape) + 2
     ours, keras_own = BatchNormalization(**options), keras.layers.BatchNormalization(**options)
@@ -380,5 +391,7 @@ def test_frozen_normalisation_uses_and_keeps_its_moving_statistics():
 
 def test_normalisation_of_one_value_a_channel():
     layer = BatchNormalization(momentum=0.0)
-    np.testing.assert_allclose(numpy(layer(np.full((1, 1, 1, 3), 7.0, "float32"), training=True)), 0, atol=1e-5)
+    np.testing.assert_allclose(
+        numpy(layer(np.full((1, 1, 1, 3), 7.0, "float32"), training=True)), 0, atol=1e-5
+    )
     np.testing.assert_allclose(layer.get_weights()[3], 0, atol=1e-6)

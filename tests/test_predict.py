@@ -61,7 +61,9 @@ def test_members_are_softmaxes_of_the_network(method, batch_size, tiny, images):
     assert prediction.members.dtype == np.float64
     np.testing.assert_allclose(prediction.members, expected, atol=1e-5)
     np.testing.assert_allclose(prediction.members.sum(axis=-1), 1, atol=1e-12)
-    np.testing.assert_allclose(prediction.probabilities, np.exp(model.predict(images, verbose=0)), atol=1e-5)
+    np.testing.assert_allclose(
+        prediction.probabilities, np.exp(model.predict(images, verbose=0)), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", ["float32", "float64", "float16", "int32", list])
@@ -95,7 +97,7 @@ def test_datasets_of_batches(tiny, images):
     model = tiny()
     expected = zoo.predict(model, images).members
     np.testing.assert_allclose(zoo.predict(model, Batches(images)).members, expected, atol=1e-6)
-    batches = (images[i : i + 2] for i in (0, 2, 4))
+    batches = ((images[i : i + 2],) for i in (0, 2, 4))
     np.testing.assert_allclose(zoo.predict(model, batches).members, expected, atol=1e-6)
 
 

@@ -2,7 +2,7 @@
 
     python -m zoo.training.train --recipe=cifar10_packed_resnet20 --data_dir=DATA --output_dir=RUN
 
-A recipe's name is DATASET_METHOD_BACKBONE; every field is also a flag.  What a run costs and
+A recipe's name is DATASET_METHOD_BACKBONE; every other field is also a flag.  What a run costs and
 reaches is measured and stands in the cards of `saved_models/`.
 """
 
@@ -48,7 +48,7 @@ class Recipe:
 _SETTINGS = {
     # An hour or two on two CPU cores.
     ("cifar10", "resnet20"): {"epochs": 8, "learning_rate": 0.2, "warm_up": 0.25, "weight_decay": 2e-4},
-    ("cifar10", "lenet"): {"epochs": 15, "learning_rate": 0.02, "warm_up": 0.25, "shift": 2},
+    ("cifar10", "lenet"): {"epochs": 10, "learning_rate": 0.02, "warm_up": 0.25, "shift": 2},
     ("mnist", "lenet"): {"epochs": 8, "learning_rate": 0.02, "warm_up": 0.25, "shift": 2, "flip": False},
     ("mnist", "mlp"): {"epochs": 8, "learning_rate": 0.02, "warm_up": 0.25, "shift": 2, "flip": False},
     ("fashion_mnist", "lenet"): {"epochs": 20, "learning_rate": 0.02, "warm_up": 0.25, "shift": 2},
@@ -62,9 +62,6 @@ _SETTINGS = {
     ("cifar10", "wide_resnet28_10"): {"learning_rate": 0.1, "schedule": "step", "warm_up": 0.005},
 }  # fmt: skip
 
-# What a method needs to be worth having on a backbone.
-_METHOD_SETTINGS = {}
-
 
 def recipe(name):
     """The recipe of such a name.
@@ -75,7 +72,6 @@ def recipe(name):
     for (dataset, backbone), settings in _SETTINGS.items():
         if name.startswith(f"{dataset}_") and name.endswith(f"_{backbone}"):
             method = name[len(dataset) + 1 : -len(backbone) - 1]
-            own = _METHOD_SETTINGS.get((method, backbone), {})
-            return Recipe(dataset, method, backbone, **{**settings, **own})
+            return Recipe(dataset, method, backbone, **settings)
     known = ", ".join(f"{dataset}_METHOD_{backbone}" for dataset, backbone in _SETTINGS)
     raise ValueError(f"unknown recipe {name!r}; there are {known}")

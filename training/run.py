@@ -11,10 +11,6 @@ import time
 
 import keras
 import numpy as np
-from zoo.training import data as datasets
-from zoo.training.augmentation import RandomShiftFlip
-from zoo.training.progress import ProgressLine
-from zoo.training.schedules import WarmUpCosine, WarmUpSteps
 
 from zoo import cost, methods
 from zoo import weights as weight_files
@@ -22,6 +18,11 @@ from zoo.building import build, build_from_spec
 from zoo.classifier import EnsembleClassifier
 from zoo.losses import CrossEntropy
 from zoo.metrics import ExpectedCalibrationError, NegativeLogLikelihood
+from zoo.training import data as datasets
+from zoo.training.augmentation import RandomShiftFlip
+from zoo.training.progress import ProgressLine
+from zoo.training.schedules import WarmUpCosine, WarmUpSteps
+from zoo.uncertainty import predict
 
 
 class EpochShuffle(keras.utils.PyDataset):
@@ -220,6 +221,11 @@ def measure(model, split):
     return {metric.name: round(float(metric.result()), 5) for metric in metrics} | {"images": len(split)}
 
 
+def probe_images(shape):
+    """Two fixed images, whose answers stand in a config to show that its weights still mean the same."""
+    return np.random.default_rng(0).integers(0, 256, (2, *shape), "uint8")
+
+
 def _publish(model, recipe, splits, folder, command, seconds):
     """Write the weights as they will be shipped, load them back, measure those, and record all of it."""
     training, held_out, test = splits
@@ -235,6 +241,7 @@ def _publish(model, recipe, splits, folder, command, seconds):
         "parameters": cost.parameters(model.network)[0],
         "macs": cost.macs(model.network),
         "metrics": metrics,
+        "probe": predict(shipped, probe_images(model.input_shape[1:])).probabilities.round(5).tolist(),
         "held_out": measure(shipped, held_out) if len(held_out) else None,
         "recipe": dataclasses.asdict(recipe),
         "steps_per_epoch": len(training) // recipe.batch_size,

@@ -5,14 +5,15 @@
 DATA holds TensorFlow Datasets' prepared folders or `.npz` files (see the README).  Every field of the
 recipe is a flag: `--epochs=30 --alpha=3`.  A run that was stopped goes on from its last epoch when
 started again with the same command.  RUN ends up with `config.json` and weights ready for
-`saved_models/`, `log.csv` and TensorBoard's events.  Any Keras backend does (KERAS_BACKEND); with
-`.npz` data TensorFlow is not imported unless it is the backend.
+`saved_models/`, `log.csv`, and TensorBoard's events where TensorFlow is the backend.  Any Keras backend
+does (KERAS_BACKEND); with `.npz` data TensorFlow is not imported unless it is the backend.
 """
 
 import dataclasses
 import pathlib
 
 from absl import app, flags, logging
+
 from zoo.training import recipes
 
 FLAGS = flags.FLAGS

@@ -30,7 +30,8 @@ class EnsembleClassifier(keras.Model):
     as logits, or that mean itself with `activation="softmax"`.
 
     `fit` takes plain labels.  In training the loss is taken of each member and summed over members
-    (Lakshminarayanan et al., 2017), averaged over the batch; metrics see the averaged prediction.
+    (Lakshminarayanan et al., 2017), averaged over the batch, so it shows about M times
+    the loss that `evaluate` shows; metrics see the averaged prediction.
 
     Raises:
         ValueError: for another activation or member_loss, a network whose output is not (B, M, K), or

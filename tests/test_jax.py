@@ -1,0 +1,78 @@
+"""The JAX backend, in processes of its own: the backend-neutral tests, training, export."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+NEUTRAL = ["test_packed_layers.py", "test_classifier.py", "test_predict.py", "test_training_parts.py"]
+
+TRAIN = """
+import sys
+from absl import flags
+from zoo.training import train
+
+flags.FLAGS(["train", *sys.argv[1:]])
+train.main(["train"])
+assert "jax" in sys.modules
+assert "tensorflow" not in sys.modules
+"""
+
+EXPORT = """
+import sys
+import keras
+import numpy as np
+import zoo
+
+keras.utils.set_random_seed(0)
+folder, images_file, result = sys.argv[1:]
+model = zoo.build(zoo.methods.Packed(2, 1), "lenet", 3, (16, 16, 3))
+zoo.export(model, folder)
+np.save(result, zoo.predict(model, np.load(images_file)).probabilities)
+"""
+
+
+@pytest.mark.parametrize("file", NEUTRAL)
+def test_neutral_tests_pass_on_jax(file, python):
+    process = python(
+        "-m", "pytest", HERE / file, "-q", "--tb=short", "-p", "no:cacheprovider", KERAS_BACKEND="jax"
+    )
+    assert " passed" in process.stdout and "skipped" not in process.stdout
+
+
+def test_training_on_jax_needs_no_tensorflow_and_its_weights_serve_there(python, data_dir, tmp_path):
+    import zoo
+
+    arguments = ["--recipe=cifar10_packed_lenet", "--epochs=1", "--batch_size=16", "--num_members=2"]
+    python(
+        "-c",
+        TRAIN,
+        *arguments,
+        f"--data_dir={data_dir}",
+        f"--output_dir={tmp_path}",
+        KERAS_BACKEND="jax",
+    )
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert set(config["software"]) == {"keras", "jax"}
+    model = zoo.load("packed_lenet", weights=tmp_path)
+    with np.load(data_dir / "cifar10.npz") as arrays:
+        p = zoo.predict(model, arrays["x_test"]).probabilities
+        nll = -np.log(p[np.arange(40), arrays["y_test"]]).mean()
+    assert config["metrics"]["cifar10"]["nll"] == pytest.approx(nll, abs=1e-4)
+
+
+def test_jax_models_export_to_saved_models(python, images, tmp_path):
+    import tensorflow as tf
+
+    np.save(tmp_path / "images.npy", images)
+    paths = [tmp_path / name for name in ("saved", "images.npy", "result.npy")]
+    python("-c", EXPORT, *paths, KERAS_BACKEND="jax")
+    loaded = tf.saved_model.load(paths[0])
+    for name, dtype in (("serving_default", "float32"), ("serving_uint8", "uint8")):
+        for count in (1, 5):
+            given = loaded.signatures[name](images=tf.constant(images[:count].astype(dtype)))
+            expected = np.load(paths[2])[:count]
+            np.testing.assert_allclose(given["probabilities"].numpy(), expected, atol=1e-5)
+            assert set(given) == {"probabilities", "members", "predictive_entropy", "mutual_information"}

@@ -1,0 +1,131 @@
+"""Training from the command line, resumed after a kill, and from TensorFlow Datasets' folders."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from zoo.training import data
+
+import zoo
+
+EPOCHS = 12
+ARGUMENTS = [
+    "--recipe=cifar10_packed_lenet", f"--epochs={EPOCHS}", "--batch_size=8", "--num_members=2",
+    "--held_out=0.25", "--learning_rate=0.01",
+]  # fmt: skip
+
+
+def command(data_dir, output_dir, *more):
+    folders = [f"--data_dir={data_dir}", f"--output_dir={output_dir}"]
+    return ["-m", "zoo.training.train", *ARGUMENTS, *folders, *more]
+
+
+@pytest.fixture(scope="module")
+def whole(python, data_dir, tmp_path_factory):
+    """The folder and the output of a run that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, python(*command(data_dir, folder))
+
+
+def test_a_run_leaves_all_that_is_known_of_it(whole):
+    folder, process = whole
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["name"], config["dataset"]) == ("packed_lenet", "cifar10")
+    assert config["recipe"]["epochs"] == EPOCHS and config["recipe"]["alpha"] == 2.0
+    assert config["steps_per_epoch"] == 9
+    assert config["metrics"]["cifar10"]["images"] == 40 and config["held_out"]["images"] == 24
+    assert set(ARGUMENTS) <= set(config["command"].split()) and str(folder) not in config["command"]
+    assert config["software"]["keras"] and config["hardware"] and config["licence"] == "Apache-2.0"
+    assert f"epoch {EPOCHS}/{EPOCHS}" in process.stderr and "100%" in process.stderr
+    with open(folder / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(EPOCHS))
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert float(rows[-1]["val_loss"]) > 0
+    assert list((folder / "tensorboard").rglob("events.out.*"))
+    assert zoo.load("packed_lenet", weights=folder).num_members == 2
+
+
+def test_a_killed_run_goes_on_to_exactly_the_same_weights(whole, python, data_dir, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, *command(data_dir, tmp_path)], cwd=tmp_path, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, env=os.environ,
+    )  # fmt: skip
+    try:
+        while not (tmp_path / "checkpoint.json").is_file():
+            assert process.poll() is None
+            time.sleep(0.002)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = json.loads((tmp_path / "checkpoint.json").read_text())["epochs"]
+    assert 1 <= done < EPOCHS and not (tmp_path / "config.json").exists()
+
+    resumed = python(*command(data_dir, tmp_path))
+    assert (
+        f"epoch {done + 1}/{EPOCHS}" in resumed.stderr and f"epoch {done}/{EPOCHS}" not in resumed.stderr
+    )
+    models = [zoo.load("packed_lenet", weights=folder) for folder in (whole[0], tmp_path)]
+    for a, b in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with open(tmp_path / "log.csv") as file:
+        assert {int(row["epoch"]) for row in csv.DictReader(file)} == set(range(EPOCHS))
+
+
+@pytest.mark.parametrize(
+    ("more", "pattern"),
+    [
+        (["--alpha=4"], "another recipe"),
+        (["--recipe=cifar10_packed_vgg"], "unknown recipe 'cifar10_packed_vgg'"),
+        (["--recipe=cifar10_swag_lenet"], "unknown method 'swag'"),
+        (["--data_dir=nowhere"], "no cifar10 in nowhere"),
+        (["--precision=float7"], "float7"),
+        (["--milestones=a,b"], "milestones"),
+    ],
+)
+def test_wrong_commands_fail_in_one_line(more, pattern, whole, python, data_dir):
+    process = python(*command(data_dir, whole[0], *more), succeeds=False)
+    assert process.returncode != 0
+    assert "Traceback" not in process.stderr
+    last = process.stderr.strip().splitlines()[-1]
+    assert last.startswith("zoo.training.train: ") and pattern in last
+
+
+@pytest.fixture(scope="module")
+def tfds_folder(tmp_path_factory):
+    """MNIST as TensorFlow Datasets prepares it, with 30 and 10 images of our own."""
+    import tensorflow_datasets as tfds
+
+    folder = tmp_path_factory.mktemp("tfds")
+    rng = np.random.default_rng(8)
+    arrays = {
+        name: (rng.integers(0, 256, (count, 28, 28, 1), "uint8"), np.arange(count) % 10)
+        for name, count in (("train", 30), ("test", 10))
+    }
+    builder = tfds.builder("mnist", data_dir=str(folder))
+
+    def examples(split):
+        for i, (image, label) in enumerate(zip(*arrays[split], strict=True)):
+            yield i, {"image": image, "label": int(label)}
+
+    builder._split_generators = lambda *a, **k: {split: examples(split) for split in arrays}
+    builder.download_and_prepare()
+    return folder, arrays
+
+
+def test_prepared_tfds_folders_are_read(tfds_folder, raises_line):
+    folder, arrays = tfds_folder
+    for name, (images, labels) in arrays.items():
+        loaded = data.load("mnist", name, folder)
+        assert loaded.images.dtype == np.uint8 and loaded.labels.dtype == np.int32
+        given = {image.tobytes(): label for image, label in zip(*loaded, strict=True)}
+        assert given == {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
+        np.testing.assert_array_equal(loaded.labels, data.load("mnist", name, str(folder)).labels)
+    with raises_line(FileNotFoundError, "fashion_mnist"):
+        data.load("fashion_mnist", "train", folder)
