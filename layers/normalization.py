@@ -67,6 +67,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Output: as the input.
     """
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.input_spec = None  # Keras's allows no list
+
     def build(self, input_shape):
         if is_list_of_members(input_shape):
             input_shape = (*input_shape[0][:-1], sum(shape[-1] for shape in input_shape))
@@ -75,10 +79,17 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         members = list(inputs) if is_list_of_members(inputs) else [inputs]
-        if (mask is not None and len(members) == 1) or self.synchronized:
-            return super().call(inputs, training=training, mask=mask)
+        if self.synchronized or (mask is not None and not is_list_of_members(inputs)):
+            return self._keras(inputs, members, training, mask)
         outputs = self._train(members) if training and self.trainable else self._infer(members)
         return outputs if is_list_of_members(inputs) else outputs[0]
+
+    def _keras(self, inputs, members, training, mask):
+        """What Keras alone can do, on all members in one tensor."""
+        if not is_list_of_members(inputs):
+            return super().call(inputs, training=training, mask=mask)
+        joined = super().call(ops.concatenate(members, axis=-1), training=training)
+        return ops.split(joined, len(members), axis=-1)
 
     def _per_member(self, vector, members):
         """The slices of a vector over all channels that belong to each member, in float32 or wider."""

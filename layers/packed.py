@@ -39,7 +39,8 @@ def packed_groups(inputs, outputs, num_members, gamma=1, role="hidden", minimum_
         inputs: input channels of all members together.
         outputs: output channels of all members together.
         num_members, gamma, role: as in the layers.
-        minimum_channels: 64 in the paper's convolutions, 1 in its dense layers.
+        minimum_channels: 64 in the reference's convolutions; None, as in its dense layers, where
+            gamma never falls back.
 
     Raises:
         ValueError: where the channels do not divide by the groups.
@@ -48,10 +49,11 @@ def packed_groups(inputs, outputs, num_members, gamma=1, role="hidden", minimum_
         if outputs % num_members:
             raise ValueError(_indivisible("output", outputs, num_members, "num_members"))
         return 1
-    while gamma > 1 and (
-        inputs % (gamma * num_members) or inputs // (gamma * num_members) < minimum_channels
-    ):
-        gamma -= 1
+    if minimum_channels:
+        while gamma > 1 and (
+            inputs % (gamma * num_members) or inputs // (gamma * num_members) < minimum_channels
+        ):
+            gamma -= 1
     groups = gamma * num_members
     for kind, channels in (("input", inputs), ("output", outputs)):
         if channels % groups:
@@ -90,7 +92,7 @@ def per_group(initializer, shape, dtype):
 class _Packed(keras.layers.Layer):
     """What packed convolutions and packed dense layers have in common."""
 
-    minimum_channels = 1
+    minimum_channels = None
 
     def __init__(self, num_members=4, alpha=2, gamma=1, *, role="hidden", activation=None,
                  use_bias=True, kernel_initializer="glorot_uniform", bias_initializer="zeros",
@@ -290,7 +292,7 @@ class PackedDense(_Packed):
     """Dense layer of `num_members` packed networks.
 
     With g = gamma * M groups, y[..., j-th] = x[..., j-th] @ kernel[j] + bias: a block-diagonal
-    matrix of which only the blocks are stored.  There is no 64-channel floor here.
+    matrix of which only the blocks are stored.  gamma never falls back here.
 
     Args:
         units: units of the single network this layer widens.
@@ -341,6 +343,10 @@ class PackedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
     Input shape: (B, H, W, C), or a list of M tensors (B, H, W, C / M).
     Output shape: (B, H', W', C * depth_multiplier), or a list of M tensors.
     """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.input_spec = None  # Keras's allows no list
 
     def build(self, input_shape):
         if is_list_of_members(input_shape):

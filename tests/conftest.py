@@ -54,7 +54,7 @@ def python(tmp_path_factory):
     """Run arguments of a fresh interpreter away from the checkout; returns the finished process."""
     folder = tmp_path_factory.mktemp("process")
 
-    def run(*arguments, succeeds=True, timeout=400, **environment):
+    def run(*arguments, succeeds=True, timeout=900, **environment):
         process = subprocess.run(
             [sys.executable, *map(str, arguments)], cwd=folder, env={**os.environ, **environment},
             capture_output=True, text=True, timeout=timeout,

@@ -34,11 +34,10 @@ np.save(result, zoo.predict(model, np.load(images_file)).probabilities)
 """
 
 
-@pytest.mark.parametrize("file", NEUTRAL)
-def test_neutral_tests_pass_on_jax(file, python):
-    process = python(
-        "-m", "pytest", HERE / file, "-q", "--tb=short", "-p", "no:cacheprovider", KERAS_BACKEND="jax"
-    )
+def test_neutral_tests_pass_on_jax(python):
+    files = [HERE / file for file in NEUTRAL]
+    options = ("-q", "--tb=short", "-p", "no:cacheprovider")
+    process = python("-m", "pytest", *files, *options, KERAS_BACKEND="jax")
     assert " passed" in process.stdout and "skipped" not in process.stdout
 
 

@@ -8,12 +8,12 @@ import shutil
 import h5py
 import numpy as np
 import pytest
-from zoo.training import recipes
 
 import zoo
 from zoo import registry
 from zoo import weights as weight_files
 from zoo.methods import Packed, Single
+from zoo.training import recipes
 
 
 @pytest.fixture(scope="session")

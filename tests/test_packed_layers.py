@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+
 from zoo.layers import (
     BatchNormalization,
     PackedConv1D,

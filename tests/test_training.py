@@ -10,9 +10,9 @@ import time
 
 import numpy as np
 import pytest
-from zoo.training import data
 
 import zoo
+from zoo.training import data
 
 EPOCHS = 12
 ARGUMENTS = [

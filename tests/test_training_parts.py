@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+
 from zoo.training import data, recipes, run
 from zoo.training.augmentation import RandomShiftFlip
 from zoo.training.schedules import WarmUpCosine, WarmUpSteps

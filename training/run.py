@@ -17,7 +17,7 @@ from zoo import weights as weight_files
 from zoo.building import build, build_from_spec
 from zoo.classifier import EnsembleClassifier
 from zoo.losses import CrossEntropy
-from zoo.metrics import ExpectedCalibrationError, NegativeLogLikelihood
+from zoo.metrics import Accuracy, ExpectedCalibrationError, NegativeLogLikelihood
 from zoo.training import data as datasets
 from zoo.training.augmentation import RandomShiftFlip
 from zoo.training.progress import ProgressLine
@@ -55,45 +55,46 @@ def train(recipe, data_dir, output_dir, *, command="", steps_per_execution=1, ji
 
     Returns:
         The dictionary written to `config.json`.
+
+    Raises:
+        ValueError: for a recipe that cannot be run, or a folder that holds a run of another one.
+        FileNotFoundError: where the data set is not in `data_dir`.
     """
     output_dir = pathlib.Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     _seed(recipe.seed)
+    splits, classes = _splits(recipe, data_dir, limit)
+    policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
-    training, held_out, test = _splits(recipe, data_dir, limit)
-    if len(training) < recipe.batch_size:
-        raise ValueError(
-            f"batch_size={recipe.batch_size} is more than the {len(training)} training images"
-        )
-    classes = int(training.labels.max()) + 1
-    model = model_of(recipe, training.images.shape[1:], classes)
+    try:
+        model = model_of(recipe, splits[0].images.shape[1:], classes)
+        options = {"steps_per_execution": steps_per_execution, "jit_compile": jit_compile}
+        seconds = _fit(model, recipe, splits, output_dir, tensorboard, options)
+        return _publish(model, recipe, splits, output_dir, command, seconds)
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def _fit(model, recipe, splits, folder, tensorboard, options):
+    """Train a model, from the folder's checkpoint on; returns the seconds that all of it took."""
+    training, held_out, _ = splits
     batches = EpochShuffle(training, recipe.batch_size, recipe.seed)
     student = _augmented(model, recipe)
-    student.compile(
-        optimizer=_optimizer(recipe, len(batches), model),
-        loss=CrossEntropy(recipe.label_smoothing),
-        metrics=["accuracy"],
-        steps_per_execution=steps_per_execution,
-        jit_compile=jit_compile,
-    )
-    checkpoint = _Checkpoint(output_dir, recipe)
+    optimizer = _optimizer(recipe, len(batches), model)
+    loss = CrossEntropy(recipe.label_smoothing)
+    student.compile(optimizer, loss, metrics=[Accuracy()], **options)
+    checkpoint = _Checkpoint(folder, recipe)
     epoch = checkpoint.restore(student)
     batches.start(epoch)
-    callbacks = [
-        ProgressLine(),
-        keras.callbacks.CSVLogger(output_dir / "log.csv", append=epoch > 0),
-        checkpoint,
-    ]
-    if tensorboard:
-        callbacks += _tensorboard(output_dir)
+    log = keras.callbacks.CSVLogger(folder / "log.csv", append=epoch > 0)
+    callbacks = [ProgressLine(), log, checkpoint, *(_tensorboard(folder) if tensorboard else [])]
     started = time.time()
     student.fit(
         batches, epochs=recipe.epochs, initial_epoch=epoch, callbacks=callbacks, verbose=0,
         shuffle=False,
         validation_data=(held_out.images, held_out.labels) if len(held_out) else None,
     )  # fmt: skip
-    seconds = checkpoint.seconds + time.time() - started
-    return _publish(model, recipe, (training, held_out, test), output_dir, command, seconds)
+    return checkpoint.seconds + time.time() - started
 
 
 def _seed(seed):
@@ -119,14 +120,20 @@ def model_of(recipe, input_shape, num_classes):
 
 
 def _splits(recipe, data_dir, limit):
+    """((training, held out, test), number of classes)."""
     training = datasets.load(recipe.dataset, "train", data_dir)
     test = datasets.load(recipe.dataset, "test", data_dir)
+    classes = int(training.labels.max()) + 1
     if limit:
         training, test = (
             datasets.Split(*(part[:limit] for part in split)) for split in (training, test)
         )
     training, held_out = datasets.hold_out(training, recipe.held_out, seed=0)
-    return training, held_out, test
+    if len(training) < recipe.batch_size:
+        raise ValueError(
+            f"batch_size={recipe.batch_size} is more than the {len(training)} training images"
+        )
+    return (training, held_out, test), classes
 
 
 def _augmented(model, recipe):
@@ -160,6 +167,12 @@ def _optimizer(recipe, steps_per_epoch, model):
     return optimizer
 
 
+def _random_state(model):
+    """States of random generators (augmentation, dropout), which Keras keeps out of weights files."""
+    weights = {id(weight) for weight in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]
+
+
 class _Checkpoint(keras.callbacks.Callback):
     """All weights and optimiser slots after every epoch, replaced in one step; restored on request."""
 
@@ -180,6 +193,8 @@ class _Checkpoint(keras.callbacks.Callback):
             )
         model.optimizer.build(model.trainable_variables)
         model.load_weights(self.weights.with_name(state["weights"]))
+        for variable, value in zip(_random_state(model), state.get("random", [])):
+            variable.assign(np.array(value, variable.dtype))
         self.seconds = state["seconds"]
         return state["epochs"]
 
@@ -190,6 +205,9 @@ class _Checkpoint(keras.callbacks.Callback):
         state = {
             "epochs": epoch + 1,
             "weights": weights.name,
+            "random": [
+                np.asarray(keras.ops.convert_to_numpy(v)).tolist() for v in _random_state(self.model)
+            ],
             "seconds": self.seconds + time.time() - self.started,
             "recipe": self.recipe,
         }
@@ -211,7 +229,7 @@ def _tensorboard(folder):
 def measure(model, split):
     """Accuracy, NLL and 15-bin ECE of a model on a split."""
     metrics = [
-        keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+        Accuracy(),
         NegativeLogLikelihood(),
         ExpectedCalibrationError(),
     ]
@@ -279,7 +297,8 @@ def hardware():
 
         if torch.cuda.is_available():
             return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
-    return f"{len(os.sched_getaffinity(0))} CPU cores"
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} CPU core{'s' if cores > 1 else ''}"
 
 
 def _backend_version():

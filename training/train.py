@@ -48,7 +48,10 @@ def recipe_from_flags():
         if field.name in FLAGS and FLAGS[field.name].value is not None
     }
     if "milestones" in given:
-        given["milestones"] = tuple(float(share) for share in given["milestones"])
+        try:
+            given["milestones"] = tuple(float(share) for share in given["milestones"])
+        except ValueError as error:
+            raise ValueError(f"--milestones takes numbers with commas between them: {error}") from None
     return dataclasses.replace(recipe, **given)
 
 

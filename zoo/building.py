@@ -6,6 +6,7 @@ from zoo import methods
 from zoo.backbones import BACKBONES
 from zoo.classifier import EnsembleClassifier
 from zoo.losses import CrossEntropy
+from zoo.metrics import Accuracy
 
 HEAD = "head"
 
@@ -52,7 +53,12 @@ def build(method, backbone, num_classes=10, input_shape=(32, 32, 3), *, stem=Non
         "mean": _per_channel(mean, input_shape[-1], "mean"),
         "std": _per_channel(std, input_shape[-1], "std"),
     }
-    network = _network(method, spec)
+    try:
+        network = _network(method, spec)
+    except ValueError as error:
+        if "output size" not in str(error):
+            raise
+        raise ValueError(f"input_shape={input_shape} is too small for {backbone}") from None
     name = name or f"{method.name}_{backbone}"
     model = EnsembleClassifier(network, activation=activation, spec=spec, name=name)
     return compile_default(model)
@@ -71,7 +77,7 @@ def compile_default(model, learning_rate=1e-3):
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
         loss=CrossEntropy(from_probabilities=from_probabilities),
-        metrics=["accuracy"],
+        metrics=[Accuracy()],
     )
     return model
 

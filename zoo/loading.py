@@ -1,5 +1,6 @@
 """`zoo.load`: a model by its name, with weights, from scratch, or with a new head."""
 
+import os
 import warnings
 
 from zoo import methods, registry
@@ -32,6 +33,8 @@ def load(name, weights="default", num_classes=None, input_shape=None, *, stem=No
     except TypeError:
         known = ", ".join(getattr(method_class, "__dataclass_fields__", ())) or "no arguments"
         raise ValueError(f"{name} takes {known}; got {', '.join(method_arguments)}") from None
+    if not (weights is None or isinstance(weights, (str, os.PathLike))):
+        raise ValueError(f"weights must be None, a data set's name or a path; got {weights!r}")
     given = {
         "num_classes": num_classes,
         "input_shape": input_shape,
@@ -98,6 +101,8 @@ def _transfer(stored, model):
     """Copy all weights into a model of another head or input size; heads only where they fit."""
     sources = {layer.name: layer for layer in stored.network.layers}
     for layer in model.network.layers:
+        if not layer.weights:
+            continue
         source = sources[layer.name]
         if layer.name == HEAD and stored.num_classes != model.num_classes:
             continue

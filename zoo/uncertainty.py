@@ -81,7 +81,7 @@ def predict(model, images, batch_size=128, progress=None):
         ValueError: for images of another shape or with NaN or infinite values.
     """
     if hasattr(images, "shape") or isinstance(images, (list, tuple)):
-        images = _checked(np.asarray(images), model.input_shape[1:])
+        images = _checked(images, model.input_shape[1:])
         batches = -(-len(images) // batch_size)
         if not batches:
             return Prediction(np.zeros((0, model.num_members, model.num_classes)))
@@ -91,12 +91,22 @@ def predict(model, images, batch_size=128, progress=None):
     callbacks = [_bar(batches)] if shown else []
     logits = model.network.predict(images, batch_size=batch_size, verbose=0, callbacks=callbacks)
     logits = np.asarray(logits, dtype="float64")
+    bad = ~np.isfinite(logits).all(axis=(1, 2))
+    if bad.any():
+        raise ValueError(
+            f"{bad.sum()} of {len(bad)} predictions are not finite (first: image {bad.argmax()}); look "
+            "for NaN or infinite values in the images or the weights"
+        )
     logits -= logits.max(axis=-1, keepdims=True)
     exponentials = np.exp(logits)
     return Prediction(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
 def _checked(images, shape):
+    try:
+        images = np.asarray(images)
+    except ValueError:
+        raise ValueError("images of different shapes make no batch; resize them to one shape") from None
     if images.ndim != 4 or images.shape[1:] != tuple(shape):
         hint = "; add a batch axis: images[None]" if images.shape == tuple(shape) else ""
         raise ValueError(f"images must be (N, {', '.join(map(str, shape))}); got {images.shape}{hint}")

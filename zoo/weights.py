@@ -5,7 +5,6 @@ itself ignores extra layers in a file and loads flipped bytes in silence; so a f
 checked before it is opened, and count and shapes before a model is touched.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -77,9 +76,12 @@ def read_config(folder):
             f"{folder} holds no config.json; pass a folder made by zoo.training.train"
         )
     try:
-        return json.loads(path.read_text())
+        config = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); restore it from its source") from None
+    if not (isinstance(config, dict) and "spec" in config):
+        raise ValueError(f"{path} describes no model; restore it from its source")
+    return config
 
 
 def find(name, weights):
@@ -143,14 +145,17 @@ def _download(entry, folder, names):
             continue
         url, temporary = f"{base.rstrip('/')}/{entry['folder']}/{name}", folder / f"{name}.part"
         try:
-            urllib.request.urlretrieve(url, temporary)
-        except OSError as error:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
-            raise FileNotFoundError(f"cannot download {url} ({error}); try again") from None
-        if name in entry["files"]:
-            _check_file(temporary, entry["files"][name])
-        temporary.replace(folder / name)
+            try:
+                urllib.request.urlretrieve(url, temporary)
+            except (OSError, ValueError) as error:
+                raise FileNotFoundError(
+                    f"cannot download {url} ({error}); try again, or correct ZOO_WEIGHTS_URL"
+                ) from None
+            if name in entry["files"]:
+                _check_file(temporary, entry["files"][name])
+            temporary.replace(folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _check_file(path, expected):
@@ -210,10 +215,12 @@ def load_file(model, path):
             f"{path} holds {len(stored)} weights{detail}, {model.name} has {len(wanted)} of other shapes; "
             "build the model with the arguments that the weights were trained with"
         )
+    before = model.network.get_weights()
     try:
         # An uncompiled classifier around the same network has no optimiser to restore.
         (EnsembleClassifier(model.network) if whole else model.network).load_weights(path)
     except (ValueError, KeyError, OSError) as error:
+        model.network.set_weights(before)
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} does not fit {model.name} ({reason}); use the architecture it was "
                          "saved from") from None  # fmt: skip

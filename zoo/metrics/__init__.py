@@ -1,5 +1,5 @@
 """Keras metrics of calibrated classifiers: stateful, weighted, exact over batches of any sizes."""
 
-from zoo.metrics.calibration import ExpectedCalibrationError, NegativeLogLikelihood
+from zoo.metrics.calibration import Accuracy, ExpectedCalibrationError, NegativeLogLikelihood
 
-__all__ = ["ExpectedCalibrationError", "NegativeLogLikelihood"]
+__all__ = ["Accuracy", "ExpectedCalibrationError", "NegativeLogLikelihood"]

@@ -32,6 +32,29 @@ class _ProbabilityMetric(keras.metrics.Metric):
 
 
 @keras.saving.register_keras_serializable(package="zoo")
+class Accuracy(keras.metrics.MeanMetricWrapper):
+    """Share of images whose most probable class is the label's.
+
+    Keras's own "accuracy" settles for integer or one-hot labels with the first batch it sees; this
+    one takes any labels at any time: integer (B,) or (B, 1), one-hot or soft (B, K).
+    """
+
+    def __init__(self, name="accuracy", **kwargs):
+        super().__init__(_matches, name=name, **kwargs)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        y_true = label_distribution(y_true, y_pred.shape[-1])
+        return super().update_state(y_true, y_pred, sample_weight)
+
+    def get_config(self):
+        return {"name": self.name, "dtype": self.dtype}
+
+
+def _matches(y_true, y_pred):
+    return ops.cast(ops.argmax(y_pred, axis=-1) == ops.argmax(y_true, axis=-1), "float32")
+
+
+@keras.saving.register_keras_serializable(package="zoo")
 class NegativeLogLikelihood(_ProbabilityMetric):
     """Mean of -log p(label): cross-entropy in nats, without clipping (p = 0 gives infinity)."""
 

@@ -1,0 +1,40 @@
+"""Weights in `saved_models` still mean what they meant when they were made."""
+
+import json
+
+import numpy as np
+import pytest
+
+import zoo
+from zoo.training.run import probe_images
+
+ENTRIES = {entry["folder"]: entry for entry in zoo.registry.index()}
+PROMISED = {
+    "packed_resnet20-cifar10",
+    "single_resnet20-cifar10",
+    "packed_lenet-cifar10",
+    "single_lenet-cifar10",
+    "packed_lenet-mnist",
+    "single_lenet-mnist",
+}
+
+
+def test_the_promised_weights_are_there():
+    assert set(ENTRIES) >= PROMISED
+
+
+@pytest.mark.parametrize("folder", ENTRIES)
+def test_weights_answer_as_recorded(folder):
+    entry = ENTRIES[folder]
+    config = json.loads((zoo.registry.home() / folder / "config.json").read_text())
+    model = zoo.load(entry["name"], weights=entry["dataset"])
+    answers = zoo.predict(model, probe_images(model.input_shape[1:])).probabilities
+    np.testing.assert_allclose(answers, config["probe"], atol=1e-4)
+
+
+@pytest.mark.parametrize("backbone", ["lenet", "resnet20"])
+def test_single_and_packed_had_equal_updates(backbone):
+    for dataset in {entry["dataset"] for entry in zoo.registry.entries(f"packed_{backbone}")}:
+        cards = [zoo.card(f"{method}_{backbone}", dataset).config for method in ("single", "packed")]
+        updates = [card["steps_per_epoch"] * card["recipe"]["epochs"] for card in cards]
+        assert updates[0] == updates[1]
