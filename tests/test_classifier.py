@@ -171,7 +171,7 @@ def test_labels_of_any_kind_mean_the_same(kind, tiny, images, labels):
 
 
 def test_one_model_takes_integer_and_one_hot_labels_in_turn(tiny, images, labels):
-    model = frozen(tiny())
+    model = tiny()
     expected = model.evaluate(images, labels, verbose=0, return_dict=True)
     given = model.evaluate(images, np.eye(3, dtype="float32")[labels], verbose=0, return_dict=True)
     assert given == pytest.approx(expected, rel=1e-5)

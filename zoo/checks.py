@@ -15,7 +15,7 @@ def check_labels(labels, num_classes):
     if not labels.size:
         raise ValueError("the labels are empty: there is nothing to learn from or to measure")
     if labels.dtype.kind not in "biuf":
-        raise ValueError(f"labels must be class indices or distributions; got dtype {labels.dtype}")
+        raise ValueError(f"labels must be integer class indices or distributions; got dtype {labels.dtype}")
     if labels.ndim == 2 and labels.shape[1] == num_classes and num_classes > 1:
         if not np.isfinite(labels).all() or labels.min() < 0:
             raise ValueError("soft labels must be finite and not negative")

@@ -41,7 +41,8 @@ class Packed(Single):
         made = layer(*size, self.num_members, self.alpha, gamma, role=role, **options)
         if role != "stem" or not members_apart():
             return made
-        return lambda images: SplitMembers(self.num_members)(made(images))
+        split = SplitMembers(self.num_members, name=f"{made.name}_members")
+        return lambda images: split(made(images))
 
     def conv(self, filters, kernel_size, role="hidden", **options):
         return self._layer(PackedConv2D, (filters, kernel_size), role, options)
@@ -51,7 +52,7 @@ class Packed(Single):
 
     def each(self, layer):
         if members_apart():
-            return PerMember(layer)
+            return PerMember(layer, name=layer.name)
         flatten = isinstance(layer, keras.layers.Flatten)
         return PackedFlatten(self.num_members, name=layer.name) if flatten else layer
 

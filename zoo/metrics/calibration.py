@@ -16,6 +16,7 @@ class _ProbabilityMetric(keras.metrics.Metric):
 
     def __init__(self, from_logits=True, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
+        self._direction = "down"
         self.from_logits = from_logits
 
     def _log_probabilities(self, y_pred):
@@ -41,6 +42,7 @@ class Accuracy(keras.metrics.MeanMetricWrapper):
 
     def __init__(self, name="accuracy", **kwargs):
         super().__init__(_matches, name=name, **kwargs)
+        self._direction = "up"  # for callbacks that monitor it
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         y_true = label_distribution(y_true, y_pred.shape[-1])
