@@ -36,7 +36,7 @@ np.save(result, zoo.predict(model, np.load(images_file)).probabilities)
 
 def test_neutral_tests_pass_on_jax(python):
     files = [HERE / file for file in NEUTRAL]
-    options = ("-q", "--tb=short", "-p", "no:cacheprovider")
+    options = ("--tb=short", "-p", "no:cacheprovider")
     process = python("-m", "pytest", *files, *options, KERAS_BACKEND="jax")
     assert " passed" in process.stdout and "skipped" not in process.stdout
 

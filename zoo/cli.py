@@ -86,10 +86,10 @@ def _export(options):
     import zoo
 
     if options.name.endswith(".keras"):
-        import keras
-
         if not os.path.isfile(options.name):
             raise FileNotFoundError(f"no file {options.name}")
+        import keras
+
         model = keras.saving.load_model(options.name)
     else:
         model = zoo.load(options.name, weights=options.weights)
