@@ -9,6 +9,8 @@ the ideal there and export everywhere.  PyTorch's own grouped convolution is the
 import keras
 from keras import ops
 
+from zoo.layers.members import shares
+
 
 def members_apart():
     """Whether packed networks are fastest with one tensor a member (else: one tensor for all).
@@ -38,7 +40,7 @@ def grouped_convolution(inputs, kernel, strides, padding, dilation_rate):
         return _torch(inputs, kernel, **options)
     outputs = [
         ops.conv(x, k, data_format="channels_last", **options)
-        for x, k in zip(ops.split(inputs, groups, axis=-1), ops.unstack(kernel, axis=0))
+        for x, k in zip(shares(inputs, groups, axis=-1), ops.unstack(kernel, axis=0))
     ]
     return ops.concatenate(outputs, axis=-1)
 

@@ -17,6 +17,17 @@ def is_list_of_members(value):
     return not (value[0] is None or isinstance(value[0], int))
 
 
+def shares(value, count, axis=0):
+    """`count` equal slices of a tensor along its first or last axis.
+
+    Not `ops.split`: TensorFlow's graph optimiser moves a max pooling before the activation it follows,
+    and then takes the first output of a split for all of them (seen in TensorFlow 2.21).
+    """
+    size = value.shape[axis] // count
+    parts = [slice(i * size, (i + 1) * size) for i in range(count)]
+    return [value[part] if axis == 0 else value[..., part] for part in parts]
+
+
 @keras.saving.register_keras_serializable(package="zoo")
 class SplitMembers(keras.layers.Layer):
     """Split packed channels into one tensor a member.
@@ -42,7 +53,7 @@ class SplitMembers(keras.layers.Layer):
             )
 
     def call(self, inputs):
-        return ops.split(inputs, self.num_members, axis=-1)
+        return shares(inputs, self.num_members, axis=-1)
 
     def compute_output_shape(self, input_shape):
         member = (*input_shape[:-1], input_shape[-1] // self.num_members)
@@ -70,7 +81,7 @@ class PackedFlatten(keras.layers.Layer):
         self.num_members = num_members
 
     def call(self, inputs):
-        members = ops.split(inputs, self.num_members, axis=-1)
+        members = shares(inputs, self.num_members, axis=-1)
         size = self.compute_output_shape(inputs.shape)[-1] // self.num_members
         return ops.concatenate([ops.reshape(x, (-1, size)) for x in members], axis=-1)
 

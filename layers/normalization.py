@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from zoo.layers.members import is_list_of_members
+from zoo.layers.members import is_list_of_members, shares
 
 
 def _tensorflow_inference(x, gamma, beta, mean, variance, epsilon):
@@ -89,12 +89,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if not is_list_of_members(inputs):
             return super().call(inputs, training=training, mask=mask)
         joined = super().call(ops.concatenate(members, axis=-1), training=training)
-        return ops.split(joined, len(members), axis=-1)
+        return shares(joined, len(members), axis=-1)
 
     def _per_member(self, vector, members):
         """The slices of a vector over all channels that belong to each member, in float32 or wider."""
         vector = ops.cast(vector, keras.backend.result_type(members[0].dtype, "float32"))
-        return ops.split(vector, len(members)) if len(members) > 1 else [vector]
+        return shares(vector, len(members))
 
     def _scale_and_shift(self, members):
         channels = members[0].shape[-1] * len(members)

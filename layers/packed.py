@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from zoo.layers.grouped import grouped_convolution
-from zoo.layers.members import is_list_of_members
+from zoo.layers.members import is_list_of_members, shares
 
 ROLES = {"stem": "stem", "first": "stem", "hidden": "hidden", "shortcut": "hidden",
          "head": "head", "last": "head"}  # fmt: skip
@@ -144,10 +144,10 @@ class _Packed(keras.layers.Layer):
 
     def call(self, inputs):
         members = self._members(inputs)
-        kernels = ops.split(ops.convert_to_tensor(self.kernel), len(members), axis=0)
+        kernels = shares(ops.convert_to_tensor(self.kernel), len(members))
         outputs = [self._transform(x, kernel) for x, kernel in zip(members, kernels)]
         if self.use_bias:
-            biases = ops.split(ops.convert_to_tensor(self.bias), len(members))
+            biases = shares(ops.convert_to_tensor(self.bias), len(members))
             outputs = [y + bias for y, bias in zip(outputs, biases)]
         outputs = [self.activation(y) for y in outputs]
         if self._role == "head":
@@ -157,7 +157,7 @@ class _Packed(keras.layers.Layer):
     def _stack(self, outputs):
         """Members on an axis of their own, after the batch: (B, M, ..., units)."""
         if len(outputs) == 1:
-            outputs = ops.split(outputs[0], self.num_members, axis=-1)
+            outputs = shares(outputs[0], self.num_members, axis=-1)
         return ops.stack(outputs, axis=1)
 
     def _output_shape(self, input_shape, spatial, units):
@@ -320,7 +320,7 @@ class PackedDense(_Packed):
     def _transform(self, x, kernel):
         if kernel.shape[0] == 1:
             return ops.matmul(x, kernel[0])
-        groups = ops.split(x, kernel.shape[0], axis=-1)
+        groups = shares(x, kernel.shape[0], axis=-1)
         return ops.concatenate(
             [ops.matmul(part, k) for part, k in zip(groups, ops.unstack(kernel, axis=0))], axis=-1
         )
@@ -358,7 +358,7 @@ class PackedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
         if not is_list_of_members(inputs):
             return super().call(inputs)
         outputs = super().call(ops.concatenate(inputs, axis=-1))
-        return ops.split(outputs, len(inputs), axis=-1)
+        return shares(outputs, len(inputs), axis=-1)
 
     def compute_output_shape(self, input_shape):
         if not is_list_of_members(input_shape):
