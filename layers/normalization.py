@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from zoo.layers.members import is_list_of_members, shares
+from zoo.layers.rows import assignment, check_members, per_row
 
 
 def _tensorflow_inference(x, gamma, beta, mean, variance, epsilon):
@@ -125,3 +126,87 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def compute_output_shape(self, input_shape):
         return input_shape
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class PerMemberBatchNormalization(keras.layers.Layer):
+    """Batch normalisation with statistics, `gamma` and `beta` of each member, for rows of members.
+
+    For rows x of member m: y = gamma[m] * (x - mean_m) / sqrt(variance_m + epsilon) + beta[m]; in
+    training mean and variance are those of the member's rows of the batch, at inference moving
+    averages.  A member without rows in a batch keeps its averages.
+
+    Args:
+        num_members: M.
+        momentum, epsilon, center, scale: as in `keras.layers.BatchNormalization`.
+
+    Input shape: (N, ..., C): row i belongs to member floor(i * M / N).
+    Output shape: as the input.
+
+    Raises:
+        ValueError: for M < 1.
+
+    Reference: the BatchEnsemble code of uncertainty-baselines (`use_ensemble_bn`).
+    """
+
+    def __init__(self, num_members=4, momentum=0.99, epsilon=1e-3, center=True, scale=True, **kwargs):
+        super().__init__(**kwargs)
+        check_members(num_members)
+        self.num_members, self.momentum, self.epsilon = num_members, momentum, epsilon
+        self.center, self.scale = center, scale
+
+    def build(self, input_shape):
+        shape = (self.num_members, input_shape[-1])
+        self.gamma = (
+            self.add_weight(name="gamma", shape=shape, initializer="ones") if self.scale else None
+        )
+        self.beta = (
+            self.add_weight(name="beta", shape=shape, initializer="zeros") if self.center else None
+        )
+        statistics = {"shape": shape, "trainable": False, "autocast": False}
+        self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", **statistics)
+        self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", **statistics)
+
+    def call(self, inputs, training=None):
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))  # as Keras's own
+        assigned = assignment(x, self.num_members)
+        if training and self.trainable:
+            mean, variance = self._moments(x, assigned)
+        else:
+            mean, variance = self.moving_mean, self.moving_variance
+        factor = ops.rsqrt(ops.cast(variance, x.dtype) + self.epsilon)
+        if self.scale:
+            factor = factor * ops.cast(self.gamma, x.dtype)
+        outputs = (x - per_row(mean, x, assigned)) * per_row(factor, x, assigned)
+        if self.center:
+            outputs = outputs + per_row(self.beta, x, assigned)
+        return ops.cast(outputs, inputs.dtype)
+
+    def _moments(self, x, assigned):
+        """Mean and variance (M, C) over each member's rows, which also enter the moving averages."""
+        rows = ops.sum(assigned, axis=0)[:, None]
+        spatial = list(range(1, len(x.shape) - 1))
+
+        def average(values):
+            per_image = ops.mean(values, axis=spatial) if spatial else values
+            return ops.matmul(ops.transpose(assigned), per_image) / ops.maximum(rows, 1)
+
+        mean = average(x)
+        variance = average(ops.square(x - per_row(mean, x, assigned)))
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            new = moving * self.momentum + ops.cast(batch, moving.dtype) * (1 - self.momentum)
+            moving.assign(ops.where(rows > 0, new, moving))
+        return mean, variance
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_members": self.num_members,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "center": self.center,
+            "scale": self.scale,
+        }

@@ -1,8 +1,11 @@
 """What all tests share: small data, seeds, fresh processes, and checks that every layer goes through."""
 
 import contextlib
+import dataclasses
 import json
 import os
+import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -100,6 +103,63 @@ def publish():
     return write
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, data_dir):
+    """A folder as training leaves it: packed LeNet after an epoch on tiny data."""
+    from zoo.training import recipes, run
+
+    folder = tmp_path_factory.mktemp("runs") / "cifar10_packed_lenet"
+    recipe = dataclasses.replace(
+        recipes.recipe("cifar10_packed_lenet"), epochs=1, batch_size=8, num_members=2
+    )
+    run.train(recipe, data_dir, folder, command="a command")
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """A copy of that folder to damage."""
+    return pathlib.Path(shutil.copytree(trained, tmp_path / "packed_lenet-cifar10"))
+
+
+@pytest.fixture
+def served(folder, tmp_path, monkeypatch):
+    """An index with one entry whose files are nowhere but at ZOO_WEIGHTS_URL; returns the cache."""
+    config = json.loads((folder / "config.json").read_text())
+    entry = {
+        "folder": folder.name,
+        **{key: config[key] for key in ("name", "dataset", "metrics", "files")},
+    }
+    (tmp_path / "home").mkdir()
+    monkeypatch.setattr(zoo.registry, "index", lambda: (entry,))
+    monkeypatch.setattr(zoo.registry, "home", lambda: tmp_path / "home")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ZOO_WEIGHTS_URL", folder.parent.as_uri())
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def resnet(tmp_path_factory, publish):
+    """A folder with weights of a ResNet-20 for 8x8 images of 5 classes, and the model."""
+    model = zoo.build(zoo.methods.Packed(2, 1), "resnet20", 5, (8, 8, 3))
+    rng = np.random.default_rng(6)
+    model.set_weights([w + rng.uniform(0, 0.1, w.shape) for w in model.get_weights()])
+    folder = tmp_path_factory.mktemp("runs") / "packed_resnet20-cifar10"
+    publish(model, folder)
+    return folder, model
+
+
+@pytest.fixture(scope="session")
+def same_weights():
+    """Assert that two models' networks have equal weights."""
+
+    def check(model, other):
+        for a, b in zip(model.network.get_weights(), other.network.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    return check
+
+
 def _shapes(value):
     """Shapes of one array or a list of them, with a free batch."""
     values = value if isinstance(value, (list, tuple)) else [value]
@@ -152,6 +212,67 @@ def check_layer(tmp_path):
         half.set_weights(layer.get_weights())
         for y, expected in zip(_arrays(half(inputs)), outputs, strict=True):
             np.testing.assert_allclose(y, expected, atol=0.03, rtol=0.03)
+
+    return check
+
+
+def _gradients(layer, x, share, options):
+    """Gradients of sum(layer(x) * share) by x and by each trainable variable, on any backend."""
+    variables = layer.trainable_variables
+    if keras.backend.backend() == "jax":
+        import jax
+
+        def total(x, values):
+            fixed = [v.value for v in layer.non_trainable_variables]
+            y, _ = layer.stateless_call(values, fixed, x, **options)
+            return keras.ops.sum(y * share)
+
+        by_x, by_variables = jax.grad(total, argnums=(0, 1))(
+            keras.ops.array(x), [v.value for v in variables]
+        )
+        return [by_x, *by_variables]
+    if keras.backend.backend() == "torch":
+        import torch
+
+        x = torch.tensor(x, requires_grad=True)
+        total = keras.ops.sum(layer(x, **options) * keras.ops.array(share))
+        return torch.autograd.grad(total, [x, *(v.value for v in variables)])
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        x = tf.Variable(x)
+        total = keras.ops.sum(layer(x, **options) * share)
+    return [tf.convert_to_tensor(g) for g in tape.gradient(total, [x, *(v.value for v in variables)])]
+
+
+@pytest.fixture(scope="session")
+def check_formula():
+    """Compare a layer with `formula(x, weights)`, plain NumPy of weights by name, and its gradients.
+
+    Gradients, by the inputs and by every trainable variable, are compared along random directions with
+    the formula's central differences.
+    """
+
+    def check(layer, x, formula, **options):
+        rng = np.random.default_rng(9)
+        if not layer.built:
+            layer.build(x.shape)
+        weights = {w.name: keras.ops.convert_to_numpy(w).astype("float64") for w in layer.weights}
+        arrays = [x.astype("float64"), *(weights[v.name] for v in layer.trainable_variables)]
+        expected = formula(arrays[0], weights)
+        share = rng.normal(size=expected.shape).astype("float32")
+        gradients = _gradients(layer, x, share, options)
+        for array, gradient in zip(arrays, gradients, strict=True):
+            for _ in range(4):
+                direction = rng.normal(size=array.shape)
+                change = 0
+                for step in (1e-5, -1e-5):
+                    array += step * direction
+                    change += (formula(arrays[0], weights) * share).sum() / (2 * step)
+                    array -= step * direction
+                assert (_arrays(gradient)[0] * direction).sum() == pytest.approx(change, 1e-3, 1e-3)
+        given = _arrays(layer(x, **options))[0]
+        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
 
     return check
 

@@ -1,0 +1,223 @@
+"""BatchEnsemble layers (Wen, Tran & Ba, ICLR 2020, arXiv 2002.06715).
+
+All members share a kernel W; member m has it multiplied by a rank-1 matrix of its own fast weights,
+W * (r_m s_m^T), which equals scaling the inputs by r_m and the outputs by s_m.
+"""
+
+import random
+
+import keras
+from keras import ops
+
+from zoo.layers.rows import (
+    SavesAllVariables,
+    assignment,
+    check_channels_last,
+    check_members,
+    per_row,
+)
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class RandomSign(keras.initializers.Initializer):
+    """+1 with `probability`, else -1, each weight by itself.
+
+    Args:
+        probability: of +1, in [0, 1].
+        seed: of the draw.
+
+    Raises:
+        ValueError: for a probability outside [0, 1].
+    """
+
+    def __init__(self, probability=0.5, seed=None):
+        if not 0 <= probability <= 1:
+            raise ValueError(f"probability must be in [0, 1]; got {probability!r}")
+        self.probability = probability
+        self.seed = random.randrange(2**31) if seed is None else seed  # as Keras's own initialisers
+        self._config_seed = seed
+
+    def __call__(self, shape, dtype=None):
+        draw = keras.random.uniform(shape, seed=self.seed, dtype="float32")
+        return ops.cast(ops.where(draw < self.probability, 1.0, -1.0), dtype or "float32")
+
+    def get_config(self):
+        return {"probability": self.probability, "seed": self._config_seed}
+
+
+def fast_weight_initializer(random_sign_init, terms=1):
+    """The reference's rule: v > 0 is a random sign, +1 with probability v; v <= 0 is Normal(1, -v).
+
+    Of `terms` weights that are added up the normal ones are divided by their number.
+    """
+    if random_sign_init > 0:
+        return RandomSign(random_sign_init)
+    return keras.initializers.RandomNormal(1.0 / terms, -random_sign_init / terms)
+
+
+class _FastWeights(SavesAllVariables):
+    """What BatchEnsemble layers share: r (rank, M, C), s (rank, M, F) and a bias a member (M, F).
+
+    A mix-in before a Keras layer, which keeps the arguments and makes the kernel.
+    """
+
+    def __init__(self, size, num_members=4, rank=1, *, r_initializer=None, s_initializer=None,
+                 fast_weight_lr_multiplier=1.0, **kwargs):  # fmt: skip
+        super().__init__(**size, **kwargs)
+        check_channels_last(self)
+        check_members(num_members)
+        if not (isinstance(rank, int) and rank >= 1):
+            raise ValueError(f"rank must be an integer >= 1; got {rank!r}")
+        if not fast_weight_lr_multiplier >= 0:
+            raise ValueError(
+                f"fast_weight_lr_multiplier must be >= 0; got {fast_weight_lr_multiplier!r}"
+            )
+        self.num_members, self.fast_rank = num_members, rank
+        self.r_initializer = keras.initializers.get(r_initializer) or fast_weight_initializer(-0.5)
+        self.s_initializer = keras.initializers.get(s_initializer) or fast_weight_initializer(-0.5)
+        if self.s_initializer is self.r_initializer:  # an initialiser draws the same at every call
+            self.s_initializer = self.r_initializer.clone()
+        self.fast_weight_lr_multiplier = fast_weight_lr_multiplier
+
+    def build(self, input_shape):
+        use_bias, self.use_bias = self.use_bias, False
+        super().build(input_shape)
+        self.use_bias = use_bias
+        inputs, outputs = input_shape[-1], self._outputs(input_shape[-1])
+        members = (self.fast_rank, self.num_members)
+        self.r = self.add_weight(name="r", shape=(*members, inputs), initializer=self.r_initializer)
+        self.s = self.add_weight(name="s", shape=(*members, outputs), initializer=self.s_initializer)
+        if use_bias:
+            self.bias = self.add_weight(
+                name="bias", shape=(self.num_members, outputs), initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer, constraint=self.bias_constraint,
+            )  # fmt: skip
+
+    @property
+    def kernel_passes(self):
+        """How often a row is multiplied by kernels of this size."""
+        return self.fast_rank
+
+    @property
+    def fast_weights(self):
+        """The variables r and s, which take `fast_weight_lr_multiplier` and no weight decay."""
+        return [self.r, self.s] if self.built else []
+
+    def call(self, inputs):
+        assigned = assignment(inputs, self.num_members)
+        outputs = 0
+        for j in range(self.fast_rank):
+            term = self._transform(inputs * per_row(self.r[j], inputs, assigned))
+            outputs = outputs + term * per_row(self.s[j], term, assigned)
+        if self.use_bias:
+            outputs = outputs + per_row(self.bias, outputs, assigned)
+        return self.activation(outputs)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_members": self.num_members,
+            "rank": self.fast_rank,
+            "r_initializer": keras.initializers.serialize(self.r_initializer),
+            "s_initializer": keras.initializers.serialize(self.s_initializer),
+            "fast_weight_lr_multiplier": self.fast_weight_lr_multiplier,
+        }
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class BatchEnsembleDense(_FastWeights, keras.layers.Dense):
+    """Dense layer of M members with one shared kernel.
+
+    For a row x of member m, and rank R:
+
+        y = activation(sum_j s[j, m] * ((x * r[j, m]) @ kernel) + bias[m])
+
+    Args:
+        units: F.
+        num_members: M.
+        rank: R >= 1, of each member's multiplier of the kernel.
+        r_initializer, s_initializer: of the fast weights: `RandomSign(p)`, a normal around one
+            (default N(1, 0.5), the reference's for images), or "ones", which makes all members
+            equal to the plain layer.
+        fast_weight_lr_multiplier: factor of the learning rate for r and s.  Whatever Keras optimiser
+            an `EnsembleClassifier` is compiled with keeps to it, and gives r and s no weight decay.
+        kwargs: activation, use_bias, kernel_*, bias_*, as in `keras.layers.Dense`; the bias is per
+            member and added after the scaling by s.
+
+    Input shape: (N, ..., C): row i belongs to member floor(i * M / N), so a batch tiled member by
+        member (`TileMembers`) has each image once for every member.
+    Output shape: (N, ..., F).
+
+    Raises:
+        ValueError: for num_members or rank < 1 or a negative multiplier.
+
+    Reference: Wen, Tran & Ba, BatchEnsemble, ICLR 2020, arXiv 2002.06715, equation 5.
+    """
+
+    def __init__(self, units, num_members=4, rank=1, **kwargs):
+        super().__init__({"units": units}, num_members, rank, **kwargs)
+
+    def _outputs(self, inputs):
+        return self.units
+
+    def _transform(self, x):
+        return ops.matmul(x, self.kernel)
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class BatchEnsembleConv2D(_FastWeights, keras.layers.Conv2D):
+    """2-D convolution of M members with one shared kernel: `BatchEnsembleDense` over channels.
+
+    Args:
+        filters, kernel_size: as in `keras.layers.Conv2D`, channels last.
+        num_members, rank, r_initializer, s_initializer, fast_weight_lr_multiplier: as in
+            `BatchEnsembleDense`.
+        kwargs: strides, padding, activation, use_bias, ..., as in `keras.layers.Conv2D`.
+
+    Input shape: (N, H, W, C), rows shared out among members as in `BatchEnsembleDense`.
+    Output shape: (N, H', W', filters).
+
+    Raises:
+        ValueError: as `BatchEnsembleDense`.
+
+    Reference: Wen, Tran & Ba, ICLR 2020, arXiv 2002.06715, section 3.3.
+    """
+
+    def __init__(self, filters, kernel_size, num_members=4, rank=1, **kwargs):
+        size = {"filters": filters, "kernel_size": kernel_size}
+        super().__init__(size, num_members, rank, **kwargs)
+
+    def _outputs(self, inputs):
+        return self.filters
+
+    def _transform(self, x):
+        return self.convolution_op(x, self.kernel)
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class BatchEnsembleDepthwiseConv2D(_FastWeights, keras.layers.DepthwiseConv2D):
+    """Depthwise 2-D convolution of M members with one shared kernel.
+
+    Args:
+        kernel_size: as in `keras.layers.DepthwiseConv2D`, channels last.
+        num_members, rank, r_initializer, s_initializer, fast_weight_lr_multiplier: as in
+            `BatchEnsembleDense`.
+        kwargs: strides, padding, depth_multiplier, activation, use_bias, ..., as in Keras.
+
+    Input shape: (N, H, W, C), rows shared out among members as in `BatchEnsembleDense`.
+    Output shape: (N, H', W', C * depth_multiplier).
+
+    Raises:
+        ValueError: as `BatchEnsembleDense`.
+    """
+
+    def __init__(self, kernel_size, num_members=4, rank=1, **kwargs):
+        super().__init__({"kernel_size": kernel_size}, num_members, rank, **kwargs)
+
+    def _outputs(self, inputs):
+        return inputs * self.depth_multiplier
+
+    def _transform(self, x):
+        return ops.depthwise_conv(
+            x, self.kernel, self.strides, self.padding, self.data_format, self.dilation_rate
+        )

@@ -1,0 +1,314 @@
+"""Hyper-batch-ensemble layers (Wenzel et al., NeurIPS 2020, arXiv 2006.13570).
+
+A BatchEnsemble whose weights are a function of hyperparameters, so that one training covers a range of
+them: kernel + e(hyperparameters) * delta_kernel, output channel by output channel.
+"""
+
+import contextlib
+import math
+
+import keras
+from keras import ops
+
+from zoo.layers.batch_ensemble import BatchEnsembleConv2D, BatchEnsembleDense, _FastWeights
+from zoo.layers.rows import assignment, check_members, per_row
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class LogUniformHyperparameters(keras.layers.Layer):
+    """Hyperparameters for every row, from a log-uniform distribution of each member's own.
+
+    Member m's j-th hyperparameter is exp(u) with u uniform in [log_lower[m, j], log_upper[m, j]]: in
+    training a fresh draw for every row, at inference its mean,
+    (upper - lower) / (log upper - log lower).  The bounds are weights that no optimiser of the
+    network trains: `zoo.HyperparameterTuning` moves them by held-out data.
+
+    Args:
+        num_members: M.
+        ranges: d pairs (low, high), 0 < low < high, which bounds may not leave.
+        initial_width: members start near the mean of the log-uniform distribution over the whole range,
+            between its multiples by 1 - initial_width and 1 + initial_width.
+        label_smoothing: whether the last hyperparameter is one, which the classifier's loss takes.
+        seed: of the draws.
+
+    Input shape: (N, ...): row i belongs to member floor(i * M / N).
+    Output shape: (N, d).
+
+    Raises:
+        ValueError: for M < 1, no ranges, a range that is none, or a width outside (0, 1).
+    """
+
+    def __init__(self, num_members, ranges, initial_width=0.014, label_smoothing=False, seed=None,
+                 **kwargs):  # fmt: skip
+        super().__init__(**kwargs)
+        check_members(num_members)
+        self.ranges = [[float(low), float(high)] for low, high in ranges]
+        if not self.ranges or any(not 0 < low < high for low, high in self.ranges):
+            raise ValueError(f"ranges must be pairs 0 < low < high; got {ranges}")
+        if not 0 < initial_width < 1:
+            raise ValueError(f"initial_width must be in (0, 1); got {initial_width!r}")
+        self.num_members, self.initial_width = num_members, initial_width
+        self.label_smoothing = label_smoothing
+        self.seed = seed
+        self.generator = keras.random.SeedGenerator(seed)
+        self.drawn = self.given = None
+
+    @contextlib.contextmanager
+    def instead(self, values):
+        """Within this context a call gives `values` (N, d), whatever its input."""
+        self.given = values
+        try:
+            yield
+        finally:
+            self.given = None
+
+    def build(self, input_shape):
+        shape = (self.num_members, len(self.ranges))
+        draw = keras.random.normal(shape, seed=keras.random.SeedGenerator(self.seed))
+        # As in the reference, whose centres spread by a tenth of the width.
+        centres = ops.log(self._means()) + 0.1 * self.initial_width * draw
+        for name, factor in (
+            ("log_lower", 1 - self.initial_width),
+            ("log_upper", 1 + self.initial_width),
+        ):
+            start = ops.clip(centres + math.log(factor), *self.limits())
+            weight = self.add_weight(
+                name=name, shape=shape, trainable=False, autocast=False, dtype="float32",
+                initializer=lambda shape, dtype=None, start=start: ops.cast(start, dtype),
+            )  # fmt: skip
+            setattr(self, name, weight)
+
+    def _means(self):
+        means = [(high - low) / math.log(high / low) for low, high in self.ranges]
+        return ops.convert_to_tensor(means, dtype="float32")
+
+    def limits(self):
+        """(log low, log high) of the ranges, each (d,)."""
+        logs = [[math.log(low), math.log(high)] for low, high in self.ranges]
+        return tuple(ops.convert_to_tensor(side, dtype="float32") for side in zip(*logs))
+
+    def sample(self, log_lower, log_upper, uniform):
+        """Values (N, d) for bounds (M, d) and `uniform` (N, d) in [0, 1)."""
+        lower, upper = per_row(log_lower, uniform), per_row(log_upper, uniform)
+        return ops.exp(lower + uniform * (upper - lower))
+
+    def call(self, inputs, training=None):
+        if self.given is not None:
+            return self.given
+        rows = ops.shape(inputs)[0]
+        if training:
+            uniform = keras.random.uniform(
+                (rows, len(self.ranges)), seed=self.generator, dtype="float32"
+            )
+            self.drawn = self.sample(self.log_lower, self.log_upper, uniform)
+            return self.drawn
+        lower, upper = ops.exp(self.log_lower), ops.exp(self.log_upper)
+        means = (upper - lower) / (self.log_upper - self.log_lower)
+        return per_row(means, ops.zeros((rows, len(self.ranges)), dtype="float32"))
+
+    def smoothing(self):
+        """(B, M), the label smoothing of the rows of the training batch just seen; None without."""
+        if not self.label_smoothing or self.drawn is None:
+            return None
+        return ops.transpose(ops.reshape(self.drawn[:, -1], (self.num_members, -1)))
+
+    def compute_output_shape(self, input_shape):
+        return (None, len(self.ranges))
+
+    def compute_output_spec(self, inputs, training=None):
+        return keras.KerasTensor((None, len(self.ranges)), "float32")
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_members": self.num_members,
+            "ranges": self.ranges,
+            "initial_width": self.initial_width,
+            "label_smoothing": self.label_smoothing,
+            "seed": self.seed,
+        }
+
+
+class _HyperBatchEnsemble(_FastWeights):
+    """What the dense layer and the convolution share; before `BatchEnsembleDense` or `...Conv2D`."""
+
+    kernel_passes = 2
+
+    def __init__(
+        self, *size, ranges, l2_index=None, bias_l2_index=None, tie_fast_weights=True, **kwargs
+    ):
+        super().__init__(*size, **kwargs)
+        self.ranges = [[float(low), float(high)] for low, high in ranges]
+        if not self.ranges or any(not 0 < low < high for low, high in self.ranges):
+            raise ValueError(f"ranges must be pairs 0 < low < high; got {ranges}")
+        for index in (l2_index, bias_l2_index):
+            if index is not None and not 0 <= index < len(self.ranges):
+                raise ValueError(
+                    f"there are {len(self.ranges)} hyperparameters, and none of index {index}"
+                )
+        self.l2_index, self.bias_l2_index = l2_index, bias_l2_index
+        self.tie_fast_weights = tie_fast_weights
+        self.input_spec = None  # Keras's allows no hyperparameters
+
+    def build(self, input_shape):
+        features, hyperparameters = input_shape
+        if hyperparameters[-1] != len(self.ranges):
+            raise ValueError(
+                f"{hyperparameters[-1]} hyperparameters come in, for {len(self.ranges)} ranges"
+            )
+        super().build(features)
+        self.input_spec = None
+        outputs = self._outputs(features[-1])
+        initializer = self.kernel_initializer.clone()
+        self.delta_kernel = self.add_weight(
+            name="delta_kernel", shape=self.kernel.shape, initializer=initializer
+        )
+        if self.use_bias:
+            self.delta_bias = self.add_weight(
+                name="delta_bias", shape=(self.num_members, outputs), initializer="zeros"
+            )
+        if not self.tie_fast_weights:
+            one = (1, self.num_members)
+            self.delta_r = self.add_weight(
+                name="delta_r", shape=(*one, features[-1]), initializer=self.r_initializer.clone()
+            )
+            self.delta_s = self.add_weight(
+                name="delta_s", shape=(*one, outputs), initializer=self.s_initializer.clone()
+            )
+        # e starts at almost 0: training begins as BatchEnsemble's.
+        self.e_kernel = self.add_weight(
+            name="e_kernel", shape=(len(self.ranges), outputs * (2 if self.use_bias else 1)),
+            initializer=keras.initializers.RandomNormal(0.0, 1e-4),
+        )  # fmt: skip
+
+    @property
+    def fast_weights(self):
+        """r and s, and those of the delta kernel where they are not the same."""
+        own = [] if self.tie_fast_weights or not self.built else [self.delta_r, self.delta_s]
+        return [*super().fast_weights, *own]
+
+    def call(self, inputs, training=None):
+        x, hyperparameters = inputs
+        assigned = assignment(x, self.num_members)
+        outputs = self._outputs(x.shape[-1])
+        e = self._e(hyperparameters)
+        e_x = ops.reshape(ops.cast(e[:, :outputs], x.dtype), (-1, *(1,) * (len(x.shape) - 2), outputs))
+        y = self._sum(x, e_x, assigned)
+        if self.use_bias:
+            bias = ops.matmul(ops.cast(assigned, "float32"), ops.cast(self.bias, "float32"))
+            delta = ops.matmul(ops.cast(assigned, "float32"), ops.cast(self.delta_bias, "float32"))
+            bias = bias + e[:, outputs:] * delta
+            y = y + ops.reshape(ops.cast(bias, y.dtype), (-1, *(1,) * (len(y.shape) - 2), outputs))
+            if training and self.bias_l2_index is not None:
+                per_example = ops.sum(ops.square(bias), axis=-1)
+                self.add_loss(ops.mean(hyperparameters[:, self.bias_l2_index] * per_example))
+        if training and self.l2_index is not None:
+            self.add_loss(self._l2(hyperparameters[:, self.l2_index], e[:, :outputs]))
+        return self.activation(y)
+
+    def _e(self, hyperparameters):
+        """e (N, F), or (N, 2 F) with a bias: linear in the log of the hyperparameters scaled to [0, 1]."""
+        low, high = (
+            ops.convert_to_tensor([math.log(r[side]) for r in self.ranges], dtype="float32")
+            for side in (0, 1)
+        )
+        scaled = (ops.log(ops.cast(hyperparameters, "float32")) - low) / (high - low)
+        return ops.matmul(scaled, ops.cast(self.e_kernel, "float32"))
+
+    def _sum(self, x, e, assigned):
+        """Both kernels' outputs, scaled and added."""
+        r, s = per_row(self.r[0], x, assigned), per_row(self.s[0], x, assigned)
+        if not self.tie_fast_weights:
+            delta = self._transform(x * per_row(self.delta_r[0], x, assigned), self.delta_kernel)
+            scaled = delta * per_row(self.delta_s[0], x, assigned)
+            return self._transform(x * r, self.kernel) * s + e * scaled
+        outputs = self._outputs(x.shape[-1])
+        kernels = ops.concatenate([self.kernel, self.delta_kernel], axis=-1)
+        both = self._transform(x * r, kernels)
+        return (both[..., :outputs] + e * both[..., outputs:]) * s
+
+    def _l2(self, coefficients, e):
+        """Mean over rows of coefficient * ||kernel + e * delta_kernel||^2, by expanding the square."""
+        axes = tuple(range(len(self.kernel.shape) - 1))
+        kernel, delta = ops.cast(self.kernel, "float32"), ops.cast(self.delta_kernel, "float32")
+        weighted = coefficients[:, None]
+        return (
+            ops.mean(coefficients) * ops.sum(ops.square(kernel))
+            + 2 * ops.sum(ops.mean(weighted * e, axis=0) * ops.sum(kernel * delta, axis=axes))
+            + ops.sum(ops.mean(weighted * ops.square(e), axis=0) * ops.sum(ops.square(delta), axis=axes))
+        )
+
+    def compute_output_shape(self, input_shape):
+        alone = not isinstance(input_shape[0], (list, tuple))  # as Keras asks while it builds
+        return super().compute_output_shape(input_shape if alone else input_shape[0])
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("rank")
+        return {
+            **config,
+            "ranges": self.ranges,
+            "l2_index": self.l2_index,
+            "bias_l2_index": self.bias_l2_index,
+            "tie_fast_weights": self.tie_fast_weights,
+        }
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class HyperBatchEnsembleDense(_HyperBatchEnsemble, BatchEnsembleDense):
+    """Dense layer of M members whose weights are a function of hyperparameters.
+
+    For a row x of member m with hyperparameters h, and e(h) = (log h scaled to [0, 1]) @ e_kernel, the
+    first F of it e1 and the others e2:
+
+        y = activation(s[m] * ((x * r[m]) @ kernel + e1 * ((x * r[m]) @ delta_kernel))
+                       + bias[m] + e2 * delta_bias[m])
+
+    Args:
+        units: F.
+        num_members: M.
+        ranges: d pairs (low, high) that the hyperparameters come from.
+        l2_index: which hyperparameter is the L2 coefficient of the kernel: in training the mean over rows
+            of h[l2_index] * ||kernel + e1 * delta_kernel||^2 is added to the loss; None, no L2.
+        bias_l2_index: the same for the bias.
+        tie_fast_weights: whether the delta kernel has the kernel's r and s, or `delta_r` and `delta_s`.
+        r_initializer, s_initializer, fast_weight_lr_multiplier, kwargs: as in `BatchEnsembleDense`.
+
+    Inputs: [(N, C), hyperparameters (N, d)], row i belonging to member floor(i * M / N).
+    Output shape: (N, F).
+
+    Raises:
+        ValueError: for ranges that are none, an index that is none of theirs, or at build another number
+            of hyperparameters.
+
+    Reference: Wenzel et al., Hyperparameter Ensembles, NeurIPS 2020, arXiv 2006.13570, section 5.
+    """
+
+    def __init__(self, units, num_members=4, *, ranges, **kwargs):
+        super().__init__(units, num_members, ranges=ranges, **kwargs)
+
+    def _transform(self, x, kernel):
+        return ops.matmul(x, kernel)
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class HyperBatchEnsembleConv2D(_HyperBatchEnsemble, BatchEnsembleConv2D):
+    """2-D convolution of M members whose weights are a function of hyperparameters.
+
+    Args:
+        filters, kernel_size: as in `keras.layers.Conv2D`, channels last.
+        num_members, ranges, l2_index, bias_l2_index, tie_fast_weights: as in `HyperBatchEnsembleDense`.
+        kwargs: as in `BatchEnsembleConv2D`.
+
+    Inputs: [(N, H, W, C), hyperparameters (N, d)].
+    Output shape: (N, H', W', filters).
+
+    Raises:
+        ValueError: as `HyperBatchEnsembleDense`.
+    """
+
+    def __init__(self, filters, kernel_size, num_members=4, *, ranges, **kwargs):
+        super().__init__(filters, kernel_size, num_members, ranges=ranges, **kwargs)
+
+    def _transform(self, x, kernel):
+        return self.convolution_op(x, kernel)

@@ -1,0 +1,121 @@
+"""Masksembles layers (Durasov et al., CVPR 2021, arXiv 2012.08334): a fixed mask of channels a member."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from zoo.layers.rows import SavesAllVariables, check_channels_last, check_members, per_row
+
+
+def member_masks(channels, num_members, scale, seed=0):
+    """Masks float32 (M, C) of zeros and ones, the same for the same arguments.
+
+    Each has a = ceil(C / (s (1 - (1 - 1/s)^M))) ones, which makes C the expected number of channels that
+    M random choices of a out of s * a cover, and every channel is used by some member.  The
+    reference draws from s * a channels until exactly C are covered; here a random choice out of C is
+    mended where it leaves channels out, which gives C channels for any C.
+
+    Args:
+        channels: C >= 1.
+        num_members: M.
+        scale: s >= 1; 1 makes all masks ones, larger values make them overlap less.
+        seed: of the choice.
+
+    Raises:
+        ValueError: for scale < 1 or M < 1.
+    """
+    check_members(num_members)
+    if not scale >= 1:
+        raise ValueError(f"scale must be >= 1; got {scale!r}")
+    cover = sum((1 - 1 / scale) ** k for k in range(num_members))  # s (1 - (1 - 1/s)^M)
+    active = min(channels, math.ceil(channels / cover - 1e-9))
+    rng = np.random.default_rng([seed, channels, num_members])
+    masks = np.zeros((num_members, channels), "float32")
+    for mask in masks:
+        mask[rng.permutation(channels)[:active]] = 1
+    for channel in rng.permutation(np.flatnonzero(masks.sum(0) == 0)):
+        # Exchange it for a channel that another member also has.
+        member, spare = rng.permutation(np.argwhere((masks == 1) & (masks.sum(0) > 1)))[0]
+        masks[member, [channel, spare]] = 1, 0
+    return masks
+
+
+class _Masked(SavesAllVariables):
+    """What masked layers share: `masks` (M, C), a weight that is not trained.  Before a Keras layer."""
+
+    def __init__(self, size, num_members=4, scale=2.0, seed=0, **kwargs):
+        super().__init__(**size, **kwargs)
+        check_channels_last(self)
+        member_masks(1, num_members, scale, seed)  # its checks are ours
+        self.num_members, self.scale, self.seed = num_members, scale, seed
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.masks = self.add_weight(
+            name="masks", shape=(self.num_members, input_shape[-1]), dtype="float32", trainable=False,
+            autocast=False, initializer=self._draw,
+        )  # fmt: skip
+
+    def _draw(self, shape, dtype=None):
+        masks = member_masks(shape[1], self.num_members, self.scale, self.seed)
+        return ops.convert_to_tensor(masks, dtype=dtype)
+
+    def call(self, inputs):
+        return super().call(inputs * per_row(self.masks, inputs))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_members": self.num_members,
+            "scale": self.scale,
+            "seed": self.seed,
+        }
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class MaskedDense(_Masked, keras.layers.Dense):
+    """Dense layer that shows each member its own part of the inputs.
+
+    For a row x of member m: y = Dense(x * masks[m]).
+
+    Args:
+        units: F.
+        num_members: M.
+        scale: s >= 1, how little masks overlap (see `member_masks`); the paper's are 1 to 6.
+        seed: of the masks: same seed, sizes and scale, same masks.
+        kwargs: as in `keras.layers.Dense`.
+
+    Input shape: (N, ..., C): row i belongs to member floor(i * M / N).
+    Output shape: (N, ..., F).
+
+    Raises:
+        ValueError: for num_members < 1 or scale < 1.
+
+    Reference: Durasov et al., Masksembles, CVPR 2021, arXiv 2012.08334, section 3.
+    """
+
+    def __init__(self, units, num_members=4, scale=2.0, seed=0, **kwargs):
+        super().__init__({"units": units}, num_members, scale, seed, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class MaskedConv2D(_Masked, keras.layers.Conv2D):
+    """2-D convolution that shows each member its own part of the input channels.
+
+    Args:
+        filters, kernel_size: as in `keras.layers.Conv2D`, channels last.
+        num_members, scale, seed: as in `MaskedDense`.
+        kwargs: as in `keras.layers.Conv2D`.
+
+    Input shape: (N, H, W, C), rows shared out among members as in `MaskedDense`.
+    Output shape: (N, H', W', filters).
+
+    Raises:
+        ValueError: as `MaskedDense`.
+    """
+
+    def __init__(self, filters, kernel_size, num_members=4, scale=2.0, seed=0, **kwargs):
+        size = {"filters": filters, "kernel_size": kernel_size}
+        super().__init__(size, num_members, scale, seed, **kwargs)

@@ -1,0 +1,157 @@
+"""MIMO layers (Havasi et al., ICLR 2021, arXiv 2010.06610): M images in, M answers out of one network."""
+
+import keras
+from keras import ops
+
+from zoo.layers.rows import check_members
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class MIMOExpand(keras.layers.Layer):
+    """Give each member an image of its own: M images side by side in the channels.
+
+    At inference every member gets the same image.  In training, as published:
+
+    1. each of the B images is repeated r = `batch_repetitions` times and all are shuffled: L = r * B
+       rows;
+    2. for every member by itself the first int(L * (1 - p)) rows are shuffled again, the rest stay,
+       so that there all members see the same image; p = `input_repetition_probability`.
+
+    The second output says which image each member sees in each row; `MIMOHead` uses it to hand
+    logits back in the order of the labels, so that the shuffling never leaves the model.
+
+    Args:
+        num_members: M.
+        batch_repetitions: r >= 1.
+        input_repetition_probability: p in [0, 1].
+        seed: of the shuffling.
+
+    Input shape: (B, ..., C).
+    Output shapes: (L, ..., C * M), channel index c * M + m, and int32 (L, M); L = B at inference.
+
+    Raises:
+        ValueError: for M or r < 1 or p outside [0, 1].
+    """
+
+    def __init__(self, num_members=3, batch_repetitions=1, input_repetition_probability=0.0, seed=None,
+                 **kwargs):  # fmt: skip
+        super().__init__(**kwargs)
+        check_members(num_members)
+        if not (isinstance(batch_repetitions, int) and batch_repetitions >= 1):
+            raise ValueError(f"batch_repetitions must be an integer >= 1; got {batch_repetitions!r}")
+        if not 0 <= input_repetition_probability <= 1:
+            raise ValueError(
+                f"input_repetition_probability must be in [0, 1]; got {input_repetition_probability!r}"
+            )
+        self.num_members, self.batch_repetitions = num_members, batch_repetitions
+        self.input_repetition_probability = input_repetition_probability
+        self.seed = seed
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs, training=None):
+        batch = ops.shape(inputs)[0]
+        if not training:
+            rows = ops.tile(ops.arange(batch, dtype="int32")[:, None], (1, self.num_members))
+            return ops.repeat(inputs, self.num_members, axis=-1), rows
+        rows = self._shuffled(batch)
+        members = [ops.take(inputs, rows[:, m], axis=0) for m in range(self.num_members)]
+        stacked = ops.stack(members, axis=-1)
+        channels = inputs.shape[-1] * self.num_members
+        return ops.reshape(stacked, (-1, *inputs.shape[1:-1], channels)), rows
+
+    def _shuffled(self, batch):
+        """Which image each member sees in each row, (L, M)."""
+        length = batch * self.batch_repetitions
+        position = ops.arange(length, dtype="int32")
+        # Sorting random keys shuffles on every backend and under XLA, which has no shuffle on some.
+        images = ops.take(position % batch, ops.argsort(self._keys((length,))), axis=0)
+        apart = 1 - self.input_repetition_probability
+        moved = ops.cast(position, "float32") < ops.floor(
+            ops.cast(length, "float32") * apart + 1e-4  # the product may fall just short of an integer
+        )
+        keys = ops.where(moved[:, None], self._keys((length, self.num_members)),
+                         ops.cast(position, "float32")[:, None] + 1)  # fmt: skip
+        return ops.take(images, ops.argsort(keys, axis=0), axis=0)
+
+    def _keys(self, shape):
+        return keras.random.uniform(shape, seed=self.generator)
+
+    def compute_output_shape(self, input_shape):
+        return (None, *input_shape[1:-1], input_shape[-1] * self.num_members), (None, self.num_members)
+
+    def compute_output_spec(self, inputs, training=None):
+        images, rows = self.compute_output_shape(inputs.shape)
+        return keras.KerasTensor(images, inputs.dtype), keras.KerasTensor(rows, "int32")
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_members": self.num_members,
+            "batch_repetitions": self.batch_repetitions,
+            "input_repetition_probability": self.input_repetition_probability,
+            "seed": self.seed,
+        }
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class MIMOHead(keras.layers.Dense):
+    """M dense heads in one, with answers in the order that the images came in.
+
+    Args:
+        units: K of each member.
+        num_members: M.
+        batch_repetitions: r, as in `MIMOExpand`.
+        kwargs: as in `keras.layers.Dense`; the kernel is (C, M * K), member m's columns m K to (m+1) K.
+
+    Inputs: features (L, C), or [features, rows], rows (L, M) being the second output of `MIMOExpand`.
+    Output shape: (L, M, K); in training with rows (B, M * r, K): what each member said about image b in
+        each of the r repetitions, member-major.
+
+    Raises:
+        ValueError: for num_members or batch_repetitions < 1.
+    """
+
+    def __init__(self, units, num_members=3, batch_repetitions=1, **kwargs):
+        check_members(num_members)
+        if not (isinstance(batch_repetitions, int) and batch_repetitions >= 1):
+            raise ValueError(f"batch_repetitions must be an integer >= 1; got {batch_repetitions!r}")
+        super().__init__(units * num_members, **kwargs)
+        self.num_members, self.batch_repetitions = num_members, batch_repetitions
+        self.input_spec = None  # Keras's allows no rows
+
+    def build(self, input_shape):
+        super().build(_features(input_shape))
+        self.input_spec = None
+
+    def call(self, inputs, training=None):
+        features, rows = inputs if isinstance(inputs, (list, tuple)) else (inputs, None)
+        classes = self.units // self.num_members
+        logits = ops.reshape(super().call(features), (-1, self.num_members, classes))
+        if rows is None or not training:
+            return logits
+        # Every image is there r times for every member: sorted rows are the images in order.
+        members = [
+            ops.take(logits[:, m], ops.argsort(rows[:, m]), axis=0) for m in range(self.num_members)
+        ]
+        per_image = [ops.reshape(x, (-1, self.batch_repetitions, classes)) for x in members]
+        return ops.concatenate(per_image, axis=1)
+
+    def compute_output_shape(self, input_shape):
+        return (_features(input_shape)[0], self.num_members, self.units // self.num_members)
+
+    def compute_output_spec(self, inputs, training=None):
+        features = inputs[0] if isinstance(inputs, (list, tuple)) else inputs
+        return keras.KerasTensor(self.compute_output_shape(features.shape), self.compute_dtype)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units // self.num_members,
+            "num_members": self.num_members,
+            "batch_repetitions": self.batch_repetitions,
+        }
+
+
+def _features(input_shape):
+    """The shape of the features, of an input with or without rows."""
+    return input_shape[0] if isinstance(input_shape[0], (list, tuple)) else input_shape

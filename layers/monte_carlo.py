@@ -1,0 +1,64 @@
+"""MC dropout (Gal & Ghahramani, ICML 2016, arXiv 1506.02142)."""
+
+import random
+
+import keras
+from keras import ops
+
+from zoo.layers.rows import check_members, members_of_rows
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class MonteCarloDropout(keras.layers.Layer):
+    """Dropout that goes on at inference: each member is one draw of the units that are dropped.
+
+    In training this is `keras.layers.Dropout`: fresh units for every row.  At inference
+    y = x * keep / (1 - rate), where keep (M, ...) is drawn once a member: fixed by `seed`, so that
+    answers repeat and do not depend on an image's place in a batch, or with `consistent=False` drawn anew
+    at every call.
+
+    Args:
+        rate: share of units dropped, in [0, 1).
+        num_members: M.
+        consistent: whether a member drops the same units at every call.
+        seed: of the draws, an integer; None draws one, which the config keeps.
+
+    Input shape: (N, ...), at inference tiled member by member: row i belongs to member
+        floor(i * M / N).
+    Output shape: as the input.
+
+    Raises:
+        ValueError: for a rate outside [0, 1) or M < 1.
+    """
+
+    def __init__(self, rate=0.1, num_members=4, consistent=True, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        check_members(num_members)
+        if not 0 <= rate < 1:
+            raise ValueError(f"rate must be in [0, 1); got {rate!r}")
+        self.rate, self.num_members, self.consistent = rate, num_members, consistent
+        # Drawn now and kept in the config, so that a loaded model drops the same units.
+        self.seed = random.randrange(2**31) if seed is None else seed
+        self.generator = keras.random.SeedGenerator(self.seed)
+
+    def call(self, inputs, training=None):
+        if training:
+            return keras.random.dropout(inputs, self.rate, seed=self.generator)
+        seed = self.seed if self.consistent else self.generator
+        shape = (self.num_members, *inputs.shape[1:])
+        keep = keras.random.uniform(shape, seed=seed) >= self.rate
+        scaled = ops.cast(keep, inputs.dtype) / (1 - self.rate)
+        members = members_of_rows(ops.shape(inputs)[0], self.num_members)
+        return inputs * ops.take(scaled, members, axis=0)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "rate": self.rate,
+            "num_members": self.num_members,
+            "consistent": self.consistent,
+            "seed": self.seed,
+        }
