@@ -9,7 +9,7 @@ import pytest
 
 import zoo
 from zoo import cost
-from zoo.methods import Packed, Single
+from zoo.methods import MIMO, BatchEnsemble, Packed, Single
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +82,22 @@ def test_wide_resnet_with_moving_statistics_is_uncertainty_baselines():
     made = network("wide_resnet28_10", Single())
     assert cost.parameters(made) == (36_479_194, 36_497_146)
     assert made.count_params() == 36_497_146
+
+
+@pytest.mark.parametrize(("method", "count"), [(BatchEnsemble(4), 36_575_500), (MIMO(3), 36_510_830)])
+def test_wide_resnets_of_shared_weights_are_uncertainty_baselines(method, count):
+    """Keras's count, with moving statistics, of WRN-28-10 for CIFAR-10."""
+    assert network("wide_resnet28_10", method).count_params() == count
+
+
+@pytest.mark.parametrize(
+    ("method", "count"), [(Single(), 25_610_152), (BatchEnsemble(4), 25_821_708), (MIMO(2), 27_668_560)]
+)
+def test_imagenet_resnets_are_uncertainty_baselines(method, count):
+    """Keras's count, with moving statistics, of ResNet-50 for 1,000 classes."""
+    keras.utils.clear_session()
+    model = zoo.build(method, "resnet50", 1000, (224, 224, 3))
+    assert model.network.count_params() == count
 
 
 @pytest.mark.parametrize(

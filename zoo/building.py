@@ -60,7 +60,7 @@ def build(method, backbone, num_classes=10, input_shape=(32, 32, 3), *, stem=Non
             raise
         raise ValueError(f"input_shape={input_shape} is too small for {backbone}") from None
     name = name or f"{method.name}_{backbone}"
-    model = EnsembleClassifier(network, activation=activation, spec=spec, name=name)
+    model = EnsembleClassifier(network, activation, method.member_loss, spec, name=name)
     return compile_default(model)
 
 
@@ -87,10 +87,12 @@ def _network(method, spec):
     scale = [1 / std for std in spec["std"]]
     offset = [-mean / std for mean, std in zip(spec["mean"], spec["std"])]
     x = keras.layers.Rescaling(scale, offset, name="normalize")(images)
-    x = method.expand(x)
-    x = BACKBONES[spec["backbone"]](method, x, stem=spec["stem"])
-    logits = method.dense(spec["num_classes"], "head", name=HEAD)(x)
-    return keras.Model(images, method.members(logits), name="network")
+    backbone = BACKBONES[spec["backbone"]]
+    maker = method.maker(backbone.stages)
+    x = backbone(maker, maker.expand(x), stem=spec["stem"])
+    x = maker.enter("head", x)
+    logits = maker.dense(spec["num_classes"], "head", name=HEAD)(x)
+    return keras.Model(images, maker.members(logits), name="network")
 
 
 def _per_channel(value, channels, name):

@@ -55,6 +55,13 @@ def _lines(name, config):
             f"| {dataset} | {metrics['accuracy']:.4f} | {metrics['nll']:.4f} | {metrics['ece']:.4f} "
             f"| {metrics['images']} |"
         )
+    for run in config.get("seeds", ()):
+        measured, held_out = run["metrics"][config["dataset"]], run["held_out"]
+        shipped = ", this one" if run["seed"] == recipe["seed"] else ""
+        yield (
+            f"| seed {run['seed']} (held-out NLL {held_out['nll']:.4f}{shipped}) | {measured['accuracy']:.4f} "
+            f"| {measured['nll']:.4f} | {measured['ece']:.4f} | {measured['images']} |"
+        )
     yield ""
     cost = {
         "parameters": f"{config['parameters']:,} trainable",

@@ -15,7 +15,9 @@ def check_labels(labels, num_classes):
     if not labels.size:
         raise ValueError("the labels are empty: there is nothing to learn from or to measure")
     if labels.dtype.kind not in "biuf":
-        raise ValueError(f"labels must be integer class indices or distributions; got dtype {labels.dtype}")
+        raise ValueError(
+            f"labels must be integer class indices or distributions; got dtype {labels.dtype}"
+        )
     if labels.ndim == 2 and labels.shape[1] == num_classes and num_classes > 1:
         if not np.isfinite(labels).all() or labels.min() < 0:
             raise ValueError("soft labels must be finite and not negative")
@@ -34,6 +36,22 @@ def check_labels(labels, num_classes):
         raise ValueError(
             f"labels run from {low} to {high}, but this model has {num_classes} classes (0 to "
             f"{num_classes - 1}); load it with num_classes={max(high + 1, 1)} or correct the labels"
+        )
+
+
+def check_batch(spec, batch_size):
+    """Raise ValueError where a batch is shared out among members and is smaller than their number.
+
+    Args:
+        spec: a model's, or None.
+        batch_size: of training; None where it is not known, as for data sets.
+    """
+    method = (spec or {}).get("method", {})
+    members = method.get("num_members", 1)
+    if method.get("training_mode") == "split" and batch_size is not None and batch_size < members:
+        raise ValueError(
+            f"batch_size={batch_size} leaves some of {members} members without images, as a batch is shared "
+            f'out among them; take at least {members}, or training_mode="tile"'
         )
 
 

@@ -5,7 +5,9 @@ import math
 import keras
 from keras import ops
 
-from zoo.checks import check_labels, check_loss
+from zoo import fast_weights
+from zoo.checks import check_batch, check_labels, check_loss
+from zoo.losses import label_distribution
 
 
 def ensemble_log_probabilities(logits):
@@ -22,10 +24,12 @@ class EnsembleClassifier(keras.Model):
         network: a `keras.Model` from images (B, H, W, C), uint8 or float in [0, 255], to member
             logits (B, M, K).
         activation: None, to answer with log-probabilities, or "softmax", for probabilities.
-        member_loss: "sum" over members, so that each trains as it would alone, or "mean".
+        member_loss: "sum" over members, so that each trains as it would alone, or "mean".  A network that
+            answers more than once a member in training (MIMO's repetitions) has those averaged.
         spec: what `zoo.build` made the network from (a plain dictionary), or None.
 
-    Called with `training=True` it returns member logits (B, M, K).  Otherwise it returns (B, K): the
+    Called with `training=True` it returns member logits (B, M, K), or as many as the network gives in
+    training (split batches: 1, MIMO: M * r).  Otherwise it returns (B, K): the
     log of the mean of the members' softmaxes, which is a normalised log-distribution and so serves
     as logits, or that mean itself with `activation="softmax"`.
 
@@ -82,29 +86,45 @@ class EnsembleClassifier(keras.Model):
         check_loss(self.loss, self.activation)
         if len(y_pred.shape) != 3 or self._compile_loss is None:
             return super().compute_loss(x, y, y_pred, sample_weight, training)
-        members = ops.softmax(y_pred) if self.activation == "softmax" else y_pred
+        members = ops.unstack(ops.softmax(y_pred) if self.activation == "softmax" else y_pred, axis=1)
         losses = [
-            self._compile_loss(y, member, sample_weight) for member in ops.unstack(members, axis=1)
+            self._compile_loss(labels, member, sample_weight)
+            for labels, member in zip(self._member_labels(y, len(members)), members)
         ]
-        total = sum(losses) / (len(losses) if self.member_loss == "mean" else 1)
+        total = sum(losses) / len(losses) * (1 if self.member_loss == "mean" else self.num_members)
         # Not through super(): regularisers count once, not once a member.
         return sum((self._aggregate_additional_loss(loss) for loss in self.losses), total)
+
+    def _member_labels(self, y, count):
+        """Labels for each member: `y`, smoothed where a member's label smoothing is a hyperparameter."""
+        for layer in self._flatten_layers():
+            smoothing = layer.smoothing() if hasattr(layer, "smoothing") else None
+            if smoothing is not None:
+                labels = label_distribution(y, self.num_classes)
+                shares = [share[:, None] for share in ops.unstack(smoothing, axis=1)]
+                return [labels * (1 - share) + share / self.num_classes for share in shares]
+        return [y] * count
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if len(y_pred.shape) == 3:
             y_pred = self._answer(y_pred)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
-    def fit(self, x=None, y=None, *args, **kwargs):
+    def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
         check_labels(y, self.num_classes)
+        check_batch(self.spec, 32 if batch_size is None and hasattr(x, "__array__") else batch_size)
         validation = kwargs.get("validation_data")
         if isinstance(validation, (tuple, list)) and len(validation) > 1:
             check_labels(validation[1], self.num_classes)
-        return super().fit(x, y, *args, **kwargs)
+        return super().fit(x, y, batch_size, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         check_labels(y, self.num_classes)
         return super().evaluate(x, y, *args, **kwargs)
+
+    def make_train_function(self, force=False):
+        fast_weights.respect(self.optimizer, self)
+        return super().make_train_function(force)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         check_labels(y, self.num_classes)

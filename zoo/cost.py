@@ -2,6 +2,8 @@
 
 import math
 
+from zoo.layers import MemberLogits, TileMembers
+
 
 def parameters(network):
     """(trainable, all) parameters; "all" adds the moving statistics of normalisations."""
@@ -12,13 +14,17 @@ def parameters(network):
 def macs(network):
     """Multiply-accumulates of convolutions and dense layers for one image.
 
-    Every kernel weight is used once for each position of the layer's output.
+    Every kernel weight is used once for each position of the layer's output and, where members are rows
+    of the batch, for each of them; multiplying by their rank-1 factors or masks is not counted.
     """
-    return sum(
-        math.prod(layer.kernel.shape) * _positions(layer)
-        for layer in network.layers
-        if getattr(layer, "kernel", None) is not None
-    )
+    total, rows = 0, 1
+    for layer in network.layers:  # in the order of computation
+        if isinstance(layer, TileMembers) and not isinstance(layer, MemberLogits):
+            rows = layer.num_members
+        elif getattr(layer, "kernel", None) is not None:
+            passes = getattr(layer, "kernel_passes", 1)
+            total += rows * passes * math.prod(layer.kernel.shape) * _positions(layer)
+    return total
 
 
 def _positions(layer):

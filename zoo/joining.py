@@ -31,17 +31,20 @@ def ensemble(models, name="ensemble"):
     return compile_default(EnsembleClassifier(network, models[0].activation, name=name))
 
 
-def fuse(models):
+def fuse(models, method=None):
     """M trained single networks as one packed network (alpha = M, gamma = 1): the same outputs.
 
     Args:
         models: M >= 1 single models of one architecture, made by `zoo.load` or `zoo.build`.
+        method: what to call the result: `zoo.methods.Packed(M, alpha=M)` (default), `DeepEnsemble(M)` or
+            `HyperDeep(M)`, three names of one network.
 
     Returns:
         A packed `EnsembleClassifier` whose member i is models[i].
 
     Raises:
-        ValueError: for models that are not single networks of one architecture and normalisation.
+        ValueError: for models that are not single networks of one architecture and normalisation,
+            or another method.
     """
     models = _checked(models)
     specs = [model.spec for model in models]
@@ -53,8 +56,12 @@ def fuse(models):
         raise ValueError(
             "zoo.fuse takes models of one architecture; join different ones by zoo.ensemble"
         )
-    packed = methods.Packed(len(models), alpha=len(models), gamma=1)
-    fused = build_from_spec(specs[0], method=packed, activation=models[0].activation)
+    count = len(models)
+    method = method or methods.Packed(count, alpha=count, gamma=1)
+    fits = isinstance(method, methods.Packed)
+    if not fits or (method.num_members, method.alpha, method.gamma) != (count, count, 1):
+        raise ValueError(f"method must be packed with num_members = alpha = {count}; got {method}")
+    fused = build_from_spec(specs[0], method=method, activation=models[0].activation)
     singles = [{layer.name: layer for layer in model.network.layers} for model in models]
     for layer in fused.network.layers:
         if layer.weights:

@@ -31,7 +31,7 @@ def load(name, weights="default", num_classes=None, input_shape=None, *, stem=No
     try:
         method = method_class(**method_arguments)
     except TypeError:
-        known = ", ".join(getattr(method_class, "__dataclass_fields__", ())) or "no arguments"
+        known = ", ".join(methods.arguments(method_class)) or "no arguments"
         raise ValueError(f"{name} takes {known}; got {', '.join(method_arguments)}") from None
     if not (weights is None or isinstance(weights, (str, os.PathLike))):
         raise ValueError(f"weights must be None, a data set's name or a path; got {weights!r}")

@@ -5,7 +5,10 @@ import functools
 import json
 import pathlib
 
-METHODS = ("single", "packed")
+METHODS = (
+    "single", "deep_ensemble", "packed", "batch_ensemble", "mimo", "hyper_batch", "hyper_deep", "masksembles",
+    "mc_dropout",
+)  # fmt: skip
 BACKBONES = ("mlp", "lenet", "resnet20", "resnet18", "resnet50", "wide_resnet28_10")
 
 

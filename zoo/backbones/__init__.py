@@ -9,4 +9,10 @@ BACKBONES = {
     for backbone in (mlp, lenet, resnet20, resnet18, resnet50, wide_resnet28_10)
 }
 
+# How many stages each announces to its method, by `enter`.
+for _backbone, _stages in (
+    (mlp, 1), (lenet, 2), (resnet20, 3), (resnet18, 4), (resnet50, 4), (wide_resnet28_10, 3)
+):  # fmt: skip
+    _backbone.stages = _stages
+
 __all__ = ["BACKBONES", *BACKBONES]

@@ -54,6 +54,7 @@ def _stem(method, images, filters, stem):
 def _resnet(method, images, stem, block, widths, depths):
     x = _stem(method, images, widths[0], stem)
     for stage, (filters, depth) in enumerate(zip(widths, depths)):
+        x = method.enter(stage + 1, x)
         for index in range(depth):
             strides = 2 if stage and not index else 1
             project = strides > 1 or (not index and block is _bottleneck)

@@ -37,6 +37,7 @@ def wide_resnet28_10(method, images, stem="cifar"):
     if large:
         x = method.each(layers.MaxPooling2D(3, 2, padding="same", name="stem_pool"))(x)
     for stage, filters in enumerate((160, 320, 640)):
+        x = method.enter(stage + 1, x)
         for index in range(4):
             strides = 2 if stage and not index else 1
             name = f"stage{stage + 1}_block{index + 1}"

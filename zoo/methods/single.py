@@ -14,15 +14,27 @@ class Single:
     A method makes the layers that a backbone asks for.  `role` tells what a layer is for: "stem"
     (first), "entry" (first of a residual block), "hidden", "shortcut" or "head" (last).  What flows
     between layers is the method's business, so a backbone also joins, activates and pools through
-    `each`.
+    `each`, and says by `enter` where its stages begin.
     """
 
     name = "single"
     num_members = 1
+    member_loss = "sum"
+
+    def maker(self, stages):
+        """Who makes the layers of one network of so many stages.
+
+        The method itself, unless it must keep track of how far that network has got.
+        """
+        return self
 
     def expand(self, images):
         """Images (B, H, W, C) to what the stem takes."""
         return images
+
+    def enter(self, stage, x):
+        """What flows into a stage of the backbone: 1, 2, ... after the stem, and last "head"."""
+        return x
 
     def conv(self, filters, kernel_size, role="hidden", **options):
         """A convolution; `options` are those of `keras.layers.Conv2D`."""
@@ -39,6 +51,13 @@ class Single:
     def each(self, layer):
         """A layer without weights (activation, pooling, Flatten, Add), for what flows here."""
         return layer
+
+    def callbacks(self, images, labels):
+        """Keras callbacks that training needs, given held-out images (N, H, W, C), N maybe 0, and labels.
+
+        Each names in `variables` what a checkpoint must keep of it.
+        """
+        return []
 
     def members(self, logits):
         """What the head gives to member logits (B, M, K)."""

@@ -1,0 +1,214 @@
+"""Weights on disk: whole, in shards, downloaded, and every way in which they can be wrong."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+import zoo
+from zoo import weights as weight_files
+from zoo.methods import Packed, Single
+
+
+def halved(weight):
+    return weight.astype("float16").astype("float32") if weight.ndim > 1 else weight
+
+
+def test_weights_on_disk_are_half_as_large_and_load_rounded(resnet):
+    folder, model = resnet
+    loaded = zoo.load("packed_resnet20", weights=folder)
+    for weight, given in zip(model.network.get_weights(), loaded.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(given, halved(weight))
+    kinds = set()
+    with h5py.File(folder / "model.weights.h5") as file:
+        file.visititems(
+            lambda _, item: (
+                kinds.add((item.ndim > 1, str(item.dtype))) if hasattr(item, "dtype") else None
+            )
+        )
+    assert kinds == {(True, "float16"), (False, "float32")}
+
+
+@pytest.mark.parametrize("name", ["nowhere/at/all", "nowhere.weights.h5", "nowhere.weights.json"])
+def test_missing_paths(name, tmp_path, raises_line):
+    for path in (tmp_path / name, str(tmp_path / name)):
+        with raises_line(FileNotFoundError, "nowhere.*check the path"):
+            zoo.load("packed_lenet", weights=path)
+
+
+def flip(path, position=-100):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "truncated": (lambda f: _truncate(f / "model.weights.h5"), ValueError, "truncated"),
+    "flipped bit": (lambda f: flip(f / "model.weights.h5"), ValueError, "sha256"),
+    "missing weights": (lambda f: (f / "model.weights.h5").unlink(), FileNotFoundError, "missing"),
+    "missing config": (lambda f: (f / "config.json").unlink(), FileNotFoundError, "no config.json"),
+    "half a config": (lambda f: _truncate(f / "config.json"), ValueError, "config.json is damaged"),
+    "config of no files": (lambda f: _edit(f, files={}), ValueError, "lists no files"),
+    "another model": (
+        lambda f: _edit(f, name="packed_mlp"),
+        ValueError,
+        "packed_mlp, not of packed_lenet",
+    ),
+    "another spec": (lambda f: _edit(f, num_classes=7), ValueError, "of other shapes"),
+    "config without spec": (lambda f: (f / "config.json").write_text("{}"), ValueError, "packed_lenet"),
+    "config is a list": (lambda f: (f / "config.json").write_text("[]"), ValueError, "config.json"),
+}
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def _edit(folder, num_classes=None, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    config.update(changes)
+    config["spec"]["num_classes"] = num_classes or config["spec"]["num_classes"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damaged_folders_are_refused_in_one_line(kind, folder, raises_line):
+    damage, error, pattern = DAMAGE[kind]
+    damage(folder)
+    with raises_line(error, pattern):
+        zoo.load("packed_lenet", weights=folder)
+
+
+def test_single_file_loads_by_path(tmp_path, same_weights):
+    model = zoo.build(Single(), "mlp", 3, (4, 4, 1))
+    model.network.save_weights(tmp_path / "mine.weights.h5")
+    given = zoo.load(
+        "single_mlp", weights=tmp_path / "mine.weights.h5", num_classes=3, input_shape=(4, 4, 1)
+    )
+    same_weights(given, model)
+
+
+def _rename_group(path):
+    with h5py.File(path, "r+") as file:
+        file.move("layers/dense_2", "layers/dense_9")
+
+
+def _duplicate(path):
+    with h5py.File(path, "r+") as file:
+        file.copy("layers/dense_2", "layers/dense_9")
+
+
+def _text(path):
+    path.write_text("no weights")
+
+
+@pytest.mark.parametrize("damage", [_truncate, _rename_group, _duplicate, _text])
+def test_a_model_keeps_its_weights_when_a_file_does_not_fit(damage, tmp_path, raises_line):
+    path = tmp_path / "mine.weights.h5"
+    zoo.build(Single(), "mlp", 3, (4, 4, 1)).network.save_weights(path)
+    damage(path)
+    model = zoo.build(Single(), "mlp", 3, (4, 4, 1))
+    before = model.network.get_weights()
+    with raises_line(ValueError, "mine.weights.h5"):
+        weight_files.load_file(model, path)
+    for old, new in zip(before, model.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: zoo.build(Single(), "lenet", 3, (16, 16, 1)),
+        lambda: zoo.build(Packed(2, 1), "mlp", 3, (4, 4, 1)),
+    ],
+)
+def test_files_of_another_architecture(other, tmp_path, raises_line):
+    path = tmp_path / "mine.weights.h5"
+    zoo.build(Single(), "mlp", 3, (4, 4, 1)).network.save_weights(path)
+    with raises_line(ValueError, "build the model with the arguments"):
+        weight_files.load_file(other(), path)
+
+
+@pytest.fixture
+def shards(resnet, tmp_path, publish, monkeypatch):
+    """The ResNet's weights in files of at most 100 kB."""
+    monkeypatch.setattr(weight_files, "SHARD_BYTES", 100_000)
+    return tmp_path, publish(resnet[1], tmp_path)
+
+
+def test_large_weights_come_in_shards_and_load_exactly(shards, resnet, same_weights):
+    folder, config = shards
+    parts = [name for name in config["files"] if name.endswith(".h5")]
+    assert len(parts) > 1
+    same_weights(*(zoo.load("packed_resnet20", weights=f) for f in (folder, resnet[0])))
+
+
+def test_no_file_of_a_large_model_is_over_16_megabytes(tmp_path, publish):
+    model = zoo.build(Packed(4, 2, 1), "resnet18", 10, (8, 8, 3))
+    config = publish(model, tmp_path)
+    sizes = [path.stat().st_size for path in tmp_path.iterdir()]
+    assert max(sizes) < 16_000_000 and sum(sizes) > 2 * 11_000_000
+    loaded = zoo.load("packed_resnet18", weights=tmp_path)
+    for weight, given in zip(model.network.get_weights(), loaded.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(given, halved(weight))
+    assert set(config["files"]) == {path.name for path in tmp_path.iterdir()} - {"config.json"}
+
+
+def test_missing_and_damaged_shards(shards, raises_line):
+    folder, config = shards
+    part = sorted(name for name in config["files"] if name.endswith(".h5"))[1]
+    flip(folder / part)
+    with raises_line(ValueError, f"{part}.*sha256"):
+        zoo.load("packed_resnet20", weights=folder)
+    (folder / part).unlink()
+    with raises_line(FileNotFoundError, f"{part} is missing"):
+        zoo.load("packed_resnet20", weights=folder)
+
+
+def test_writing_again_leaves_no_old_shards(shards, resnet, publish, monkeypatch):
+    folder, _ = shards
+    monkeypatch.setattr(weight_files, "SHARD_BYTES", 15_000_000)
+    config = publish(resnet[1], folder)
+    assert {path.name for path in folder.iterdir()} == {"config.json", *config["files"]} == {
+        "config.json", "model.weights.h5",
+    }  # fmt: skip
+
+
+def test_weights_are_downloaded_once(served, folder, monkeypatch, same_weights):
+    model = zoo.load("packed_lenet")
+    same_weights(model, zoo.load("packed_lenet", weights=folder))
+    assert {p.name for p in (served / folder.name).iterdir()} == {"config.json", "model.weights.h5"}
+    monkeypatch.delenv("ZOO_WEIGHTS_URL")
+    same_weights(model, zoo.load("packed_lenet", weights="cifar10"))
+    assert "cifar10" in str(zoo.card("packed_lenet"))
+
+
+def test_corrupted_downloads_are_refused_and_not_left_behind(served, folder, raises_line):
+    good = (folder / "model.weights.h5").read_bytes()
+    for damage in (flip, _truncate):
+        damage(folder / "model.weights.h5")
+        with raises_line(ValueError, "sha256|truncated"):
+            zoo.load("packed_lenet")
+        assert not list(served.rglob("model*"))
+    (folder / "model.weights.h5").write_bytes(good)
+    assert zoo.load("packed_lenet").num_members == 2
+
+
+def test_failed_downloads_say_how_to_go_on(served, folder, monkeypatch, raises_line):
+    (folder / "model.weights.h5").unlink()
+    with raises_line(FileNotFoundError, "cannot download .*model.weights.h5.*try again"):
+        zoo.load("packed_lenet")
+    monkeypatch.setenv("ZOO_WEIGHTS_URL", "no url")
+    with raises_line((FileNotFoundError, ValueError), "cannot download|ZOO_WEIGHTS_URL"):
+        zoo.load("packed_lenet")
+    monkeypatch.delenv("ZOO_WEIGHTS_URL")
+    with raises_line(FileNotFoundError, "ZOO_WEIGHTS_URL"):
+        zoo.load("packed_lenet")
+
+
+def test_a_damaged_cache_is_noticed(served, folder, raises_line):
+    zoo.load("packed_lenet")
+    flip(served / folder.name / "model.weights.h5")
+    with raises_line(ValueError, "sha256"):
+        zoo.load("packed_lenet")

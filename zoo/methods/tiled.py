@@ -1,0 +1,73 @@
+"""What methods share whose members are rows of the batch: where a network turns from B to M * B rows."""
+
+import dataclasses
+
+from zoo.layers import MemberLogits, TileMembers
+from zoo.layers.rows import check_members
+from zoo.methods.single import Single
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiled(Single):
+    """Members share the network up to a stage, and are rows of one batch from there on.
+
+    A subclass gives the layers of the part where members differ, by `conv`, `dense` and `norm`.
+
+    Args:
+        num_members: M >= 1.
+        tile_at: the stage at which every image becomes M rows: 0, the input; 1, 2, ..., a stage of the
+            backbone; or "head".  What lies before is computed once for all members.
+        training_mode: "tile", every member trains on every image of a batch; or "split", a batch is
+            shared out among the members.  At inference it is always tiled.
+
+    Raises:
+        ValueError: for an argument out of range; when built, for a stage the backbone does not have.
+    """
+
+    num_members: int = 4
+    tile_at: int | str = dataclasses.field(default=0, kw_only=True)
+    training_mode: str = dataclasses.field(default="tile", kw_only=True)
+    member_loss = "mean"
+
+    def __post_init__(self):
+        check_members(self.num_members)
+        TileMembers(self.num_members, self.training_mode)  # its checks are ours
+        if self.tile_at != "head" and not (isinstance(self.tile_at, int) and self.tile_at >= 0):
+            raise ValueError(f'tile_at must be a stage, 0, 1, 2, ..., or "head"; got {self.tile_at!r}')
+
+    def maker(self, stages):
+        if self.tile_at != "head" and self.tile_at > stages:
+            raise ValueError(
+                f'tile_at={self.tile_at}: this backbone has stages 0 to {stages} and "head"'
+            )
+        return TiledMaker(self)
+
+
+class TiledMaker(Single):
+    """Makes one network's layers: plain ones before the tiling, the method's own ones after it."""
+
+    def __init__(self, method):
+        self.method, self.makes = method, Single()
+
+    def expand(self, images):
+        return self.enter(0, images)
+
+    def enter(self, stage, x):
+        method = self.method
+        if stage != method.tile_at:
+            return x
+        self.makes = method
+        return TileMembers(method.num_members, method.training_mode, name="tile")(x)
+
+    def conv(self, filters, kernel_size, role="hidden", **options):
+        return self.makes.conv(filters, kernel_size, role, **options)
+
+    def dense(self, units, role="hidden", **options):
+        return self.makes.dense(units, role, **options)
+
+    def norm(self, **options):
+        return self.makes.norm(**options)
+
+    def members(self, logits):
+        method = self.method
+        return MemberLogits(method.num_members, method.training_mode, name="members")(logits)
