@@ -1,14 +1,17 @@
 """Schedules, augmentation, batches and data of training.  Runs on every backend."""
 
 import dataclasses
+import io
 import math
+import sys
+import types
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from zoo.training import data, recipes, run
+from zoo.training import data, progress, recipes, run
 from zoo.training.augmentation import RandomShiftFlip
 from zoo.training.schedules import WarmUpCosine, WarmUpSteps
 
@@ -99,6 +102,26 @@ def test_shuffle_is_decided_by_seed_and_epoch():
     np.testing.assert_array_equal(np.concatenate([twin[i][1] for i in range(4)]), epochs[1])
     other = run.EpochShuffle(split(23), 5, seed=4)
     assert (np.concatenate([other[i][1] for i in range(4)]) != epochs[0]).any()
+
+
+def test_progress_reaches_a_log_at_once(monkeypatch):
+    log, clock = io.BytesIO(), types.SimpleNamespace(now=1e9)
+    clock.time = lambda: clock.now
+    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(log))
+    line = progress.ProgressLine()
+    line.set_params({"epochs": 2, "steps": 4})
+    line.on_train_begin()
+    lines = []
+    for epoch in range(2):
+        line.on_epoch_begin(epoch)
+        for batch in range(4):
+            clock.now += 25
+            line.on_train_batch_end(batch, {"loss": 1.0})
+            lines.append(log.getvalue().count(b"\n"))
+        line.on_epoch_end(epoch, {"loss": 1.0})
+    assert lines == [1, 1, 1, 2, 3, 3, 4, 4]
+    assert log.getvalue().endswith(b"epoch 2/2  100%  loss 1.0000  0:00:00 left\n")
 
 
 def test_held_out_examples_are_a_fixed_part():

@@ -7,7 +7,7 @@ import keras
 
 
 class ProgressLine(keras.callbacks.Callback):
-    """Rewrites one line on a terminal; in a log, prints one line an epoch."""
+    """Rewrites one line on a terminal; in a log, a line at the first step, each minute and each epoch."""
 
     def on_train_begin(self, logs=None):
         self.epoch, self.seen, self.started, self.shown = None, 0, time.time(), 0.0
@@ -18,13 +18,16 @@ class ProgressLine(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.seen += 1
         self.batch = batch + 1
-        if sys.stderr.isatty() and time.time() - self.shown > 0.5:
-            self.shown = time.time()
-            print(f"\r{self._line(logs)}", end="\033[K", file=sys.stderr, flush=True)
+        if time.time() - self.shown > (0.5 if sys.stderr.isatty() else 60):
+            self._print(logs, end="\033[K" if sys.stderr.isatty() else "\n")
 
     def on_epoch_end(self, epoch, logs=None):
+        self._print(logs)
+
+    def _print(self, logs, end="\n"):
+        self.shown = time.time()
         start = "\r" if sys.stderr.isatty() else ""
-        print(f"{start}{self._line(logs)}", file=sys.stderr, flush=True)
+        print(f"{start}{self._line(logs)}", end=end, file=sys.stderr, flush=True)
 
     def _line(self, logs):
         epochs, steps = self.params["epochs"], self.params["steps"]

@@ -1,13 +1,16 @@
-"""Move finished runs into `saved_models/`, its index and the README's table.
+"""Move finished runs into `saved_models/`, its index and the README's and the documentation's tables.
 
     python -m zoo.training.publish RUN [RUN ...]
 
-Each RUN is an `--output_dir` of `zoo.training.train`.  With no RUN, index and table are made anew.
+Each RUN is an `--output_dir` of `zoo.training.train`.  Of runs that differ in their seed alone, the one
+with the lowest held-out NLL is shipped, and all go into the table of `docs/results.md`.  With no RUN,
+index and tables are made anew.
 """
 
 import json
 import pathlib
 import shutil
+import statistics
 import sys
 
 from zoo import registry, weights
@@ -16,23 +19,84 @@ BEGIN, END = "<!-- weights: made by zoo.training.publish -->", "<!-- end of weig
 
 
 def publish(runs, folder=None):
-    """Copy runs into `folder` (default: the installation's saved_models); returns the new index."""
+    """Copy runs into `folder` (default: the installation's saved_models); returns the new index.
+
+    Raises:
+        ValueError: for runs of one model and data set that differ in more than their seed, or have no
+            held-out part to choose by.
+    """
     folder = pathlib.Path(folder or registry.home())
+    groups = {}
     for run in map(pathlib.Path, runs):
         config = weights.read_config(run)
-        target = folder / f"{config['name']}-{config['dataset']}"
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        for name in ("config.json", *config["files"]):
-            shutil.copy(run / name, target / name)
-        lines = (run / "log.csv").read_text().splitlines()
-        (target / "log.csv").write_text("\n".join(lines[:1] + lines[-5:]) + "\n")
+        groups.setdefault(f"{config['name']}-{config['dataset']}", []).append((run, config))
+    for name, group in groups.items():
+        run, config = _best(name, group)
+        _copy(run, config, folder / name)
     index = weights.rebuild_index(folder)
-    readme = folder.parent / "README.md"
-    if readme.is_file() and BEGIN in readme.read_text():
-        before, rest = readme.read_text().split(BEGIN)
-        readme.write_text(before + BEGIN + "\n" + table(index) + END + rest.split(END)[1])
+    root = folder.parent
+    _between_marks(root / "README.md", table(index))
+    _between_marks(root / "docs" / "results.md", seeds_table(folder, index))
     return index
+
+
+def _best(name, group):
+    """(run, config) of the lowest held-out NLL; its config gets the record of every seed."""
+    if len(group) == 1:
+        return group[0]
+    recipes = [{**config["recipe"], "seed": None} for _, config in group]
+    seeds = [config["recipe"]["seed"] for _, config in group]
+    if any(recipe != recipes[0] for recipe in recipes) or len(set(seeds)) < len(seeds):
+        raise ValueError(f"the runs of {name} must differ in their seeds, and in nothing else")
+    if not all(config["held_out"] for _, config in group):
+        raise ValueError(f"the runs of {name} held no images out, by which one of them could be chosen")
+    run, config = min(group, key=lambda pair: pair[1]["held_out"]["nll"])
+    kept = ("held_out", "metrics", "seconds")
+    config["seeds"] = [
+        {"seed": other["recipe"]["seed"], **{key: other[key] for key in kept}} for _, other in group
+    ]
+    return run, config
+
+
+def _copy(run, config, target):
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in config["files"]:
+        shutil.copy(run / name, target / name)
+    (target / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    lines = (run / "log.csv").read_text().splitlines()
+    (target / "log.csv").write_text("\n".join(lines[:1] + lines[-5:]) + "\n")
+
+
+def _between_marks(path, text):
+    """Replace what stands between the marks of a page, where it has them."""
+    if path.is_file() and BEGIN in path.read_text():
+        before, rest = path.read_text().split(BEGIN)
+        path.write_text(before + BEGIN + "\n" + text + END + rest.split(END)[1])
+
+
+def seeds_table(folder, index):
+    """Models trained with several seeds, as a Markdown table: mean and standard deviation over seeds."""
+    rows = [
+        "| model | data set | seeds | updates | accuracy | NLL | ECE | minutes a run |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for entry in index:
+        config = weights.read_config(folder / entry["folder"])
+        if not config.get("seeds"):
+            continue
+        runs = [run["metrics"][config["dataset"]] for run in config["seeds"]]
+        cells = []
+        for metric in ("accuracy", "nll", "ece"):
+            values = [run[metric] for run in runs]
+            cells.append(f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}")
+        updates = config["steps_per_epoch"] * config["recipe"]["epochs"]
+        minutes = statistics.mean(run["seconds"] for run in config["seeds"]) / 60
+        rows.append(
+            f"| `{config['name']}` | {config['dataset']} | {len(runs)} | {updates:,} | {' | '.join(cells)} "
+            f"| {minutes:.0f} |"
+        )
+    return "\n".join(rows) + "\n"
 
 
 def table(index):

@@ -1,5 +1,6 @@
 """One training run: data, model, optimiser, fit with resume, and what is left beside the weights."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -15,10 +16,12 @@ import numpy as np
 from zoo import cost, methods
 from zoo import weights as weight_files
 from zoo.building import build, build_from_spec
+from zoo.checks import check_batch
 from zoo.classifier import EnsembleClassifier
 from zoo.losses import CrossEntropy
 from zoo.metrics import Accuracy, ExpectedCalibrationError, NegativeLogLikelihood
 from zoo.training import data as datasets
+from zoo.training import recipes
 from zoo.training.augmentation import RandomShiftFlip
 from zoo.training.progress import ProgressLine
 from zoo.training.schedules import WarmUpCosine, WarmUpSteps
@@ -62,36 +65,66 @@ def train(recipe, data_dir, output_dir, *, command="", steps_per_execution=1, ji
     """
     output_dir = pathlib.Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    _seed(recipe.seed)
-    splits, classes = _splits(recipe, data_dir, limit)
+    splits, classes = load_splits(recipe, data_dir, limit)
+    options = {"steps_per_execution": steps_per_execution, "jit_compile": jit_compile}
+    callbacks = [ProgressLine(), *(_tensorboard(output_dir) if tensorboard else [])]
+    with precision(recipe.precision):
+        model, seconds = train_model(recipe, splits, classes, output_dir, callbacks, options)
+        return write_run(model, recipe, splits, output_dir, command, seconds)
+
+
+@contextlib.contextmanager
+def precision(name):
+    """Keras's dtype policy for as long as the context lasts."""
     policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(recipe.precision)
+    keras.config.set_dtype_policy(name)
     try:
-        model = model_of(recipe, splits[0].images.shape[1:], classes)
-        options = {"steps_per_execution": steps_per_execution, "jit_compile": jit_compile}
-        seconds = _fit(model, recipe, splits, output_dir, tensorboard, options)
-        return _publish(model, recipe, splits, output_dir, command, seconds)
+        yield
     finally:
         keras.config.set_dtype_policy(policy)
 
 
-def _fit(model, recipe, splits, folder, tensorboard, options):
-    """Train a model, from the folder's checkpoint on; returns the seconds that all of it took."""
+def train_model(recipe, splits, classes, folder, callbacks=(), options=None, student_of=None):
+    """The model of a recipe, trained on (training, held out, test) from the folder's checkpoint on.
+
+    Args:
+        recipe: whose seed decides initial weights, order of images and augmentation.
+        splits, classes: from `load_splits`.
+        folder: of the checkpoint and `log.csv`.
+        callbacks: more of Keras's callbacks.
+        options: more of `compile`'s.
+        student_of: None, or a function from the model to the network that is trained in place of
+            `model.network`, with the same weights.
+
+    Returns:
+        (model, seconds that all of it took).
+    """
+    _seed(recipe.seed)
+    model = model_of(recipe, splits[0].images.shape[1:], classes)
+    network = student_of(model) if student_of else model.network
+    return model, _fit(model, network, recipe, splits, folder, callbacks, options or {})
+
+
+def _fit(model, network, recipe, splits, folder, callbacks, options):
+    """Train a model through `network`; returns the seconds that all of it took."""
     training, held_out, _ = splits
     batches = EpochShuffle(training, recipe.batch_size, recipe.seed)
-    student = _augmented(model, recipe)
+    check_batch(model.spec, recipe.batch_size)
+    student = _augmented(model, network, recipe)
     optimizer = _optimizer(recipe, len(batches), model)
     loss = CrossEntropy(recipe.label_smoothing)
     student.compile(optimizer, loss, metrics=[Accuracy()], **options)
-    checkpoint = _Checkpoint(folder, recipe)
+    own = methods.deserialize(model.spec["method"]).callbacks(held_out.images, held_out.labels)
+    for callback in own:
+        callback.set_model(student)  # so that its variables are there to be restored
+    checkpoint = _Checkpoint(folder, recipe, [v for callback in own for v in callback.variables])
     epoch = checkpoint.restore(student)
     batches.start(epoch)
     log = keras.callbacks.CSVLogger(folder / "log.csv", append=epoch > 0)
-    callbacks = [ProgressLine(), log, checkpoint, *(_tensorboard(folder) if tensorboard else [])]
     started = time.time()
     student.fit(
-        batches, epochs=recipe.epochs, initial_epoch=epoch, callbacks=callbacks, verbose=0,
-        shuffle=False,
+        batches, epochs=recipe.epochs, initial_epoch=epoch, callbacks=[*callbacks, *own, log, checkpoint],
+        verbose=0, shuffle=False,
         validation_data=(held_out.images, held_out.labels) if len(held_out) else None,
     )  # fmt: skip
     return checkpoint.seconds + time.time() - started
@@ -111,16 +144,25 @@ def model_of(recipe, input_shape, num_classes):
     if method is None:
         raise ValueError(f"unknown method {recipe.method!r}; there are {', '.join(methods.METHODS)}")
     arguments = {
-        field.name: getattr(recipe, field.name)
-        for field in dataclasses.fields(method)
-        if hasattr(recipe, field.name)
+        name: value
+        for name, value in dataclasses.asdict(recipe).items()
+        if name in methods.arguments(method) and (name, value) != ("num_members", 0)
     }
+    arguments |= recipes.method_arguments(recipe.arguments)
+    unknown = sorted(set(arguments) - set(methods.arguments(method)))
+    if unknown:
+        raise ValueError(f"{recipe.method} takes no argument {', '.join(unknown)}")
     mean, std = datasets.STATISTICS.get(recipe.dataset, (127.5, 127.5))
     return build(method(**arguments), recipe.backbone, num_classes, input_shape, mean=mean, std=std)
 
 
-def _splits(recipe, data_dir, limit):
-    """((training, held out, test), number of classes)."""
+def load_splits(recipe, data_dir, limit=None):
+    """((training, held out, test), number of classes).
+
+    Raises:
+        ValueError: where fewer training images are left than a batch has.
+        FileNotFoundError: where the data set is not in `data_dir`.
+    """
     training = datasets.load(recipe.dataset, "train", data_dir)
     test = datasets.load(recipe.dataset, "test", data_dir)
     classes = int(training.labels.max()) + 1
@@ -136,11 +178,11 @@ def _splits(recipe, data_dir, limit):
     return (training, held_out, test), classes
 
 
-def _augmented(model, recipe):
-    """The same network behind augmentation: trained instead of `model`, whose weights it shares."""
+def _augmented(model, network, recipe):
+    """A network behind augmentation: trained instead of `model`, whose weights it shares."""
     augmentation = RandomShiftFlip(recipe.shift, recipe.flip, seed=recipe.seed, name="augmentation")
     images = keras.Input(model.input_shape[1:], name="images")
-    network = keras.Model(images, model.network(augmentation(images)))
+    network = keras.Model(images, network(augmentation(images)))
     return EnsembleClassifier(network, member_loss=model.member_loss)
 
 
@@ -154,15 +196,15 @@ def _optimizer(recipe, steps_per_epoch, model):
         rate = WarmUpSteps(recipe.learning_rate, milestones, recipe.factor, warm_up)
     else:
         raise ValueError(f'schedule must be "cosine" or "step"; got {recipe.schedule!r}')
-    # Keras decays weights beside the momentum; the factor gives L2's decay in the long run.
-    decay = recipe.weight_decay / (1 - recipe.momentum)
-    optimizer = keras.optimizers.SGD(rate, recipe.momentum, nesterov=True, weight_decay=decay or None)
     kernels = {
-        id(v)
+        id(layer.kernel)
         for layer in model.network.layers
-        for v in [getattr(layer, "kernel", None)]
-        if v is not None
+        if getattr(layer, "kernel", None) is not None
+        and getattr(layer, "l2_index", None) is None  # others have their L2 in the loss
     }
+    # Keras decays weights beside the momentum; the factor gives L2's decay in the long run.
+    decay = recipe.weight_decay / (1 - recipe.momentum) if kernels else 0
+    optimizer = keras.optimizers.SGD(rate, recipe.momentum, nesterov=True, weight_decay=decay or None)
     optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if id(v) not in kernels])
     return optimizer
 
@@ -176,8 +218,9 @@ def _random_state(model):
 class _Checkpoint(keras.callbacks.Callback):
     """All weights and optimiser slots after every epoch, replaced in one step; restored on request."""
 
-    def __init__(self, folder, recipe):
+    def __init__(self, folder, recipe, variables=()):
         super().__init__()
+        self.others = list(variables)  # beside those of the model and its optimiser
         self.weights, self.state = folder / "checkpoint.weights.h5", folder / "checkpoint.json"
         self.recipe = json.loads(json.dumps(dataclasses.asdict(recipe)))
         self.seconds, self.started = 0.0, time.time()
@@ -193,7 +236,7 @@ class _Checkpoint(keras.callbacks.Callback):
             )
         model.optimizer.build(model.trainable_variables)
         model.load_weights(self.weights.with_name(state["weights"]))
-        for variable, value in zip(_random_state(model), state.get("random", [])):
+        for variable, value in zip([*_random_state(model), *self.others], state.get("random", [])):
             variable.assign(np.array(value, variable.dtype))
         self.seconds = state["seconds"]
         return state["epochs"]
@@ -206,7 +249,8 @@ class _Checkpoint(keras.callbacks.Callback):
             "epochs": epoch + 1,
             "weights": weights.name,
             "random": [
-                np.asarray(keras.ops.convert_to_numpy(v)).tolist() for v in _random_state(self.model)
+                np.asarray(keras.ops.convert_to_numpy(variable)).tolist()
+                for variable in [*_random_state(self.model), *self.others]
             ],
             "seconds": self.seconds + time.time() - self.started,
             "recipe": self.recipe,
@@ -244,8 +288,12 @@ def probe_images(shape):
     return np.random.default_rng(0).integers(0, 256, (2, *shape), "uint8")
 
 
-def _publish(model, recipe, splits, folder, command, seconds):
-    """Write the weights as they will be shipped, load them back, measure those, and record all of it."""
+def write_run(model, recipe, splits, folder, command, seconds, **more):
+    """Write the weights as they will be shipped, load them back, measure those, and record all of it.
+
+    Returns:
+        The dictionary written to `config.json`, with the entries `more`.
+    """
     training, held_out, test = splits
     files = weight_files.write(model, folder)
     shipped = build_from_spec(model.spec)
@@ -271,8 +319,11 @@ def _publish(model, recipe, splits, folder, command, seconds):
         "commit": _commit(),
         "licence": "Apache-2.0",
         "files": files,
+        **more,
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    temporary = folder / "config.json.tmp"
+    temporary.write_text(json.dumps(config, indent=1) + "\n")
+    temporary.replace(folder / "config.json")
     return config
 
 

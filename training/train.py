@@ -65,7 +65,7 @@ def main(argv):
         recipe = recipe_from_flags()
         config = run.train(
             recipe, FLAGS.data_dir, pathlib.Path(FLAGS.output_dir),
-            command=" ".join(["python -m zoo.training.train", *_deciding_flags()]),
+            command=" ".join(["python -m zoo.training.train", *deciding_flags()]),
             steps_per_execution=FLAGS.steps_per_execution,
             jit_compile="auto" if FLAGS.jit_compile is None else FLAGS.jit_compile,
             tensorboard=FLAGS.tensorboard, limit=FLAGS.limit,
@@ -75,7 +75,7 @@ def main(argv):
     logging.info("test: %s", config["metrics"])
 
 
-def _deciding_flags():
+def deciding_flags():
     """The flags given that decide the result, without this machine's folders."""
     for name in ("recipe", "limit", *(field.name for field in dataclasses.fields(recipes.Recipe))):
         if name in FLAGS and FLAGS[name].present:

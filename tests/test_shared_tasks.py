@@ -1,0 +1,133 @@
+"""Work shared by processes: each task is done once, also when a worker dies or is taken for dead."""
+
+import subprocess
+import sys
+import time
+
+import optuna
+import pytest
+
+from zoo.training import shared_tasks
+
+WORKER = """
+import pathlib, sys, time
+from zoo.training import shared_tasks
+url, folder, pause = sys.argv[1], pathlib.Path(sys.argv[2]), float(sys.argv[3])
+def perform(name, trial):
+    with open(folder / f"{name}.log", "a") as log:
+        print(trial.number, trial.suggest_float("x", 0, 1), file=log)
+    time.sleep(pause)
+    (folder / name).touch()
+    return 0.0
+study = shared_tasks.open_study("tasks", shared_tasks.open_storage(url, heartbeat=1))
+tasks = {f"task{index}": {"x": index / 20} for index in range(10)}
+shared_tasks.work_off(study, tasks, perform, lambda name: (folder / name).exists(), pause=0.1)
+print("all done")
+"""
+
+
+def worker(folder, pause):
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER, f"sqlite:///{folder}/tasks.db", folder, str(pause)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_workers_that_start_together_share_the_tasks(tmp_path):
+    workers = [worker(tmp_path, 0.05) for _ in range(2)]
+    outputs = [process.communicate(timeout=300) for process in workers]
+    assert ["all done" in out for out, _ in outputs] == [True, True], outputs
+    for index in range(10):
+        (line,) = (tmp_path / f"task{index}.log").read_text().splitlines()  # once
+        assert float(line.split()[1]) == index / 20
+
+
+def test_the_task_of_a_killed_worker_is_done_with_the_same_parameters(tmp_path):
+    process = worker(tmp_path, 60)
+    try:
+        while not (tmp_path / "task0.log").is_file() or not (tmp_path / "task0.log").read_text():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.communicate()
+    assert "all done" in worker(tmp_path, 0).communicate(timeout=300)[0]
+    killed, retried = (line.split() for line in (tmp_path / "task0.log").read_text().splitlines())
+    assert killed[0] == "0" and int(retried[0]) >= 10 and killed[1] == retried[1] == "0.0"
+    study = optuna.load_study(study_name="tasks", storage=f"sqlite:///{tmp_path}/tasks.db")
+    assert study.trials[0].state.name == "FAIL"
+    again = study.trials[int(retried[0])]
+    assert optuna.storages.RetryHeartbeatStaleTrialCallback.retried_trial_number(again) == 0
+
+
+@pytest.fixture
+def study():
+    return shared_tasks.open_study("tasks", shared_tasks.open_storage("sqlite://", heartbeat=60))
+
+
+def test_a_worker_that_died_before_its_first_sign_of_life(study, monkeypatch):
+    study.enqueue_trial({"x": 0.25}, user_attrs={"task": "one"})
+    study.ask()
+    monkeypatch.setattr(shared_tasks, "SILENCE", shared_tasks.SILENCE * 0)
+    done = {}
+
+    def perform(name, trial):
+        done[name] = trial.suggest_float("x", 0, 1)
+        return 0.0
+
+    def wait():
+        raise AssertionError("nobody else is at work")
+
+    shared_tasks.work_off(study, {"one": {"x": 0.5}}, perform, done.__contains__, 0, wait)
+    assert done == {"one": 0.25}
+
+
+def test_a_task_queued_twice_is_left_to_the_first(study):
+    for _ in range(2):
+        study.enqueue_trial({}, user_attrs={"task": "one"})
+    done = []
+
+    def perform(name, trial):
+        if trial.number == 0:  # another worker, which finds the second, meanwhile
+            shared_tasks._take_one(study.__class__("tasks", study._storage), perform)
+        done.append(trial.number)
+        return 0.0
+
+    shared_tasks.work_off(study, {"one": {}}, perform, lambda name: bool(done), pause=0)
+    assert done == [0]
+
+
+def test_an_error_of_a_task_is_the_caller_s_and_the_task_comes_again(study):
+    done = []
+
+    def perform(name, trial):
+        if not study.get_trials(states=(optuna.trial.TrialState.FAIL,)):
+            raise ZeroDivisionError
+        done.append(name)
+        return 0.0
+
+    arguments = ({"one": {}}, perform, done.__contains__)
+    with pytest.raises(ZeroDivisionError):
+        shared_tasks.work_off(study, *arguments, pause=0)
+    shared_tasks.work_off(study, *arguments, pause=0)
+    assert done == ["one"]
+
+
+def test_a_worker_that_was_taken_for_dead_goes_on_with_the_next_task(study):
+    done = []
+
+    def perform(name, trial):
+        if name == "one" and trial.number == 0:
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # by another worker
+            study.enqueue_trial({}, user_attrs={"task": "one"})
+            raise FileNotFoundError("its folder was taken away")
+        done.append(name)
+        return 0.0
+
+    shared_tasks.work_off(study, {"one": {}, "two": {}}, perform, done.__contains__, pause=0)
+    assert done == ["two", "one"]
+
+
+def test_a_task_that_is_nowhere_is_an_error(study, raises_line):
+    with raises_line(shared_tasks.TaskFailed, "one failed"):
+        shared_tasks.work_off(study, {"one": {}}, lambda name, trial: 0.0, lambda name: False, pause=0)
