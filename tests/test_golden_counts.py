@@ -9,7 +9,7 @@ import pytest
 
 import zoo
 from zoo import cost
-from zoo.methods import MIMO, BatchEnsemble, Packed, Single
+from zoo.methods import MIMO, BatchEnsemble, HyperBatch, Packed, Single
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +88,14 @@ def test_wide_resnet_with_moving_statistics_is_uncertainty_baselines():
 def test_wide_resnets_of_shared_weights_are_uncertainty_baselines(method, count):
     """Keras's count, with moving statistics, of WRN-28-10 for CIFAR-10."""
     assert network("wide_resnet28_10", method).count_params() == count
+
+
+def test_wide_hyper_batch_ensemble_is_uncertainty_baselines():
+    """The reference tunes L2 alone; we also keep the bounds: 2 for 4 members and 6 groups of layers."""
+    made = network("wide_resnet28_10", HyperBatch(4, label_smoothing_max=0))
+    bounds = [v for layer in made.layers for v in layer.weights if v.name in ("log_lower", "log_upper")]
+    assert [tuple(v.shape) for v in bounds] == 2 * [(4, 6)]
+    assert made.count_params() == 73_097_468 + 2 * 4 * 6
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,9 @@ _SETTINGS = {
     ("cifar10", "lenet"): {"epochs": 10, "learning_rate": 0.02, "warm_up": 0.25, "shift": 2},
     ("mnist", "lenet"): {"epochs": 8, "learning_rate": 0.02, "warm_up": 0.25, "shift": 2, "flip": False},
     ("mnist", "mlp"): {"epochs": 8, "learning_rate": 0.02, "warm_up": 0.25, "shift": 2, "flip": False},
+    # A minute and a half on one core for the single network, ten for a hyper-batch ensemble.
     ("fashion_mnist", "lenet"): {
-        "epochs": 20, "learning_rate": 0.02, "warm_up": 0.25, "shift": 2, "held_out": 0.1,
+        "epochs": 6, "learning_rate": 0.06, "warm_up": 0.25, "shift": 2, "held_out": 0.1,
     },
     ("fashion_mnist", "mlp"): {"epochs": 20, "learning_rate": 0.02, "warm_up": 0.25, "shift": 2},
     # torch-uncertainty's recipes for the published Packed-Ensembles tables; a GPU's work.
