@@ -54,11 +54,7 @@ def test_weights_answer_as_recorded(folder):
     np.testing.assert_allclose(answers, config["probe"], atol=1e-4)
 
 
-# Strict: this fails as soon as the single network has had its 14 epochs, and the mark must go.
-SHORTER = pytest.mark.xfail(strict=True, reason="single_resnet20 has had 8 epochs, packed_resnet20 14")
-
-
-@pytest.mark.parametrize("backbone", ["lenet", pytest.param("resnet20", marks=SHORTER)])
+@pytest.mark.parametrize("backbone", ["lenet", "resnet20"])
 def test_single_and_packed_had_equal_updates(backbone):
     for dataset in {entry["dataset"] for entry in zoo.registry.entries(f"packed_{backbone}")}:
         cards = [zoo.card(f"{method}_{backbone}", dataset).config for method in ("single", "packed")]
