@@ -18,6 +18,11 @@ import pytest
 import zoo
 
 
+def pytest_collection_modifyitems(items):
+    """The long tests on JAX come first, so that another process can do the rest meanwhile."""
+    items.sort(key=lambda item: item.path.name != "test_jax.py")
+
+
 @pytest.fixture(autouse=True)
 def seeds():
     """Every test begins with the same seeds and in float32."""

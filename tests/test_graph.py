@@ -35,3 +35,19 @@ def test_a_single_packed_tensor_agrees_too(gamma, images):
     model = keras.Model(inputs, PackedDense(3, 4, role="head", bias_initializer="normal")(x))
     images = images.astype("float32") / 255
     np.testing.assert_allclose(model.predict(images, verbose=0), np.asarray(model(images)), atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [8, 12])
+def test_strided_shortcuts_of_few_channels_train(channels):
+    """TensorFlow's own gradient of them corrupts memory with some batch sizes, on AVX-512."""
+    import keras
+
+    from zoo.layers import PackedConv2D
+
+    x = keras.Input((16, 16, channels))
+    y = PackedConv2D(2 * channels, 1, 1, alpha=1, strides=2, role="shortcut")(x)
+    model = keras.Model(x, y)
+    model.compile("sgd", "mse")
+    given = np.random.default_rng(0).normal(size=(17 * 20, 16, 16, channels))
+    model.fit(given, np.zeros((17 * 20, 8, 8, 2 * channels)), batch_size=17, verbose=0)
+    assert np.isfinite(model.layers[-1].get_weights()[0]).all()

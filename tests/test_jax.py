@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 
 HERE = pathlib.Path(__file__).parent
-NEUTRAL = [
-    "test_packed_layers.py",
-    "test_packed_weights.py",
-    "test_classifier.py",
-    "test_fit.py",
-    "test_predict.py",
-    "test_training_parts.py",
-]
+NEUTRAL = {
+    "core": ["packed_layers", "packed_weights", "classifier", "fit", "predict", "training_parts"],
+    "methods": [
+        "rows", "batch_ensemble", "fast_weights", "mimo", "masksembles", "monte_carlo", "hyper_batch",
+        "convert",
+    ],
+}  # fmt: skip
 
 TRAIN = """
 import sys
@@ -41,8 +40,9 @@ np.save(result, zoo.predict(model, np.load(images_file)).probabilities)
 """
 
 
-def test_neutral_tests_pass_on_jax(python):
-    files = [HERE / file for file in NEUTRAL]
+@pytest.mark.parametrize("part", NEUTRAL)
+def test_neutral_tests_pass_on_jax(part, python):
+    files = [HERE / f"test_{name}.py" for name in NEUTRAL[part]]
     options = ("--tb=short", "-p", "no:cacheprovider")
     process = python("-m", "pytest", *files, *options, KERAS_BACKEND="jax")
     assert " passed" in process.stdout and "skipped" not in process.stdout

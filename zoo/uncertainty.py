@@ -85,11 +85,13 @@ def predict(model, images, batch_size=128, progress=None):
         batches = -(-len(images) // batch_size)
         if not batches:
             return Prediction(np.zeros((0, model.num_members, model.num_classes)))
+        network = model.network
     else:
         batches, batch_size = None, None
+        network = _strict(model.network)
     shown = progress if progress is not None else batches is None or batches >= 20
     callbacks = [_bar(batches)] if shown else []
-    logits = model.network.predict(images, batch_size=batch_size, verbose=0, callbacks=callbacks)
+    logits = network.predict(images, batch_size=batch_size, verbose=0, callbacks=callbacks)
     logits = np.asarray(logits, dtype="float64")
     bad = ~np.isfinite(logits).all(axis=(1, 2))
     if bad.any():
@@ -122,6 +124,17 @@ def _checked(images, shape):
         if images.max() <= 1:
             warnings.warn("images look scaled to [0, 1]; this zoo takes [0, 255]", stacklevel=3)
     return images
+
+
+def _strict(network):
+    """The network, with NaN logits for an image that is not finite: an activation may swallow a NaN."""
+    import keras
+    from keras import ops
+
+    images = keras.Input(network.input_shape[1:])
+    finite = ops.all(ops.isfinite(images), axis=(1, 2, 3))
+    logits = network(images)
+    return keras.Model(images, ops.where(finite[:, None, None], logits, np.nan))
 
 
 def _bar(batches):
