@@ -9,7 +9,7 @@ import importlib.abc
 import importlib.util
 import sys
 
-_MODULES = ("zoo.classifier", "zoo.losses", "zoo.metrics", "zoo.layers")
+_MODULES = ("zoo.classifier", "zoo.calibration", "zoo.losses", "zoo.metrics", "zoo.layers")
 
 
 def register_with_keras():

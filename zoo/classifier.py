@@ -27,6 +27,8 @@ class EnsembleClassifier(keras.Model):
         member_loss: "sum" over members, so that each trains as it would alone, or "mean".  A network that
             answers more than once a member in training (MIMO's repetitions) has those averaged.
         spec: what `zoo.build` made the network from (a plain dictionary), or None.
+        calibration: a layer from log-probabilities (B, K) to calibrated ones, applied to the average
+            (see `zoo.calibrate`), or None.
 
     Called with `training=True` it returns member logits (B, M, K), or as many as the network gives in
     training (split batches: 1, MIMO: M * r).  Otherwise it returns (B, K): the
@@ -42,7 +44,9 @@ class EnsembleClassifier(keras.Model):
             labels out of range.
     """
 
-    def __init__(self, network, activation=None, member_loss="sum", spec=None, **kwargs):
+    def __init__(
+        self, network, activation=None, member_loss="sum", spec=None, calibration=None, **kwargs
+    ):
         super().__init__(**kwargs)
         if activation not in (None, "softmax"):
             raise ValueError(f'activation must be None or "softmax"; got {activation!r}')
@@ -54,6 +58,7 @@ class EnsembleClassifier(keras.Model):
         self.activation = activation
         self.member_loss = member_loss
         self.spec = spec
+        self.calibration = calibration
         self.build((None, *network.input_shape[1:]))
 
     @property
@@ -80,6 +85,8 @@ class EnsembleClassifier(keras.Model):
 
     def _answer(self, logits):
         answer = ensemble_log_probabilities(logits)
+        if self.calibration is not None:
+            answer = self.calibration(answer)
         return ops.exp(answer) if self.activation == "softmax" else answer
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -147,10 +154,13 @@ class EnsembleClassifier(keras.Model):
             "activation": self.activation,
             "member_loss": self.member_loss,
             "spec": self.spec,
+            "calibration": self.calibration and keras.saving.serialize_keras_object(self.calibration),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        network = keras.saving.deserialize_keras_object(config.pop("network"), custom_objects)
-        return cls(network, **config)
+        for key in ("network", "calibration"):
+            if config.get(key) is not None:
+                config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects)
+        return cls(**config)

@@ -9,19 +9,24 @@ from keras import ops
 def answers(model, images):
     """What an exported model gives for images (B, H, W, C), as a dictionary of float32 tensors.
 
-    `probabilities` (B, K), `members` (B, M, K), `predictive_entropy` (B,) of the mean, and
-    `mutual_information` (B,) between prediction and member, both in nats.
+    `probabilities` (B, K), calibrated where the model is; `members` (B, M, K); and in nats
+    `predictive_entropy` (B,) of the probabilities and `mutual_information` (B,) between the members'
+    plain mean and the member.
     """
+    from zoo.classifier import ensemble_log_probabilities
+
     logits = model.network(ops.cast(images, "float32"), training=False)
     log_members = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
     members = ops.exp(log_members)
-    probabilities = ops.mean(members, axis=1)
-    entropy = _entropy(probabilities)
-    information = entropy - ops.mean(_entropy(members), axis=1)
+    mean = ops.mean(members, axis=1)
+    information = _entropy(mean) - ops.mean(_entropy(members), axis=1)
+    probabilities = mean
+    if model.calibration is not None:
+        probabilities = ops.exp(model.calibration(ensemble_log_probabilities(logits)))
     return {
         "probabilities": probabilities,
         "members": members,
-        "predictive_entropy": entropy,
+        "predictive_entropy": _entropy(probabilities),
         "mutual_information": ops.maximum(information, 0.0),
     }
 

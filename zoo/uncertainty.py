@@ -13,14 +13,16 @@ class Prediction:
 
     Args:
         members: (N, M, K) probabilities of each member.
+        calibrated: (N, K) probabilities of a model whose average is calibrated, or None.
     """
 
     members: np.ndarray
+    calibrated: np.ndarray | None = None
 
     @functools.cached_property
     def probabilities(self):
-        """(N, K): mean of the members."""
-        return self.members.mean(axis=1)
+        """(N, K): mean of the members, calibrated where the model is."""
+        return self.members.mean(axis=1) if self.calibrated is None else self.calibrated
 
     @property
     def labels(self):
@@ -34,7 +36,7 @@ class Prediction:
 
     @functools.cached_property
     def entropy(self):
-        """(N,): entropy of the mean, the total uncertainty."""
+        """(N,): entropy of the probabilities, the total uncertainty."""
         return _entropy(self.probabilities)
 
     @functools.cached_property
@@ -44,8 +46,9 @@ class Prediction:
 
     @property
     def mutual_information(self):
-        """(N,): entropy - expected_entropy >= 0, what members disagree about (Depeweg et al., 2018)."""
-        return np.maximum(self.entropy - self.expected_entropy, 0.0)
+        """(N,): entropy of the members' plain mean - expected_entropy >= 0, what members disagree about
+        (Depeweg et al., 2018)."""
+        return np.maximum(_entropy(self.members.mean(axis=1)) - self.expected_entropy, 0.0)
 
     @property
     def disagreement(self):
@@ -101,7 +104,20 @@ def predict(model, images, batch_size=128, progress=None):
         )
     logits -= logits.max(axis=-1, keepdims=True)
     exponentials = np.exp(logits)
-    return Prediction(exponentials / exponentials.sum(axis=-1, keepdims=True))
+    members = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    if model.calibration is None:
+        return Prediction(members)
+    return Prediction(members, _calibrated(model.calibration, members.mean(axis=1), batch_size or 128))
+
+
+def _calibrated(calibration, p, batch_size):
+    """Probabilities (N, K) through a model's map of log-probabilities, batch by batch."""
+    from keras import ops
+
+    log_p = np.log(np.maximum(p, np.finfo("float32").tiny)).astype("float32")
+    parts = [log_p[i : i + batch_size] for i in range(0, len(log_p), batch_size)]
+    parts = [ops.convert_to_numpy(calibration(part)).astype("float64") for part in parts]
+    return np.exp(np.concatenate(parts))
 
 
 def _checked(images, shape):

@@ -1,0 +1,296 @@
+"""Post-hoc calibration of ensembles: `calibrate`, and the maps that it fits."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from zoo.checks import check_labels
+
+METHODS = ("temperature", "vector", "isotonic", "member_temperature")
+
+
+class _Map(keras.layers.Layer):
+    """A map of log-probabilities (B, K) to calibrated log-probabilities (B, K), in float32.
+
+    What was fitted is in the config: such a map has no weights, so a calibrated model's weights files are
+    those of the model before.
+    """
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class Temperature(_Map):
+    """Temperature scaling of an averaged prediction: p_k^(1 / T), normalised.
+
+    Args:
+        temperature: T > 0; above 1 it makes predictions less sure.
+
+    Input and output shape: log-probabilities (B, K).
+
+    Raises:
+        ValueError: for a temperature that is not positive and finite.
+
+    Reference: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, arXiv 1706.04599; of the
+        average: Rahaman and Thiery, NeurIPS 2021, arXiv 2007.08792.
+    """
+
+    def __init__(self, temperature, **kwargs):
+        super().__init__(**kwargs)
+        if not (temperature > 0 and math.isfinite(temperature)):
+            raise ValueError(f"temperature must be positive and finite; got {temperature}")
+        self.temperature = float(temperature)
+
+    def call(self, log_probabilities):
+        return ops.log_softmax(log_probabilities / self.temperature, axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "temperature": self.temperature}
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class VectorScaling(_Map):
+    """Vector scaling of an averaged prediction: log p'_k = w_k log p_k + b_k, normalised.
+
+    Args:
+        scale: w, K numbers.
+        offset: b, K numbers.
+
+    Input and output shape: log-probabilities (B, K).
+
+    Raises:
+        ValueError: for scale and offset of different lengths.
+
+    Reference: Guo et al., ICML 2017, arXiv 1706.04599.
+    """
+
+    def __init__(self, scale, offset, **kwargs):
+        super().__init__(**kwargs)
+        if len(scale) != len(offset):
+            raise ValueError(f"scale and offset must be as long; got {len(scale)} and {len(offset)}")
+        self.scale = [float(value) for value in scale]
+        self.offset = [float(value) for value in offset]
+
+    def call(self, log_probabilities):
+        scale, offset = (ops.convert_to_tensor(v, "float32") for v in (self.scale, self.offset))
+        return ops.log_softmax(log_probabilities * scale + offset, axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale, "offset": self.offset}
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class Isotonic(_Map):
+    """Isotonic regression of an averaged prediction, a class against the others:
+
+        p'_k = (1 - own_share) f_k(p_k) + own_share p_k, normalised over k,
+
+    where f_k is piecewise linear and increasing, and constant beyond its first and last knot.
+
+    Args:
+        inputs: K lists, the knots of f_k, increasing.
+        outputs: K lists, their values in [0, 1].
+        own_share: how much of the model's own probability is mixed in, so that a class which was never
+            seen at some p_k does not get exactly 0.
+
+    Input and output shape: log-probabilities (B, K).
+
+    Raises:
+        ValueError: where inputs and outputs do not match, or own_share is outside [0, 1].
+
+    Reference: Zadrozny and Elkan, Transforming Classifier Scores into Accurate Multiclass Probability
+        Estimates, KDD 2002.
+    """
+
+    def __init__(self, inputs, outputs, own_share=0.0, **kwargs):
+        super().__init__(**kwargs)
+        if [len(knots) for knots in inputs] != [len(values) for values in outputs]:
+            raise ValueError("inputs and outputs must have as many knots in each class")
+        if not 0 <= own_share <= 1:
+            raise ValueError(f"own_share must be in [0, 1]; got {own_share}")
+        self.inputs = [[float(value) for value in knots] for knots in inputs]
+        self.outputs = [[float(value) for value in values] for values in outputs]
+        self.own_share = float(own_share)
+        self._ramps = _ramps(self.inputs, self.outputs)
+
+    def call(self, log_probabilities):
+        start, width, height, floor = (ops.convert_to_tensor(array) for array in self._ramps)
+        p = ops.exp(log_probabilities)
+        risen = ops.clip((ops.expand_dims(p, -1) - start) / width, 0.0, 1.0)
+        fitted = floor + ops.sum(height * risen, axis=-1)
+        mixed = (1 - self.own_share) * fitted + self.own_share * p
+        mixed = ops.log(ops.maximum(mixed, 1e-37))
+        return mixed - ops.logsumexp(mixed, axis=-1, keepdims=True)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "inputs": self.inputs,
+            "outputs": self.outputs,
+            "own_share": self.own_share,
+        }
+
+
+def _ramps(inputs, outputs):
+    """Start, width and height (K, P) of the pieces of K functions, and their least values (K,).
+
+    A piecewise linear function is the sum of its ramps: nothing to look up, on any backend.
+    """
+    shape = len(inputs), max(len(knots) for knots in inputs) - 1
+    start, width, height = np.zeros(shape), np.ones(shape), np.zeros(shape)
+    for k, (knots, values) in enumerate(zip(inputs, outputs)):
+        count = len(knots) - 1
+        start[k, :count], width[k, :count], height[k, :count] = (
+            knots[:-1],
+            np.diff(knots),
+            np.diff(values),
+        )
+    floor = np.array([values[0] for values in outputs])
+    return [array.astype("float32") for array in (start, width, height, floor)]
+
+
+def calibrate(model, images, labels, method="temperature", batch_size=128):
+    """A calibrated copy of a classifier, fitted on held-out images.
+
+    Averaging makes an ensemble less sure than its members, so what calibrates a member does not calibrate
+    the average.  Three methods map the *averaged* prediction p and leave the members as they are; one
+    scales the members' logits z before they are averaged.  Each minimises the NLL, but isotonic
+    regression, which minimises squared errors.
+
+        temperature          p'_k = p_k^(1 / T) / sum_j p_j^(1 / T)
+        vector               log p'_k = w_k log p_k + b_k, normalised
+        isotonic             p'_k = f_k(p_k), a class against the others, normalised; the model's own p_k
+                             counts as one observation beside the N held-out ones
+        member_temperature   p' = mean over members of softmax(z_m / T)
+
+    Args:
+        model: an `EnsembleClassifier`.  An earlier calibration of its average is replaced.
+        images: held-out (N, H, W, C), neither trained on nor tested on.
+        labels: their labels, integers (N,) or distributions (N, K).
+        method: one of the four.
+        batch_size: images a step.
+
+    Returns:
+        A compiled `EnsembleClassifier` that shares the model's weights and predicts, saves, loads and
+        exports as any other.  The first three keep the map as `calibration`; the members that
+        `zoo.export` gives are the model's own.  With member_temperature the scaling is part of the
+        network, and of the members.  Training it further makes the calibration stale, and joining it by
+        `zoo.ensemble` drops a map of the average, as the new average is another: calibrate last.
+
+    Raises:
+        ValueError: for another model or method, labels or images that do not fit the model or each other,
+            or none of them.
+
+    References: Guo et al., ICML 2017, arXiv 1706.04599; Rahaman and Thiery, Uncertainty Quantification and
+        Deep Ensembles, NeurIPS 2021, arXiv 2007.08792; Zadrozny and Elkan, KDD 2002.
+    """
+    from zoo.building import compile_default
+    from zoo.classifier import EnsembleClassifier
+    from zoo.uncertainty import predict
+
+    if not isinstance(model, EnsembleClassifier):
+        raise ValueError(f"calibrate takes an EnsembleClassifier; got {type(model).__name__}")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
+    targets = _targets(labels, len(images), model.num_classes)
+    members = predict(model, images, batch_size).members
+    log_members = np.log(np.maximum(members, np.finfo("float64").tiny))
+    network, spec, calibration = model.network, model.spec, None
+    if method == "member_temperature":
+        network, spec = _scaled(network, fit_temperature(log_members, targets)), None
+    else:
+        log_mean = _log_mean(log_members)
+        calibration = {"temperature": _temperature, "vector": _vector, "isotonic": _isotonic}[method](
+            log_mean, targets
+        )
+    return compile_default(
+        EnsembleClassifier(
+            network, model.activation, model.member_loss, spec, calibration, name=model.name
+        )
+    )
+
+
+def _targets(labels, count, classes):
+    """Labels as distributions (N, K) in float64."""
+    labels = np.asarray(labels)
+    if len(labels) != count:
+        raise ValueError(f"there are {count} held-out images and {len(labels)} labels of them")
+    check_labels(labels, classes)
+    if labels.ndim == 2 and labels.shape[1] == classes:
+        return labels.astype("float64")
+    return np.eye(classes)[labels.reshape(-1).astype(int)]
+
+
+def _log_mean(log_members):
+    """Log of the mean of members' probabilities: (N, M, K) log-probabilities to (N, K)."""
+    from scipy.special import logsumexp
+
+    return logsumexp(log_members, axis=1) - math.log(log_members.shape[1])
+
+
+def fit_temperature(log_members, targets):
+    """The T in [0.05, 20] that minimises the NLL of the mean over members of softmax(log_members / T).
+
+    Args:
+        log_members: (N, M, K) log-probabilities or logits; M = 1 for an average.
+        targets: (N, K) distributions.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    def nll(log_temperature):
+        return -(targets * _log_mean(log_softmax(log_members / np.exp(log_temperature), axis=-1))).sum()
+
+    # Of several members the NLL need not have one minimum: look for the best valley, then go down it.
+    grid = np.linspace(math.log(0.05), math.log(20), 25)
+    best = int(np.argmin([nll(value) for value in grid]))
+    bounds = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+    found = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
+
+
+def _temperature(log_p, targets):
+    return Temperature(fit_temperature(log_p[:, None], targets))
+
+
+def _vector(log_p, targets):
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax
+
+    classes = log_p.shape[1]
+
+    def nll_and_gradient(parameters):
+        log_q = log_softmax(log_p * parameters[:classes] + parameters[classes:], axis=-1)
+        error = (np.exp(log_q) * targets.sum(axis=-1, keepdims=True) - targets) / len(targets)
+        return -(targets * log_q).sum() / len(targets), np.r_[(error * log_p).sum(0), error.sum(0)]
+
+    start = np.r_[np.ones(classes), np.zeros(classes)]
+    # Bounds keep separable data from running off to infinity.
+    bounds = [(0.05, 20)] * classes + [(-20, 20)] * classes
+    found = minimize(nll_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    return VectorScaling(found.x[:classes].tolist(), found.x[classes:].tolist())
+
+
+def _isotonic(log_p, targets):
+    from sklearn.isotonic import IsotonicRegression
+
+    p, inputs, outputs = np.exp(log_p), [], []
+    for k in range(p.shape[1]):
+        fitted = IsotonicRegression(y_min=0, y_max=1).fit(p[:, k], targets[:, k])
+        inputs.append(fitted.X_thresholds_.tolist())
+        outputs.append(fitted.y_thresholds_.tolist())
+    return Isotonic(inputs, outputs, own_share=1 / (len(p) + 1))
+
+
+def _scaled(network, temperature):
+    """The network with its logits divided by a temperature."""
+    images = keras.Input(network.input_shape[1:], name="images")
+    scaling = keras.layers.Rescaling(1 / temperature, dtype="float32", name="member_temperature")
+    return keras.Model(images, scaling(network(images)), name="network")
