@@ -195,7 +195,7 @@ class PerMemberBatchNormalization(keras.layers.Layer):
         variance = average(ops.square(x - per_row(mean, x, assigned)))
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             new = moving * self.momentum + ops.cast(batch, moving.dtype) * (1 - self.momentum)
-            moving.assign(ops.where(rows > 0, new, moving))
+            moving.assign(ops.where(rows > 0, new, ops.convert_to_tensor(moving)))
         return mean, variance
 
     def compute_output_shape(self, input_shape):

@@ -1,35 +1,10 @@
-"""Proper scores and calibration of probabilistic classifiers."""
+"""Accuracy, likelihood and calibration of probabilistic classifiers."""
 
 import keras
 from keras import ops
 
 from zoo.losses import label_distribution
-
-
-class _ProbabilityMetric(keras.metrics.Metric):
-    """A metric of labels (integer, one-hot or soft) and predictions (B, K).
-
-    Args:
-        from_logits: whether predictions are logits or log-probabilities (an `EnsembleClassifier`'s
-            default), not probabilities.
-    """
-
-    def __init__(self, from_logits=True, name=None, **kwargs):
-        super().__init__(name=name, **kwargs)
-        self._direction = "down"
-        self.from_logits = from_logits
-
-    def _log_probabilities(self, y_pred):
-        y_pred = ops.cast(y_pred, "float32")
-        return ops.log_softmax(y_pred, axis=-1) if self.from_logits else ops.log(y_pred)
-
-    def _weights(self, sample_weight, rows):
-        if sample_weight is None:
-            return ops.ones((rows,), "float32")
-        return ops.broadcast_to(ops.cast(ops.reshape(sample_weight, (-1,)), "float32"), (rows,))
-
-    def get_config(self):
-        return {**super().get_config(), "from_logits": self.from_logits}
+from zoo.metrics.base import CompensatedSum, MeanMetric, ProbabilityMetric, weighted
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -57,28 +32,91 @@ def _matches(y_true, y_pred):
 
 
 @keras.saving.register_keras_serializable(package="zoo")
-class NegativeLogLikelihood(_ProbabilityMetric):
+class TopKAccuracy(MeanMetric):
+    """Share of images whose label is among the k most probable classes.
+
+    Of equally probable classes the one with the lower index comes first, as in `argmax`: k = 1 is `Accuracy`.
+
+    Args:
+        k: >= 1, and at most K.
+        from_logits: whether predictions (B, K) are logits or log-probabilities, not probabilities.
+
+    Raises:
+        ValueError: for k < 1; in `update_state` for fewer than k classes, and as every metric does.
+    """
+
+    def __init__(self, k=5, from_logits=True, name="top_k_accuracy", **kwargs):
+        super().__init__(from_logits, name, **kwargs)
+        self._direction = "up"
+        if not (isinstance(k, int) and k >= 1):
+            raise ValueError(f"k must be an integer >= 1; got {k!r}")
+        self.k = k
+
+    def _scores(self, labels, y_pred):
+        classes = y_pred.shape[-1]
+        if self.k > classes:
+            raise ValueError(f"k={self.k} is more than the {classes} classes; choose k <= {classes}")
+        label = ops.cast(ops.argmax(labels, axis=-1), "int32")[:, None]
+        own = ops.take_along_axis(y_pred, label, axis=-1)
+        earlier = ops.arange(classes, dtype="int32")[None] < label
+        before = (y_pred > own) | ((y_pred == own) & earlier)
+        return ops.cast(ops.sum(ops.cast(before, "int32"), axis=-1) < self.k, "float32")
+
+    def get_config(self):
+        return {**super().get_config(), "k": self.k}
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class NegativeLogLikelihood(MeanMetric):
     """Mean of -log p(label): cross-entropy in nats, without clipping (p = 0 gives infinity)."""
 
     def __init__(self, from_logits=True, name="nll", **kwargs):
         super().__init__(from_logits, name, **kwargs)
-        self.total = self.add_variable((), "zeros", name="total")
-        self.count = self.add_variable((), "zeros", name="count")
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        y_true = label_distribution(y_true, y_pred.shape[-1])
+    def _scores(self, labels, y_pred):
         log_p = self._log_probabilities(y_pred)
-        scores = -ops.sum(ops.where(y_true > 0, y_true * log_p, 0.0), axis=-1)
-        weights = self._weights(sample_weight, ops.shape(scores)[0])
-        self.total.assign_add(ops.sum(ops.where(weights > 0, weights * scores, 0.0)))
-        self.count.assign_add(ops.sum(weights))
+        return -ops.sum(ops.where(labels > 0, labels * log_p, 0.0), axis=-1)
 
-    def result(self):
-        return ops.divide_no_nan(self.total, self.count)
+
+def check_bins(num_bins):
+    """ValueError for a number of bins that is no integer >= 1."""
+    if not (isinstance(num_bins, int) and num_bins >= 1):
+        raise ValueError(f"num_bins must be an integer >= 1; got {num_bins!r}")
+
+
+def equal_width_bin(probabilities, num_bins):
+    """Index of the bin (0, 1/n], (1/n, 2/n], ... of each probability; 0 is in the first."""
+    bins = ops.cast(ops.ceil(probabilities * num_bins), "int32") - 1
+    return ops.clip(bins, 0, num_bins - 1)
+
+
+class _TopLabelBins(ProbabilityMetric):
+    """What metrics of the top label over equal-width bins share: gaps and masses of the bins."""
+
+    def __init__(self, num_bins=15, from_logits=True, name=None, **kwargs):
+        super().__init__(from_logits, name, **kwargs)
+        check_bins(num_bins)
+        self.num_bins = num_bins
+        self.gaps = CompensatedSum(self, "gaps", (num_bins,))
+        self.masses = CompensatedSum(self, "masses", (num_bins,))
+
+    def _add(self, labels, y_pred, weights):
+        p = self._probabilities(y_pred)
+        confidence = ops.max(p, axis=-1)
+        right = ops.cast(ops.argmax(p, axis=-1) == ops.argmax(labels, axis=-1), "float32")
+        bins = equal_width_bin(confidence, self.num_bins)
+        for state, values in (
+            (self.gaps, weighted(weights, right - confidence)),
+            (self.masses, weights),
+        ):
+            state.add(ops.segment_sum(values, bins, num_segments=self.num_bins))
+
+    def get_config(self):
+        return {**super().get_config(), "num_bins": self.num_bins}
 
 
 @keras.saving.register_keras_serializable(package="zoo")
-class ExpectedCalibrationError(_ProbabilityMetric):
+class ExpectedCalibrationError(_TopLabelBins):
     """Top-label ECE over equal-width bins: sum_b |B_b| / N * |accuracy_b - confidence_b|.
 
     Bins are (0, 1/n], (1/n, 2/n], ..., as in Naeini et al. (2015) and Guo et al. (2017).
@@ -88,24 +126,106 @@ class ExpectedCalibrationError(_ProbabilityMetric):
     """
 
     def __init__(self, num_bins=15, from_logits=True, name="ece", **kwargs):
-        super().__init__(from_logits, name, **kwargs)
-        self.num_bins = num_bins
-        self.gaps = self.add_variable((num_bins,), "zeros", name="gaps")
-        self.count = self.add_variable((), "zeros", name="count")
-
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        y_true = label_distribution(y_true, y_pred.shape[-1])
-        p = ops.exp(self._log_probabilities(y_pred))
-        confidence = ops.max(p, axis=-1)
-        right = ops.cast(ops.argmax(p, axis=-1) == ops.argmax(y_true, axis=-1), "float32")
-        weights = self._weights(sample_weight, ops.shape(confidence)[0])
-        bins = ops.cast(ops.ceil(confidence * self.num_bins), "int32") - 1
-        bins = ops.one_hot(ops.clip(bins, 0, self.num_bins - 1), self.num_bins, dtype="float32")
-        self.gaps.assign_add(ops.matmul(weights * (right - confidence), bins))
-        self.count.assign_add(ops.sum(weights))
+        super().__init__(num_bins, from_logits, name, **kwargs)
 
     def result(self):
-        return ops.divide_no_nan(ops.sum(ops.abs(self.gaps)), self.count)
+        return ops.divide_no_nan(ops.sum(ops.abs(self.gaps.value())), ops.sum(self.masses.value()))
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class MaximumCalibrationError(_TopLabelBins):
+    """Top-label MCE over equal-width bins: max over bins that are not empty of |accuracy_b - confidence_b|.
+
+    Naeini et al. (2015), Guo et al. (2017, arXiv 1706.04599).
+
+    Args:
+        num_bins: n, of bins (0, 1/n], (1/n, 2/n], ...
+        from_logits: whether predictions (B, K) are logits or log-probabilities, not probabilities.
+
+    Raises:
+        ValueError: for num_bins < 1; in `update_state` as every metric does.
+    """
+
+    def __init__(self, num_bins=15, from_logits=True, name="mce", **kwargs):
+        super().__init__(num_bins, from_logits, name, **kwargs)
+
+    def result(self):
+        return ops.max(ops.divide_no_nan(ops.abs(self.gaps.value()), self.masses.value()))
+
+
+class ClasswiseBins(ProbabilityMetric):
+    """What metrics share that bin every class's probability by itself; state in (K, num_bins).
+
+    Args:
+        num_bins: n, of bins (0, 1/n], (1/n, 2/n], ... of each class.
+        num_classes: K; None takes it from the first batch.  JAX's stateless calls need it.
+        from_logits: whether predictions (B, K) are logits or log-probabilities, not probabilities.
+
+    A subclass names its sums in `sums` and gives by `_terms(p, labels)` a tensor (rows, K) for each.
+    """
+
+    sums = ()
+
+    def __init__(self, num_bins=15, num_classes=None, from_logits=True, name=None, **kwargs):
+        super().__init__(from_logits, name, **kwargs)
+        check_bins(num_bins)
+        self.num_bins, self.num_classes = num_bins, num_classes
+        self._size = None
+        self.count = CompensatedSum(self, "count")
+        if num_classes is not None:
+            self._make_state(num_classes)
+
+    def _make_state(self, classes):
+        self._size = classes
+        for name in self.sums:
+            setattr(self, name, CompensatedSum(self, name, (classes, self.num_bins)))
+
+    def _add(self, labels, y_pred, weights):
+        classes = y_pred.shape[-1]
+        if self._size is None:
+            self._make_state(classes)
+        if self._size != classes:
+            raise ValueError(f"{self.name} has seen {self._size} classes; this batch has {classes}")
+        p = self._probabilities(y_pred)
+        segments = equal_width_bin(p, self.num_bins) + self.num_bins * ops.arange(classes)[None]
+        segments, cells = ops.reshape(segments, (-1,)), classes * self.num_bins
+        for name, values in zip(self.sums, self._terms(p, labels)):
+            flat = ops.reshape(weighted(weights, values), (-1,))
+            sums = ops.segment_sum(flat, segments, num_segments=cells)
+            getattr(self, name).add(ops.reshape(sums, (classes, self.num_bins)))
+        self.count.add(ops.sum(weights))
 
     def get_config(self):
-        return {**super().get_config(), "num_bins": self.num_bins}
+        return {**super().get_config(), "num_bins": self.num_bins, "num_classes": self.num_classes}
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class ClasswiseCalibrationError(ClasswiseBins):
+    """Class-wise ECE: mean over classes k of sum_b |B_kb| / N * |frequency_kb - probability_kb|.
+
+    Bins of class k are those of its own probability over all images (Kull et al., Beyond temperature
+    scaling, NeurIPS 2019, arXiv 1910.12656; the static calibration error of Nixon et al., 2019, arXiv
+    1904.01685).
+
+    Args:
+        num_bins: n, of bins (0, 1/n], (1/n, 2/n], ... of each class.
+        num_classes: K; None takes it from the first batch.  JAX's stateless calls need it.
+        from_logits: whether predictions (B, K) are logits or log-probabilities, not probabilities.
+
+    Raises:
+        ValueError: for num_bins < 1; in `update_state` as every metric does.
+    """
+
+    sums = ("gaps",)
+
+    def __init__(self, num_bins=15, num_classes=None, from_logits=True, name="classwise_ece", **kwargs):
+        super().__init__(num_bins, num_classes, from_logits, name, **kwargs)
+
+    def _terms(self, p, labels):
+        return [labels - p]
+
+    def result(self):
+        if self._size is None:
+            return ops.zeros(())
+        total = ops.sum(ops.abs(self.gaps.value())) / self._size
+        return ops.divide_no_nan(total, self.count.value())

@@ -1,0 +1,151 @@
+"""What all metrics share: exact sums, weights, and batches of any size."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from zoo.losses import label_distribution
+from zoo.metrics.checks import check_integers, check_predictions, check_shapes, check_weights
+
+ROWS = 1024  # at once: bounds both the memory of a huge batch and the rounding of its float32 sums
+
+
+class CompensatedSum:
+    """A running sum in two float32 variables, the second what the first lost by rounding.
+
+    A plain float32 total drifts over many batches; this one (Knuth's two-sum) does not depend on how a
+    stream was cut, to 1e-6 of its size.  Infinite sums stay infinite.
+
+    Args:
+        metric: the Keras metric that owns the variables.
+        name: of the total; the other is called `<name>_lost`.
+        shape: of the sum.
+    """
+
+    def __init__(self, metric, name, shape=()):
+        self.total = metric.add_variable(shape, "zeros", dtype="float32", name=name)
+        self.lost = metric.add_variable(shape, "zeros", dtype="float32", name=f"{name}_lost")
+
+    def add(self, values):
+        """Add values of the sum's shape."""
+        values = ops.cast(values, "float32")
+        before = ops.convert_to_tensor(self.total)
+        after = before + values
+        added = after - before
+        lost = (before - (after - added)) + (values - added)
+        self.total.assign(after)
+        self.lost.assign_add(ops.where(ops.isfinite(lost), lost, 0.0))
+
+    def value(self):
+        """The sum so far."""
+        return self.total + self.lost
+
+
+def weighted(weights, values):
+    """weights * values (rows, ...), where anything times a weight of 0 is 0; a NaN weight stays NaN."""
+    weights = ops.reshape(weights, (-1, *(1,) * (len(values.shape) - 1)))
+    return ops.where(weights == 0, 0.0, weights * values)
+
+
+class ProbabilityMetric(keras.metrics.Metric):
+    """A metric of labels (integer, one-hot or soft) and predictions (B, K), or (B, M, K) of members.
+
+    A subclass implements `_add(labels, y_pred, weights)` for at most `ROWS` rows where their number is
+    known: labels float32 (rows, K), or None with `takes_labels = False`; weights float32 (rows,), NaN
+    where a label is out of range that could not be looked at beforehand.
+
+    Args:
+        from_logits: whether predictions are logits or log-probabilities (an `EnsembleClassifier`'s
+            default), not probabilities.
+
+    Raises:
+        ValueError: in `update_state`, for predictions of another shape, no predictions, or lengths that
+            differ; and where values are known (not inside compiled code) for labels out of range,
+            NaN, probabilities that do not sum to one, negative weights.  Rows of weight 0 may hold
+            anything.
+    """
+
+    rank = 2
+    takes_labels = True
+
+    def __init__(self, from_logits=True, name=None, **kwargs):
+        super().__init__(name=name, **kwargs)
+        self._direction = "down"  # for callbacks that monitor it
+        self.from_logits = from_logits
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Take in a batch.
+
+        Args:
+            y_true: labels, integer (B,) or (B, 1), or one-hot or soft (B, K).
+            y_pred: (B, K), or (B, M, K) for metrics of members.
+            sample_weight: (B,), (B, 1), a number, or None.
+        """
+        y_true = as_array(y_true) if self.takes_labels else None
+        y_pred, sample_weight = as_array(y_pred), as_array(sample_weight)
+        check_shapes(y_true, y_pred, sample_weight, self.rank)
+        known = check_weights(sample_weight)
+        check_predictions(y_pred, known, self.from_logits)
+        if self.takes_labels:
+            check_integers(y_true, known, y_pred.shape[-1])
+        for rows in blocks(y_pred.shape[0]):
+            predictions = ops.cast(y_pred[rows], "float32")
+            weights = self._weights(share(sample_weight, rows), ops.shape(predictions)[0])
+            labels = None
+            if self.takes_labels:
+                labels = label_distribution(y_true[rows], y_pred.shape[-1])
+                valid = (ops.sum(labels, axis=-1) > 0) | (weights == 0)
+                weights = ops.where(valid, weights, float("nan"))
+            self._add(labels, predictions, weights)
+
+    def _log_probabilities(self, y_pred):
+        return ops.log_softmax(y_pred, axis=-1) if self.from_logits else ops.log(y_pred)
+
+    def _probabilities(self, y_pred):
+        return ops.softmax(y_pred, axis=-1) if self.from_logits else y_pred
+
+    def _weights(self, sample_weight, rows):
+        if sample_weight is None:
+            return ops.ones((rows,), "float32")
+        return ops.broadcast_to(ops.cast(ops.reshape(sample_weight, (-1,)), "float32"), (rows,))
+
+    def get_config(self):
+        return {**super().get_config(), "from_logits": self.from_logits}
+
+
+class MeanMetric(ProbabilityMetric):
+    """A weighted mean of one number an image, which a subclass gives by `_scores(labels, y_pred)`.
+
+    As Keras's own metrics it is 0 before the first batch.
+    """
+
+    def __init__(self, from_logits=True, name=None, **kwargs):
+        super().__init__(from_logits, name, **kwargs)
+        self.total = CompensatedSum(self, "total")
+        self.count = CompensatedSum(self, "count")
+
+    def _add(self, labels, y_pred, weights):
+        self.total.add(ops.sum(weighted(weights, self._scores(labels, y_pred))))
+        self.count.add(ops.sum(weights))
+
+    def result(self):
+        return ops.divide_no_nan(self.total.value(), self.count.value())
+
+
+def as_array(values):
+    """Lists and numbers as NumPy arrays; arrays, tensors and None as they are."""
+    return values if values is None or hasattr(values, "shape") else np.asarray(values)
+
+
+def blocks(rows):
+    """Slices of at most `ROWS` that cover `rows`; one of everything where that number is not known."""
+    if rows is None:
+        return [slice(None)]
+    return [slice(start, min(start + ROWS, rows)) for start in range(0, rows, ROWS)]
+
+
+def share(sample_weight, rows):
+    """The weights of a slice of the batch; a single one is everybody's."""
+    if sample_weight is None or not len(sample_weight.shape) or sample_weight.shape[0] == 1:
+        return sample_weight
+    return sample_weight[rows]
