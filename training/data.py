@@ -30,14 +30,15 @@ def load(name, split, data_dir):
     Raises:
         FileNotFoundError: where neither is there.
     """
-    path = pathlib.Path(data_dir).expanduser() / f"{name}.npz"
+    data_dir = pathlib.Path(data_dir).expanduser()
+    path = data_dir / f"{name}.npz"
     if path.is_file():
         with np.load(path) as arrays:
             if f"x_{split}" not in arrays:
                 raise FileNotFoundError(f"{path} has no {split} split")
             images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
     else:
-        images, labels = _from_tfds(name, split, path.parent)
+        images, labels = _from_tfds(name, split, data_dir)
     if images.ndim == 3:
         images = images[..., None]
     return Split(images, labels.reshape(-1).astype("int32"))

@@ -20,6 +20,7 @@ _HOMES = {
     "Prediction": "zoo.uncertainty",
     "HyperparameterTuning": "zoo.tuning",
     "build": "zoo.building",
+    "calibrate": "zoo.calibration",
     "card": "zoo.cards",
     "convert": "zoo.converting",
     "ensemble": "zoo.joining",
@@ -28,7 +29,7 @@ _HOMES = {
     "load": "zoo.loading",
     "predict": "zoo.uncertainty",
 }
-_SUBMODULES = ("backbones", "layers", "losses", "methods", "metrics", "training")
+_SUBMODULES = ("backbones", "conformal", "evaluation", "layers", "losses", "methods", "metrics", "training")
 
 __all__ = ["list_models", *_HOMES, *_SUBMODULES]
 

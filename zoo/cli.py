@@ -40,6 +40,18 @@ def _parser():
     command.add_argument("--epochs", type=int, default=4, help="of fine-tuning")
     command.set_defaults(run=_demo)
 
+    command = commands.add_parser("evaluate", help="several models side by side: figures and a report")
+    command.add_argument(
+        "names", nargs="+", metavar="NAME", help="a model's name, or the folder of a run"
+    )
+    command.add_argument("--dataset", required=True, help="that they were trained on")
+    command.add_argument("--data_dir", required=True, help="folder of the data sets")
+    command.add_argument("--report", required=True, help="folder to write to")
+    command.add_argument(
+        "--corrupted", type=int, default=1000, help="images to corrupt in 75 ways; 0: none"
+    )
+    command.set_defaults(run=_evaluate)
+
     command = commands.add_parser("export", help="write a model as a SavedModel")
     command.add_argument("name", help="a model's name or a .keras file")
     command.add_argument("directory")
@@ -80,6 +92,13 @@ def _demo(options):
     from zoo.demo import demo
 
     demo(options.model, options.output, options.epochs)
+
+
+def _evaluate(options):
+    from zoo.evaluation.evaluate import evaluate
+
+    evaluate(options.names, options.dataset, options.data_dir, options.report, options.corrupted)
+    print(os.path.join(options.report, "report.html"))
 
 
 def _export(options):

@@ -1,0 +1,1 @@
+"""What a classifier is evaluated on beyond its test set: corrupted and out-of-distribution images."""

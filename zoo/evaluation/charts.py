@@ -1,0 +1,274 @@
+"""Charts as inline SVG that take their colours from the page, so that they are right in light and dark.
+
+Every chart is a `<figure>` with a caption, a description for screen readers and, folded away, its
+numbers as a table.  Series differ by dash and marker as well as by colour.
+"""
+
+import dataclasses
+from html import escape
+
+import numpy as np
+
+WIDTH, HEIGHT = 420, 300
+LEFT, RIGHT, TOP, BOTTOM = 56, 22, 12, 42
+DASHES = ("none", "7 3", "2 3", "9 3 2 3", "12 4", "4 2", "1 2", "6 2 1 2 1 2")
+SHAPES = ("circle", "square", "diamond", "triangle")
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """Points (x, y) of one model; `index` decides colour, dash and marker throughout a report."""
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+    index: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Axes:
+    """What the two axes of a chart show; limits of None follow the data."""
+
+    x: str
+    y: str
+    xlim: tuple | None = None
+    ylim: tuple | None = None
+    log_x: bool = False
+
+
+def line_chart(caption, axes, series, diagonal=False, markers=False):
+    """Lines; `diagonal` adds the line y = x."""
+    scale = _Scale.of(axes, series)
+    parts = [scale.frame(axes)]
+    if diagonal:
+        (x0, y0), (x1, y1) = (scale.point(v, v) for v in (scale.xlim[0], scale.xlim[1]))
+        parts.append(f'<line class="guide" x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}"/>')
+    for one in series:
+        points = [scale.point(x, y) for x, y in zip(one.x, one.y) if np.isfinite(x) and np.isfinite(y)]
+        path = " ".join(f"{x},{y}" for x, y in points)
+        dash = DASHES[one.index % len(DASHES)]
+        parts.append(
+            f'<polyline class="line s{one.index % 8}" stroke-dasharray="{dash}" points="{path}"/>'
+        )
+        if markers:
+            parts += [_marker(x, y, one.index) for x, y in points]
+    return _figure(caption, parts, _legend(series), _long_table(axes, series))
+
+
+def scatter_chart(caption, axes, series):
+    """One marker a series, with its name beside it."""
+    scale = _Scale.of(axes, series)
+    parts = [scale.frame(axes)]
+    for one in series:
+        for x, y in zip(one.x, one.y):
+            px, py = scale.point(x, y)
+            end = px > WIDTH * 0.6
+            anchor, shift = ("end", -8) if end else ("start", 8)
+            parts.append(_marker(px, py, one.index))
+            parts.append(
+                f'<text class="label" x="{px + shift}" y="{py - 6}" text-anchor="{anchor}">'
+                f"{escape(one.name)}</text>"
+            )
+    return _figure(caption, parts, "", _long_table(axes, series))
+
+
+def histogram_chart(caption, xlabel, groups, bins=30):
+    """Outlined histograms on common bins, each normalised to its own size.
+
+    Args:
+        groups: `Series` whose x are the values; y is not looked at.
+    """
+    values = np.concatenate([group.x for group in groups])
+    edges = np.linspace(values.min(), max(values.max(), values.min() + 1e-9), bins + 1)
+    steps = []
+    for group in groups:
+        share = np.histogram(group.x, edges)[0] / max(len(group.x), 1)
+        steps.append(
+            Series(group.name, np.repeat(edges, 2), np.r_[0, np.repeat(share, 2), 0], group.index)
+        )
+    axes = Axes(xlabel, "share of images", ylim=(0, max(step.y.max() for step in steps) or 1))
+    scale = _Scale.of(axes, steps)
+    parts = [scale.frame(axes)]
+    for step in steps:
+        path = " ".join("{},{}".format(*scale.point(x, y)) for x, y in zip(step.x, step.y))
+        dash = DASHES[step.index % len(DASHES)]
+        parts.append(f'<polygon class="area s{step.index % 8}" points="{path}"/>')
+        parts.append(
+            f'<polyline class="line s{step.index % 8}" stroke-dasharray="{dash}" points="{path}"/>'
+        )
+    rows = [[f"{edges[i]:.3g} to {edges[i + 1]:.3g}", *(f"{s.y[2 * i + 1]:.4f}" for s in steps)]
+            for i in range(bins)]  # fmt: skip
+    return _figure(caption, parts, _legend(steps), table([xlabel, *(s.name for s in steps)], rows))
+
+
+def matrix_chart(caption, values):
+    """A square matrix (M, M) of shares, darker for more, its values written in the cells."""
+    values = np.asarray(values, "float64")
+    size = len(values)
+    cell = min(56, (WIDTH - LEFT) / size)
+    top = max(values.max(), 1e-12)
+    parts = []
+    for i, j in np.ndindex(size, size):
+        x, y = LEFT + j * cell, TOP + 14 + i * cell
+        strength = values[i, j] / top
+        parts.append(
+            f'<rect class="cell" x="{x:.1f}" y="{y:.1f}" width="{cell - 2:.1f}" height="{cell - 2:.1f}" '
+            f'fill-opacity="{strength:.3f}"/>'
+        )
+        if size <= 8:
+            ink = " strong" if strength > 0.55 else ""
+            parts.append(
+                f'<text class="label{ink}" x="{x + cell / 2 - 1:.1f}" y="{y + cell / 2 + 4:.1f}" '
+                f'text-anchor="middle">{values[i, j]:.3f}</text>'
+            )
+    for i in range(size):
+        at = i * cell + cell / 2
+        parts.append(
+            f'<text class="tick" x="{LEFT + at:.1f}" y="{TOP + 8}" text-anchor="middle">{i}</text>'
+        )
+        parts.append(
+            f'<text class="tick" x="{LEFT - 8}" y="{TOP + 18 + at:.1f}" text-anchor="end">{i}</text>'
+        )
+    rows = [[str(i), *(f"{value:.4f}" for value in row)] for i, row in enumerate(values)]
+    return _figure(caption, parts, "", table(["member", *map(str, range(size))], rows),
+                   height=TOP + 20 + size * cell)  # fmt: skip
+
+
+def table(head, rows, caption=None):
+    """An HTML table whose first column names its rows; cells are escaped."""
+    first, *others = map(escape, head)
+    cells = "".join(f'<th scope="col">{name}</th>' for name in (first, *others))
+    body = "".join(
+        f'<tr><th scope="row">{escape(str(row[0]))}</th>'
+        + "".join(f"<td>{escape(str(value))}</td>" for value in row[1:])
+        + "</tr>"
+        for row in rows
+    )
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption or "numbers")}">'
+        f"<table>{title}<thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scale:
+    """From data to the SVG's units."""
+
+    xlim: tuple
+    ylim: tuple
+    log_x: bool
+
+    @classmethod
+    def of(cls, axes, series):
+        return cls(
+            _limits(axes.xlim, [one.x for one in series], axes.log_x),
+            _limits(axes.ylim, [one.y for one in series]),
+            axes.log_x,
+        )
+
+    def point(self, x, y):
+        low, high = self.xlim
+        share = np.log(x / low) / np.log(high / low) if self.log_x else (x - low) / (high - low)
+        up = (y - self.ylim[0]) / (self.ylim[1] - self.ylim[0])
+        share, up = np.clip([share, up], -0.02, 1.02)
+        return (
+            round(float(LEFT + share * (WIDTH - LEFT - RIGHT)), 1),
+            round(float(HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)), 1),
+        )
+
+    def frame(self, axes):
+        """Ticks with their grid lines, and the names of the axes."""
+        parts = []
+        for value in _ticks(self.xlim, self.log_x):
+            x, _ = self.point(value, self.ylim[0])
+            parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
+            parts.append(
+                f'<text class="tick" x="{x}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">'
+                f"{_number(value)}</text>"
+            )
+        for value in _ticks(self.ylim):
+            _, y = self.point(self.xlim[0], value)
+            parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
+            parts.append(
+                f'<text class="tick" x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{_number(value)}</text>'
+            )
+        middle = (TOP + HEIGHT - BOTTOM) / 2
+        parts.append(
+            f'<text class="axis" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">'
+            f"{escape(axes.x)}</text>"
+            f'<text class="axis" text-anchor="middle" transform="translate(13 {middle}) rotate(-90)">'
+            f"{escape(axes.y)}</text>"
+        )
+        return "".join(parts)
+
+
+def _limits(given, arrays, log=False):
+    if given is not None:
+        return given
+    values = np.concatenate([np.asarray(array, "float64") for array in arrays])
+    values = values[np.isfinite(values)]
+    low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
+    if log:
+        return low / 1.5, high * 1.5
+    margin = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - margin, high + margin
+
+
+def _ticks(limits, log=False):
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    locator = LogLocator(subs=(1, 2, 5), numticks=6) if log else MaxNLocator(5)
+    values = locator.tick_values(*limits)
+    inside = [value for value in values if limits[0] <= value <= limits[1] * (1 + 1e-9)]
+    return inside[:: max(1, len(inside) // 6)]
+
+
+def _number(value):
+    if abs(value) < 1e-12:
+        return "0"
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:.4g}"
+
+
+def _marker(x, y, index):
+    shape = SHAPES[index % len(SHAPES)]
+    style = f'class="marker s{index % 8}"'
+    if shape == "circle":
+        return f'<circle {style} cx="{x}" cy="{y}" r="4"/>'
+    corners = {
+        "square": ((-4, -4), (4, -4), (4, 4), (-4, 4)),
+        "diamond": ((0, -5), (5, 0), (0, 5), (-5, 0)),
+        "triangle": ((0, -5), (5, 4), (-5, 4)),
+    }[shape]
+    points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)
+    return f'<polygon {style} points="{points}"/>'
+
+
+def _legend(series):
+    items = "".join(
+        f'<li><svg class="key" viewBox="0 0 34 10" aria-hidden="true"><line class="line s{one.index % 8}" '
+        f'x1="1" x2="33" y1="5" y2="5" stroke-dasharray="{DASHES[one.index % len(DASHES)]}"/></svg>'
+        f"{escape(one.name)}</li>"
+        for one in series
+    )
+    return f'<ul class="legend">{items}</ul>' if len(series) > 1 else ""
+
+
+def _long_table(axes, series, limit=40):
+    rows = []
+    for one in series:
+        picks = np.unique(np.linspace(0, len(one.x) - 1, min(limit, len(one.x))).round().astype(int))
+        rows += [[one.name, f"{one.x[i]:.5g}", f"{one.y[i]:.5g}"] for i in picks]
+    return table(["model", axes.x, axes.y], rows)
+
+
+def _figure(caption, parts, legend, numbers, height=HEIGHT):
+    name = escape(caption)
+    return (
+        f'<figure><figcaption>{name}</figcaption><svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" '
+        f'aria-label="{name}">{"".join(parts)}</svg>{legend}'
+        f"<details><summary>Numbers</summary>{numbers}</details></figure>"
+    )

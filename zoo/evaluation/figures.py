@@ -1,0 +1,132 @@
+"""Numbers of a report, from a `Prediction` and labels: each is one of `zoo.metrics`."""
+
+import dataclasses
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from zoo import metrics
+
+NUM_BINS = 15
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A figure's title, whether "up" or "down" is better (None: neither), its table, and its metric.
+
+    `metric` makes a metric of the averaged prediction, or, in the group "diversity", of the members.
+    """
+
+    title: str
+    better: str | None
+    group: str
+    metric: type
+
+
+FIGURES = {
+    "accuracy": Figure("accuracy", "up", "quality", metrics.Accuracy),
+    "nll": Figure("NLL", "down", "quality", metrics.NegativeLogLikelihood),
+    "brier": Figure("Brier", "down", "quality", metrics.BrierScore),
+    "ece": Figure("ECE", "down", "calibration", metrics.ExpectedCalibrationError),
+    "adaptive_ece": Figure("adaptive ECE", "down", "calibration", metrics.AdaptiveCalibrationError),
+    "classwise_ece": Figure("class-wise ECE", "down", "calibration", metrics.ClasswiseCalibrationError),
+    "mce": Figure("MCE", "down", "calibration", metrics.MaximumCalibrationError),
+    "brier_reliability": Figure("Brier reliability", "down", "calibration", metrics.BrierReliability),
+    "brier_resolution": Figure("Brier resolution", "up", "calibration", metrics.BrierResolution),
+    "aurc": Figure("AURC", "down", "selective", metrics.AreaUnderRiskCoverage),
+    "excess_aurc": Figure("excess AURC", "down", "selective", metrics.ExcessAreaUnderRiskCoverage),
+    "coverage": Figure("coverage at 5 % risk", "up", "selective", metrics.CoverageAtRisk),
+    "mutual_information": Figure("mutual information", None, "diversity", metrics.MutualInformation),
+    "disagreement": Figure("disagreement", None, "diversity", metrics.Disagreement),
+    "normalized_disagreement": Figure(
+        "disagreement / error", None, "diversity", metrics.NormalizedDisagreement
+    ),
+    "pairwise_kl": Figure("pairwise KL", None, "diversity", metrics.PairwiseKL),
+    "member_cosine": Figure("cosine", None, "diversity", metrics.MemberCosine),
+    "jensen_gap": Figure("Gibbs - ensemble NLL", None, "diversity", metrics.JensenGap),
+}
+
+
+def measure(metric, labels, probabilities):
+    """The value of one metric of probabilities (N, K), or of members' (N, M, K)."""
+    metric = metric(from_logits=False) if metric is not metrics.Accuracy else metric()
+    step = max(1, 2_000_000 // probabilities[0].size)
+    for start in range(0, len(labels), step):
+        rows = slice(start, start + step)
+        metric.update_state(labels[rows], probabilities[rows].astype("float32"))
+    return float(metric.result())
+
+
+def figures(prediction, labels):
+    """{figure: value} of all `FIGURES`; those of diversity are None for one member."""
+    results = {}
+    for key, figure in FIGURES.items():
+        members = figure.group == "diversity"
+        alone = members and prediction.members.shape[1] < 2
+        given = prediction.members if members else prediction.probabilities
+        results[key] = None if alone else measure(figure.metric, labels, given)
+    return results
+
+
+def quick_figures(prediction, labels):
+    """{"accuracy", "nll", "ece"}, for the many sets of corrupted images."""
+    keys = ("accuracy", "nll", "ece")
+    return {key: measure(FIGURES[key].metric, labels, prediction.probabilities) for key in keys}
+
+
+def calibrated_figures(prediction, labels, folds=5):
+    """NLL and ECE after temperature scaling of the averaged prediction, cross-fitted.
+
+    The temperature minimises NLL on all folds but one and is measured on that one, in turn: test images
+    serve both without judging what was fitted to them.
+
+    Returns:
+        {"temperature": mean over folds, "nll", "ece"}; of fewer images than folds, None each.
+    """
+    if len(labels) < folds:
+        return {"temperature": None, "nll": None, "ece": None}
+    log_p = np.log(np.maximum(prediction.probabilities, 1e-38))
+    fold = np.random.default_rng(0).permutation(len(labels)) % folds
+    scaled, temperatures = np.empty_like(log_p), []
+    for k in range(folds):
+        temperatures.append(_temperature(log_p[fold != k], labels[fold != k]))
+        scaled[fold == k] = log_softmax(log_p[fold == k] / temperatures[-1], axis=-1)
+    result = {key: measure(FIGURES[key].metric, labels, np.exp(scaled)) for key in ("nll", "ece")}
+    return {"temperature": float(np.mean(temperatures)), **result}
+
+
+def _temperature(log_p, labels):
+    rows = np.arange(len(labels))
+
+    def nll(log_temperature):
+        return -log_softmax(log_p / np.exp(log_temperature), axis=-1)[rows, labels].mean()
+
+    return float(np.exp(minimize_scalar(nll, bounds=(-3, 3), method="bounded").x))
+
+
+def curves(prediction, labels):
+    """What charts are drawn from.
+
+    Returns:
+        {"reliability": (confidence, accuracy) of the filled bins of equal width,
+        "risk_coverage": (coverage, risk) at 100 coverages,
+        "disagreement": (M, M) shares of images on which two members choose different classes}.
+    """
+    confidence, right = prediction.confidence, prediction.labels == labels
+    bins = np.clip(np.ceil(confidence * NUM_BINS).astype(int) - 1, 0, NUM_BINS - 1)
+    counts = np.bincount(bins, minlength=NUM_BINS)
+    filled = counts > 0
+    reliability = [
+        (np.bincount(bins, values, NUM_BINS)[filled] / counts[filled]).tolist()
+        for values in (confidence, right)
+    ]
+    risk = np.cumsum(~right[np.argsort(-confidence, kind="stable")]) / np.arange(1, len(labels) + 1)
+    places = np.unique(np.ceil(np.linspace(0.01, 1, 100) * len(labels)).astype(int)) - 1
+    choices = prediction.members.argmax(axis=-1)
+    apart = (choices[:, :, None] != choices[:, None, :]).mean(axis=0)
+    return {
+        "reliability": reliability,
+        "risk_coverage": [((places + 1) / len(labels)).tolist(), risk[places].tolist()],
+        "disagreement": apart.tolist(),
+    }

@@ -1,0 +1,221 @@
+"""Out-of-distribution detection: scores of member predictions, near and far data sets, and how they part.
+
+Out-of-distribution (OOD) is the positive class throughout, and every score is higher the more an image
+looks OOD.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from scipy.special import log_softmax, logsumexp
+
+from zoo.conformal import check_probabilities
+
+SCORES = ("msp", "entropy", "mutual_information", "energy", "variance")
+
+# By the data set that a model was trained on, as (group, name).  Names are TensorFlow Datasets'.
+_FAR = (("far", "mnist"), ("far", "fashion_mnist"), ("far", "svhn_cropped"))
+PROTOCOLS = {
+    "cifar10": (("near", "cifar100"), *_FAR),
+    "cifar100": (("near", "cifar10"), *_FAR),
+    "mnist": (("near", "fashion_mnist"), ("far", "cifar10"), ("far", "svhn_cropped")),
+    "fashion_mnist": (("near", "mnist"), ("far", "cifar10"), ("far", "svhn_cropped")),
+}
+
+
+class OODSet(NamedTuple):
+    """An OOD data set: its name, "near" or "far", and its images, or why there are none."""
+
+    name: str
+    group: str
+    images: np.ndarray | None
+    missing: str | None
+
+
+def ood_scores(members, from_logits=True):
+    """OOD scores of N images from M members' predictions, (N,) each.
+
+        msp                   1 - max_k p_k, p the mean of the members' probabilities p_m
+        entropy               H(p)
+        mutual_information    H(p) - mean_m H(p_m): what the members disagree about
+        energy                mean_m of -log sum_k exp(z_mk), z_m a member's logits
+        variance              sum_k of the variance over m of p_mk
+
+    Args:
+        members: (N, M, K) logits, as a model's `network` gives them; or probabilities, as
+            `zoo.predict(...).members`, which keep no energy.
+        from_logits: whether these are logits.
+
+    Returns:
+        A dictionary of float64 arrays by the names above; "energy" for logits alone.
+
+    Raises:
+        ValueError: for another shape, no images, NaN, or probabilities that are none.
+
+    References: MSP: Hendrycks and Gimpel, ICLR 2017, arXiv 1610.02136; mutual information: Depeweg et al.,
+        ICML 2018, arXiv 1710.07283; energy: Liu et al., NeurIPS 2020, arXiv 2010.03759.
+    """
+    members = np.asarray(members, dtype="float64")
+    if members.ndim != 3 or not members.size:
+        raise ValueError(f"members must be (N, M, K) with N >= 1; got shape {members.shape}")
+    energy = {}
+    if from_logits:
+        if not np.isfinite(members).all():
+            bad = ~np.isfinite(members).all(axis=(1, 2))
+            raise ValueError(f"{bad.sum()} of {len(bad)} images have NaN or infinite logits (first: image "
+                             f"{bad.argmax()}); look for NaN in the images or the weights")  # fmt: skip
+        energy["energy"] = -logsumexp(members, axis=-1).mean(axis=1)
+        members = np.exp(log_softmax(members, axis=-1))
+    else:
+        members = check_probabilities(members)
+    p = members.mean(axis=1)
+    entropy = _entropy(p)
+    return {
+        "msp": 1 - p.max(axis=-1),
+        "entropy": entropy,
+        "mutual_information": np.maximum(entropy - _entropy(members).mean(axis=1), 0),
+        **energy,
+        "variance": members.var(axis=1).sum(axis=-1),
+    }
+
+
+def _entropy(p):
+    return -np.sum(p * np.log(np.where(p > 0, p, 1)), axis=-1)
+
+
+def separation(inside, outside):
+    """How well a score parts in-distribution images from OOD ones, which are the positive class.
+
+    Args:
+        inside: (N,) scores of the model's own test images.
+        outside: (N',) scores of OOD images.
+
+    Returns:
+        {"auroc", "aupr", "fpr95"}: area under the ROC curve; average precision, which depends on N' / N;
+        and the share of own images flagged at the highest threshold that flags 95 % of OOD ones.
+
+    Raises:
+        ValueError: for no scores on either side, or NaN.
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+    inside, outside = (np.asarray(scores, dtype="float64").reshape(-1) for scores in (inside, outside))
+    if not (len(inside) and len(outside)):
+        raise ValueError(
+            f"both sides need scores; got {len(inside)} of own and {len(outside)} of OOD images"
+        )
+    scores = np.concatenate([inside, outside])
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{(~np.isfinite(scores)).sum()} of {len(scores)} scores are NaN or infinite")
+    positive = np.arange(len(scores)) >= len(inside)
+    # With all points, or a run of ties would hide where 95 % is reached.
+    fpr, tpr, _ = roc_curve(positive, scores, drop_intermediate=False)
+    return {
+        "auroc": float(roc_auc_score(positive, scores)),
+        "aupr": float(average_precision_score(positive, scores)),
+        "fpr95": float(fpr[np.argmax(tpr >= 0.95)]),
+    }
+
+
+def ood_sets(dataset, input_shape, data_dir):
+    """Generate the OOD data sets of a model's data set, near ones first, fitted to the model's input.
+
+    For CIFAR-10: near CIFAR-100, far MNIST, Fashion-MNIST and SVHN, always the whole test split.  The two
+    CIFARs have no class of one name in common, but CIFAR-100 has some that resemble CIFAR-10's
+    (pickup_truck, bus, wolf, ...).  They are *kept*, as in OpenOOD (Yang et al., NeurIPS 2022, arXiv
+    2210.07242; Zhang et al., 2023, arXiv 2306.09301), which filters Tiny ImageNet for CIFAR-10's classes
+    and not CIFAR-100.  OpenOOD sets some images aside to tune detectors on; nothing is tuned here.
+
+    Args:
+        dataset: that the model was trained on, one of `PROTOCOLS`.
+        input_shape: (H, W, C) of the model.
+        data_dir: as in `zoo.training.data.load`: .npz files or TensorFlow Datasets' folders.
+
+    Yields:
+        An `OODSet` each.  One that is not in data_dir has no images and says so in `missing`.
+
+    Raises:
+        ValueError: at once, for a data set without a protocol.
+    """
+    if dataset not in PROTOCOLS:
+        raise ValueError(f"no OOD protocol for {dataset!r}; there are {', '.join(PROTOCOLS)}")
+    return (_load(name, group, input_shape, data_dir) for group, name in PROTOCOLS[dataset])
+
+
+def _load(name, group, input_shape, data_dir):
+    from zoo.training import data
+
+    try:
+        images = data.load(name, "test", data_dir).images
+    except FileNotFoundError as error:
+        return OODSet(name, group, None, str(error))
+    return OODSet(name, group, match_images(images, input_shape), None)
+
+
+def match_images(images, input_shape):
+    """Images brought to a model's input: channels first, then size.
+
+    One channel is repeated; three become luminance (0.299 R + 0.587 G + 0.114 B); sizes are changed by
+    Pillow's antialiased bilinear filter over the whole image, without keeping its proportions.  Images that
+    fit are returned as they are.
+
+    Args:
+        images: (N, H, W, C) uint8, C 1 or 3.
+        input_shape: (H', W', C') of the model.
+
+    Returns:
+        (N, H', W', C') uint8.
+
+    Raises:
+        ValueError: for other images or channels.
+    """
+    images, (height, width, channels) = np.asarray(images), input_shape
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or images.dtype != np.uint8 or not len(images):
+        raise ValueError(
+            f"images must be (N, H, W, 1 or 3) uint8, N >= 1; got {images.shape} {images.dtype}"
+        )
+    if channels not in (1, 3):
+        raise ValueError(f"images can be brought to 1 or 3 channels, not to {channels}")
+    if images.shape[1:] == (height, width, channels):
+        return images
+    mode = "L" if channels == 1 else "RGB"
+    matched = np.empty((len(images), height, width, channels), "uint8")
+    for i, image in enumerate(images):
+        picture = Image.fromarray(image if image.shape[-1] == 3 else image[..., 0]).convert(mode)
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+        matched[i] = np.asarray(picture).reshape(height, width, channels)
+    return matched
+
+
+def detect(inside, sets, predict):
+    """Score and part every OOD data set from a model's own test images; one set in memory at a time.
+
+    Args:
+        inside: (N, M, K) member logits of the model's own test images.
+        sets: `OODSet`s, as from `ood_sets`.
+        predict: a function from images to member logits (N', M, K), such as
+            `lambda images: model.network.predict(images, verbose=0)`.
+
+    Returns:
+        A list of dictionaries, one a set, in order: "name", "group", "missing" (None, or why there is
+        nothing else), "images" (their number), and "scores": {score: {"auroc", "aupr", "fpr95"}}.
+
+    Raises:
+        ValueError: as `ood_scores`, or for another number of predictions than of images.
+    """
+    own = ood_scores(inside)
+    results = []
+    for ood in sets:
+        result = {"name": ood.name, "group": ood.group, "missing": ood.missing}
+        if ood.missing is None:
+            predicted = predict(ood.images)
+            if len(predicted) != len(ood.images):
+                raise ValueError(
+                    f"{len(ood.images)} images of {ood.name} got {len(predicted)} predictions"
+                )
+            theirs = ood_scores(predicted)
+            result["images"] = len(predicted)
+            result["scores"] = {score: separation(own[score], theirs[score]) for score in SCORES}
+        results.append(result)
+    return results
