@@ -91,3 +91,12 @@ def test_what_cannot_be_converted_says_why(trained, raises_line):
     for model in (packed, zoo.ensemble([packed]), "single_resnet20"):
         with raises_line(ValueError, "takes a single model"):
             zoo.convert(model, BatchEnsemble(2))
+
+
+def test_sparse_models_are_not_taken_for_dense(trained, raises_line):
+    sparse = zoo.layers.sparsify(trained, 0.5)
+    with raises_line(ValueError, "densify"):
+        zoo.convert(sparse, BatchEnsemble(2))
+    with raises_line(ValueError, "densify"):
+        zoo.fuse([sparse, sparse])
+    assert zoo.convert(zoo.layers.densify(sparse), BatchEnsemble(2)).num_members == 2

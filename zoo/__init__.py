@@ -29,7 +29,16 @@ _HOMES = {
     "load": "zoo.loading",
     "predict": "zoo.uncertainty",
 }
-_SUBMODULES = ("backbones", "conformal", "evaluation", "layers", "losses", "methods", "metrics", "training")
+_SUBMODULES = (
+    "backbones",
+    "conformal",
+    "evaluation",
+    "layers",
+    "losses",
+    "methods",
+    "metrics",
+    "training",
+)
 
 __all__ = ["list_models", *_HOMES, *_SUBMODULES]
 

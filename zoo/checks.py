@@ -70,3 +70,11 @@ def check_loss(loss, activation):
         raise ValueError(
             "this model answers with probabilities, and the loss takes logits; pass from_logits=False"
         )
+
+
+def check_dense(models, what):
+    """Raise ValueError for sparse models, whose masks `what` would lose."""
+    from zoo.layers.sparse import sparse_layers
+
+    if any(sparse_layers(model.network) for model in models):
+        raise ValueError(f"{what} would lose a sparse model's masks; pass zoo.layers.densify(model)")

@@ -4,6 +4,7 @@ import numpy as np
 
 from zoo import methods
 from zoo.building import build_from_spec
+from zoo.checks import check_dense
 from zoo.classifier import EnsembleClassifier
 from zoo.methods.tiled import Tiled
 
@@ -39,6 +40,7 @@ def convert(model, method, spread=0.05, seed=0):
     single = isinstance(model, EnsembleClassifier) and (model.spec or {}).get("method")
     if single != {"name": "single"}:
         raise ValueError("zoo.convert takes a single model from zoo.load or zoo.build")
+    check_dense([model], "zoo.convert")
     if not spread >= 0:
         raise ValueError(f"spread must be >= 0; got {spread!r}")
     converted = build_from_spec(model.spec, method=method, activation=model.activation)

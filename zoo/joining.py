@@ -5,6 +5,7 @@ import numpy as np
 
 from zoo import methods
 from zoo.building import build_from_spec, compile_default
+from zoo.checks import check_dense
 from zoo.classifier import EnsembleClassifier
 
 
@@ -52,6 +53,7 @@ def fuse(models, method=None):
         raise ValueError(
             "zoo.fuse takes single models from zoo.load or zoo.build; join others by zoo.ensemble"
         )
+    check_dense(models, "zoo.fuse")
     if any(spec != specs[0] for spec in specs):
         raise ValueError(
             "zoo.fuse takes models of one architecture; join different ones by zoo.ensemble"

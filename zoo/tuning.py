@@ -83,7 +83,7 @@ class HyperparameterTuning(keras.callbacks.Callback):
         passed, self.seen = batch - self.seen, batch  # several with steps_per_execution
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()  # while JAX trains, variables live outside the model
-        step = int(self.model.optimizer.iterations)
+        step = int(ops.convert_to_numpy(self.model.optimizer.iterations))
         for due in range(step - passed + 1, step + 1):
             if due % self.every == 0:
                 self.tune(due)

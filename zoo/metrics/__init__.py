@@ -9,6 +9,8 @@
   `linear_cka` and `member_cka`.
 """
 
+import importlib
+
 from zoo.metrics.brier import BrierReliability, BrierResolution, BrierScore, BrierUncertainty
 from zoo.metrics.calibration import (
     Accuracy,
@@ -28,8 +30,6 @@ from zoo.metrics.diversity import (
     PairwiseKL,
 )
 from zoo.metrics.equivalent import deep_ensemble_equivalent
-from zoo.metrics.feature_space import linear_cka, member_cka, member_features
-from zoo.metrics.parameter_space import member_weights, weight_cosine, weight_distance
 from zoo.metrics.selective import (
     AdaptiveCalibrationError,
     AreaUnderRiskCoverage,
@@ -69,3 +69,19 @@ __all__ = [
     "weight_cosine",
     "weight_distance",
 ]
+
+# They need the layers, which may be what is being imported while our metrics are registered with Keras.
+_OF_LAYERS = {
+    "linear_cka": "feature_space",
+    "member_cka": "feature_space",
+    "member_features": "feature_space",
+    "member_weights": "parameter_space",
+    "weight_cosine": "parameter_space",
+    "weight_distance": "parameter_space",
+}
+
+
+def __getattr__(name):
+    if name in _OF_LAYERS:
+        return getattr(importlib.import_module(f"zoo.metrics.{_OF_LAYERS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
