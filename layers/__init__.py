@@ -6,6 +6,8 @@ from zoo.layers.batch_ensemble import (
     BatchEnsembleDepthwiseConv2D,
     RandomSign,
 )
+from zoo.layers.erk import erk_densities
+from zoo.layers.growth import dense_gradients
 from zoo.layers.hyper_batch import (
     HyperBatchEnsembleConv2D,
     HyperBatchEnsembleDense,
@@ -23,6 +25,17 @@ from zoo.layers.packed import (
     PackedDepthwiseConv2D,
 )
 from zoo.layers.rows import MemberLogits, TileMembers
+from zoo.layers.sparse import (
+    SparseConv2D,
+    SparseDense,
+    SparseDepthwiseConv2D,
+    SparsePackedConv1D,
+    SparsePackedConv2D,
+    SparsePackedDense,
+    sparse_layers,
+)
+from zoo.layers.sparsifying import densify, sparsify
+from zoo.layers.topology import TopologyUpdates, cosine_drop, update_topology
 
 __all__ = [
     "BatchEnsembleConv2D",
@@ -46,6 +59,20 @@ __all__ = [
     "PerMember",
     "PerMemberBatchNormalization",
     "RandomSign",
+    "SparseConv2D",
+    "SparseDense",
+    "SparseDepthwiseConv2D",
+    "SparsePackedConv1D",
+    "SparsePackedConv2D",
+    "SparsePackedDense",
     "SplitMembers",
     "TileMembers",
+    "TopologyUpdates",
+    "cosine_drop",
+    "dense_gradients",
+    "densify",
+    "erk_densities",
+    "sparse_layers",
+    "sparsify",
+    "update_topology",
 ]

@@ -1,0 +1,85 @@
+"""How dense each layer of a sparse network is: Erdos-Renyi-Kernel, or the same everywhere.  NumPy alone."""
+
+import math
+
+import numpy as np
+
+
+def check_sparsity(sparsity):
+    """ValueError for a sparsity (share of zeros) outside [0, 1)."""
+    if not (isinstance(sparsity, (int, float, np.number)) and 0 <= sparsity < 1):
+        raise ValueError(f"sparsity must be in [0, 1): the share of zeros; got {sparsity!r}")
+
+
+def erk_densities(shapes, sparsity, power=1.0):
+    """Erdos-Renyi-Kernel: the smaller a kernel, the denser.
+
+    Layer l with a kernel of shape s_l has density min(1, eps * raw_l), where
+
+        raw_l = (sum(s_l) / prod(s_l)) ** power,
+
+    which is (inputs + outputs + height + width) / (inputs * outputs * height * width) in a convolution,
+    and eps is such that the kernels together have density 1 - sparsity.  Where eps * raw_l
+    exceeds 1 the largest raw_l become dense layers, and eps is found again for the others.
+
+    Args:
+        shapes: of the kernels.
+        sparsity: S in [0, 1), the share of zeros in all kernels together.
+        power: 0 makes all densities equal.
+
+    Returns:
+        Densities float64 (L,).
+
+    Raises:
+        ValueError: for a sparsity out of range or no shapes.
+
+    Reference: Mocanu et al., Scalable Training of ANNs with Adaptive Sparse Connectivity, 2018, arXiv
+        1707.04780 (without kernel sizes); Evci et al., Rigging the Lottery, ICML 2020, arXiv 1911.11134.
+    """
+    sizes = _sizes(shapes, sparsity)
+    raw = np.array([(sum(shape) / math.prod(shape)) ** power for shape in shapes])
+    dense = np.zeros(len(sizes), bool)
+    while not dense.all():
+        budget = (1 - sparsity) * sizes.sum() - sizes[dense].sum()
+        scale = budget / (raw * sizes)[~dense].sum()
+        most = raw[~dense].max()
+        if scale * most <= 1:
+            return np.where(dense, 1.0, scale * raw)
+        dense |= raw == most
+    return np.ones(len(sizes))
+
+
+def uniform_densities(shapes, sparsity):
+    """Density 1 - sparsity in every layer; arguments, result and errors as `erk_densities`."""
+    return np.full(len(_sizes(shapes, sparsity)), 1.0 - sparsity)
+
+
+def nonzero_counts(shapes, densities):
+    """Whole numbers of non-zeros that keep to the densities and, in all, to their total exactly.
+
+    Each is the layer's density times its size rounded up or down, those with the largest fractions up,
+    so that they add up to the rounded total; but at least one, as a layer of zeros learns nothing.
+
+    Args:
+        shapes: of the kernels.
+        densities: (L,), in (0, 1].
+
+    Returns:
+        A list of L integers.
+    """
+    sizes = np.array([math.prod(shape) for shape in shapes])
+    wanted = np.round(np.asarray(densities) * sizes, 6)  # 0.1 * 30 is not 3.0000000000000004 weights
+    counts = np.floor(wanted).astype("int64")
+    left = round(wanted.sum()) - int(counts.sum())
+    counts[np.argsort(counts - wanted, kind="stable")[:left]] += 1
+    return [int(count) for count in np.clip(counts, 1, sizes)]
+
+
+DISTRIBUTIONS = {"erk": erk_densities, "uniform": uniform_densities}
+
+
+def _sizes(shapes, sparsity):
+    check_sparsity(sparsity)
+    if not len(shapes):
+        raise ValueError("there are no kernels to make sparse")
+    return np.array([math.prod(shape) for shape in shapes], "float64")
