@@ -21,7 +21,8 @@ class MonteCarloDropout(keras.layers.Layer):
         rate: share of units dropped, in [0, 1).
         num_members: M.
         consistent: whether a member drops the same units at every call.
-        seed: of the draws, an integer; None draws one, which the config keeps.
+        seed: of the draws, an integer; None draws one, which the config keeps.  Which units it drops
+            is decided by the backend's generator: TensorFlow, JAX and PyTorch drop different ones.
 
     Input shape: (N, ...), at inference tiled member by member: row i belongs to member
         floor(i * M / N).
