@@ -4,57 +4,9 @@ import dataclasses
 
 import numpy as np
 
+from zoo.checks import check_integer_labels, check_probabilities
+
 METHODS = ("threshold", "aps", "raps")
-
-
-def check_probabilities(probabilities):
-    """Probabilities (N, ..., K) as float64.
-
-    Raises:
-        ValueError: for none, for fewer than two axes, NaN, negative ones, or rows whose sum is further
-            than 1e-3 from one.
-    """
-    p = np.asarray(probabilities, dtype="float64")
-    if p.ndim < 2 or not p.size:
-        raise ValueError(f"probabilities must be (N, K) with N >= 1; got shape {p.shape}")
-    if not np.isfinite(p).all():
-        bad = ~np.isfinite(p).reshape(len(p), -1).all(axis=1)
-        raise ValueError(f"{bad.sum()} of {len(p)} rows of probabilities hold NaN or infinite values "
-                         f"(first: row {bad.argmax()}); repair or remove them")  # fmt: skip
-    if p.min() < 0:
-        raise ValueError(
-            f"probabilities must be >= 0; got {p.min():.6g}: pass probabilities, not logits"
-        )
-    sums = p.sum(axis=-1).reshape(len(p), -1)
-    off = np.abs(sums - 1).max(axis=1)
-    if off.max() > 1e-3:
-        row = off.argmax()
-        total = sums[row][np.abs(sums[row] - 1).argmax()]
-        raise ValueError(
-            f"probabilities must sum to 1; row {row} sums to {total:.6g}: normalise them (softmax)"
-        )
-    return p
-
-
-def check_integer_labels(labels, count, classes):
-    """Labels (N,) or (N, 1) of N = `count` rows as integers in [0, `classes`).
-
-    Raises:
-        ValueError: for another number of labels, fractions or NaN, or labels out of range.
-    """
-    labels = np.asarray(labels)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.shape != (count,):
-        raise ValueError(f"{count} rows of predictions need {count} integer labels; got {labels.shape}")
-    if labels.dtype.kind not in "iuf" or not (np.isfinite(labels) & (labels == np.floor(labels))).all():
-        raise ValueError("labels must be integers; got fractions, NaN or another type")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(
-            f"labels run from {labels.min():g} to {labels.max():g}, but there are {classes} classes (0 to "
-            f"{classes - 1}); correct the labels"
-        )
-    return labels.astype(int)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,6 +45,25 @@ def sorted_by_uncertainty(images, uncertainty, path, rows=8, columns=16):
     return path
 
 
+def reliability(probabilities, labels, num_bins=15):
+    """Mean confidence and accuracy in the bins of equal width that are not empty, and all bins' counts.
+
+    Args:
+        probabilities: (N, K).
+        labels: (N,) integers.
+        num_bins: of the confidence, (0, 1/n], (1/n, 2/n], ...
+    """
+    confidence = probabilities.max(axis=-1)
+    right = probabilities.argmax(axis=-1) == labels
+    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
+    counts = np.bincount(bins, minlength=num_bins)
+    filled = counts > 0
+    means = (
+        np.bincount(bins, values, num_bins)[filled] / counts[filled] for values in (confidence, right)
+    )
+    return (*means, counts)
+
+
 def reliability_diagram(probabilities, labels, path, num_bins=15):
     """Accuracy against confidence in equal-width bins, over a histogram of confidence.
 
@@ -57,20 +76,13 @@ def reliability_diagram(probabilities, labels, path, num_bins=15):
     Returns:
         The path.
     """
-    confidence = probabilities.max(axis=-1)
-    right = probabilities.argmax(axis=-1) == labels
-    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
-    counts = np.bincount(bins, minlength=num_bins)
+    confidence, accuracy, counts = reliability(probabilities, labels, num_bins)
     filled = counts > 0
-    mean = {
-        name: np.bincount(bins, values, num_bins)[filled] / counts[filled]
-        for name, values in (("accuracy", right), ("confidence", confidence))
-    }
-    ece = np.sum(counts[filled] / len(labels) * np.abs(mean["accuracy"] - mean["confidence"]))
+    ece = np.sum(counts[filled] / len(labels) * np.abs(accuracy - confidence))
     figure = _figure(5, 5.6)
     top, bottom = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
     top.plot((0, 1), (0, 1), color=GREY, linestyle="--", label="perfectly calibrated")
-    top.plot(mean["confidence"], mean["accuracy"], "o-", color=BLUE, label="this model")
+    top.plot(confidence, accuracy, "o-", color=BLUE, label="this model")
     top.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02),
             title=f"Reliability: ECE {ece:.4f} ({num_bins} bins, {len(labels):,} images)")  # fmt: skip
     top.legend(loc="lower right", frameon=False)

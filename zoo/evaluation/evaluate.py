@@ -5,6 +5,7 @@ import json
 import pathlib
 
 import numpy as np
+from scipy.special import softmax
 
 from zoo.evaluation import corruptions, ood
 from zoo.evaluation.figures import calibrated_figures, curves, figures, quick_figures
@@ -103,8 +104,7 @@ def _check(models, test):
 
 
 def _prediction(logits):
-    values = np.exp(logits.astype("float64") - logits.max(axis=-1, keepdims=True))
-    return Prediction(values / values.sum(axis=-1, keepdims=True))
+    return Prediction(softmax(logits.astype("float64"), axis=-1))
 
 
 def _cost(model):

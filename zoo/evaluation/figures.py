@@ -3,12 +3,11 @@
 import dataclasses
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from zoo import metrics
-
-NUM_BINS = 15
+from zoo.calibration import fit_temperature
+from zoo.pictures import reliability
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,22 +86,14 @@ def calibrated_figures(prediction, labels, folds=5):
     if len(labels) < folds:
         return {"temperature": None, "nll": None, "ece": None}
     log_p = np.log(np.maximum(prediction.probabilities, 1e-38))
+    targets = np.eye(log_p.shape[1])[labels]
     fold = np.random.default_rng(0).permutation(len(labels)) % folds
     scaled, temperatures = np.empty_like(log_p), []
     for k in range(folds):
-        temperatures.append(_temperature(log_p[fold != k], labels[fold != k]))
+        temperatures.append(fit_temperature(log_p[fold != k, None], targets[fold != k]))
         scaled[fold == k] = log_softmax(log_p[fold == k] / temperatures[-1], axis=-1)
     result = {key: measure(FIGURES[key].metric, labels, np.exp(scaled)) for key in ("nll", "ece")}
     return {"temperature": float(np.mean(temperatures)), **result}
-
-
-def _temperature(log_p, labels):
-    rows = np.arange(len(labels))
-
-    def nll(log_temperature):
-        return -log_softmax(log_p / np.exp(log_temperature), axis=-1)[rows, labels].mean()
-
-    return float(np.exp(minimize_scalar(nll, bounds=(-3, 3), method="bounded").x))
 
 
 def curves(prediction, labels):
@@ -114,19 +105,12 @@ def curves(prediction, labels):
         "disagreement": (M, M) shares of images on which two members choose different classes}.
     """
     confidence, right = prediction.confidence, prediction.labels == labels
-    bins = np.clip(np.ceil(confidence * NUM_BINS).astype(int) - 1, 0, NUM_BINS - 1)
-    counts = np.bincount(bins, minlength=NUM_BINS)
-    filled = counts > 0
-    reliability = [
-        (np.bincount(bins, values, NUM_BINS)[filled] / counts[filled]).tolist()
-        for values in (confidence, right)
-    ]
     risk = np.cumsum(~right[np.argsort(-confidence, kind="stable")]) / np.arange(1, len(labels) + 1)
     places = np.unique(np.ceil(np.linspace(0.01, 1, 100) * len(labels)).astype(int)) - 1
     choices = prediction.members.argmax(axis=-1)
     apart = (choices[:, :, None] != choices[:, None, :]).mean(axis=0)
     return {
-        "reliability": reliability,
+        "reliability": [values.tolist() for values in reliability(prediction.probabilities, labels)[:2]],
         "risk_coverage": [((places + 1) / len(labels)).tolist(), risk[places].tolist()],
         "disagreement": apart.tolist(),
     }

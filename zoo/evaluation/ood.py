@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from scipy.special import log_softmax, logsumexp
+from scipy.special import logsumexp, softmax
 
-from zoo.conformal import check_probabilities
+from zoo.checks import check_probabilities
+from zoo.metrics import OODAUPR, OODAUROC, OODFPR95
+from zoo.uncertainty import Prediction
 
 SCORES = ("msp", "entropy", "mutual_information", "energy", "variance")
 
@@ -66,22 +68,17 @@ def ood_scores(members, from_logits=True):
             raise ValueError(f"{bad.sum()} of {len(bad)} images have NaN or infinite logits (first: image "
                              f"{bad.argmax()}); look for NaN in the images or the weights")  # fmt: skip
         energy["energy"] = -logsumexp(members, axis=-1).mean(axis=1)
-        members = np.exp(log_softmax(members, axis=-1))
+        members = softmax(members, axis=-1)
     else:
         members = check_probabilities(members)
-    p = members.mean(axis=1)
-    entropy = _entropy(p)
+    prediction = Prediction(members)
     return {
-        "msp": 1 - p.max(axis=-1),
-        "entropy": entropy,
-        "mutual_information": np.maximum(entropy - _entropy(members).mean(axis=1), 0),
+        "msp": 1 - prediction.confidence,
+        "entropy": prediction.entropy,
+        "mutual_information": prediction.mutual_information,
         **energy,
         "variance": members.var(axis=1).sum(axis=-1),
     }
-
-
-def _entropy(p):
-    return -np.sum(p * np.log(np.where(p > 0, p, 1)), axis=-1)
 
 
 def separation(inside, outside):
@@ -98,24 +95,18 @@ def separation(inside, outside):
     Raises:
         ValueError: for no scores on either side, or NaN.
     """
-    from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
-
-    inside, outside = (np.asarray(scores, dtype="float64").reshape(-1) for scores in (inside, outside))
+    inside, outside = (np.asarray(scores).reshape(-1) for scores in (inside, outside))
     if not (len(inside) and len(outside)):
         raise ValueError(
             f"both sides need scores; got {len(inside)} of own and {len(outside)} of OOD images"
         )
     scores = np.concatenate([inside, outside])
-    if not np.isfinite(scores).all():
-        raise ValueError(f"{(~np.isfinite(scores)).sum()} of {len(scores)} scores are NaN or infinite")
     positive = np.arange(len(scores)) >= len(inside)
-    # With all points, or a run of ties would hide where 95 % is reached.
-    fpr, tpr, _ = roc_curve(positive, scores, drop_intermediate=False)
-    return {
-        "auroc": float(roc_auc_score(positive, scores)),
-        "aupr": float(average_precision_score(positive, scores)),
-        "fpr95": float(fpr[np.argmax(tpr >= 0.95)]),
-    }
+    result = {}
+    for key, metric in (("auroc", OODAUROC()), ("aupr", OODAUPR()), ("fpr95", OODFPR95())):
+        metric.update_state(positive, scores)
+        result[key] = float(metric.result())
+    return result
 
 
 def ood_sets(dataset, input_shape, data_dir):

@@ -14,7 +14,7 @@ def concrete(value):
         return value
     if isinstance(value, keras.KerasTensor):
         return None
-    try:
+    try:  # TensorFlow, JAX and PyTorch refuse each in its own way
         return np.asarray(keras.ops.convert_to_numpy(value))
     except (NotImplementedError, TypeError, AttributeError, RuntimeError):
         return None
