@@ -24,6 +24,7 @@ from zoo.layers.packed import (
     PackedDense,
     PackedDepthwiseConv2D,
 )
+from zoo.layers.pruning import MagnitudePruning, prune_by_magnitude
 from zoo.layers.rows import MemberLogits, TileMembers
 from zoo.layers.sparse import (
     SparseConv2D,
@@ -47,6 +48,7 @@ __all__ = [
     "LogUniformHyperparameters",
     "MIMOExpand",
     "MIMOHead",
+    "MagnitudePruning",
     "MaskedConv2D",
     "MaskedDense",
     "MemberLogits",
@@ -72,6 +74,7 @@ __all__ = [
     "dense_gradients",
     "densify",
     "erk_densities",
+    "prune_by_magnitude",
     "sparse_layers",
     "sparsify",
     "update_topology",
