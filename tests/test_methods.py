@@ -19,7 +19,9 @@ from zoo.methods import (
     Masksembles,
     MCDropout,
     Packed,
+    SequentialTickets,
     Single,
+    Tickets,
 )
 
 SIZES = {"mlp": (4, 4, 3), "lenet": (12, 12, 3), "resnet20": (8, 8, 3)}
@@ -37,6 +39,8 @@ METHODS = {
     "masksembles tile": Masksembles(2, tile_at=0, training_mode="tile"),
     "mc dropout": MCDropout(3, 0.3, seed=4),
     "mc dropout anew": MCDropout(2, tile_at="head", consistent=False),
+    "dst tickets": Tickets(2, 0.7),
+    "edst tickets": SequentialTickets(3, 0.5),
 }
 IN_TRAINING = {
     "batch ensemble split": 1,
@@ -167,7 +171,35 @@ def test_deep_ensemble_is_networks_that_share_nothing(kind):
     assert methods.serialize(kind(2)) == {"name": kind.name, "num_members": 2}
 
 
-@pytest.mark.parametrize("kind", [DeepEnsemble, HyperDeep])
+@pytest.mark.parametrize("kind", [Tickets, SequentialTickets])
+def test_tickets_are_sparse_networks_that_share_nothing(kind, raises_line):
+    singles = [zoo.layers.sparsify(build("single", "lenet"), 0.7, seed=seed) for seed in (1, 2)]
+    joined, images = zoo.fuse(singles, kind(2, 0.7)), images_of("lenet")
+    given = numpy(joined.network(images))
+    for m, single in enumerate(singles):
+        np.testing.assert_allclose(given[:, m], numpy(single.network(images))[:, 0], atol=1e-4)
+    one = zoo.ensemble(singles)
+    np.testing.assert_allclose(numpy(one(images)), numpy(joined(images)), atol=1e-4)
+    existing = [numpy(layer.mask) for layer in zoo.layers.sparse_layers(joined)]
+    assert sum(mask.sum() for mask in existing) == pytest.approx(
+        0.3 * sum(mask.size for mask in existing), abs=2
+    )
+    joined.fit(images, np.array([0, 1, 2, 1, 1]), epochs=2, verbose=0)
+    for layer, mask in zip(zoo.layers.sparse_layers(joined), existing, strict=True):
+        assert not numpy(layer.kernel)[~mask].any()
+    with raises_line(ValueError, "sparse models"):
+        zoo.fuse([build("single", "lenet")] * 2, kind(2, 0.7))
+    with raises_line(ValueError, "method must be"):
+        zoo.fuse(singles, kind(3))
+
+
+@pytest.mark.parametrize("sparsity", [-0.1, 1, 1.5, "most", float("nan")])
+def test_the_sparsity_of_tickets_is_a_share(sparsity, raises_line):
+    with raises_line(ValueError, "sparsity"):
+        Tickets(2, sparsity)
+
+
+@pytest.mark.parametrize("kind", [DeepEnsemble, HyperDeep, Tickets])
 @pytest.mark.parametrize("value", [0, -1, 2.5, "four"])
 def test_members_of_a_deep_ensemble_are_counted(kind, value, raises_line):
     with raises_line(ValueError, f"num_members.*{value}"):

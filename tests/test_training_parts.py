@@ -174,7 +174,7 @@ def test_unknown_recipes_list_those_there_are(name, raises_line):
 def test_weight_decay_is_on_kernels_alone():
     recipe = recipes.recipe("cifar10_packed_resnet20")
     model = run.model_of(recipe, (8, 8, 3), 10)
-    optimizer = run._optimizer(recipe, 10, model)
+    optimizer = run._optimizer(recipe, model, run.learning_rate(recipe, 10))
     optimizer.build(model.trainable_variables)
     decayed = [v for v in model.trainable_variables if optimizer._use_weight_decay(v)]
     kernels = [v for v in model.trainable_variables if len(v.shape) > 1]

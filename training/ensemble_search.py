@@ -7,9 +7,7 @@ workers share (`shared_tasks`); selection is computed by each of them from the s
 
 import dataclasses
 import json
-import os
 import pathlib
-import uuid
 import zlib
 
 import keras
@@ -17,7 +15,7 @@ import numpy as np
 
 from zoo import methods
 from zoo.joining import fuse
-from zoo.training import run, shared_tasks
+from zoo.training import run, shared_folder, shared_tasks
 from zoo.training.search_picture import draw_search
 from zoo.training.search_progress import SearchProgress
 from zoo.training.search_space import search_space
@@ -75,13 +73,13 @@ def search_ensemble(recipe, data_dir, output_dir, options=SearchOptions(), *, st
         raise ValueError(f"held_out={recipe.held_out} leaves no image to select by; take a larger share")
     with run.precision(recipe.precision):
         model = run.model_of(recipe, splits[0].images.shape[1:], classes)
-    run._optimizer(recipe, 1, model)  # fails for an unknown schedule
+    run.learning_rate(recipe, 1)  # fails for an unknown schedule
     ranges = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)[2:]}
     space = search_space(recipe, model.network, len(splits[0]), **ranges)
     folder = pathlib.Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     database = shared_tasks.open_storage(storage or f"sqlite:///{folder.resolve()}/search.db", heartbeat)
-    study = _join_search(folder, recipe, space, splits)
+    study = shared_folder.agree(folder, "search", _identity(recipe, space, splits))
     networks = TrainedNetworks(folder / "networks", recipe, splits, classes, compile_options)
     for name in networks.names():  # damage shows before anything is trained
         networks.held_out(name)
@@ -106,10 +104,10 @@ def _check(recipe, options):
         )
 
 
-def _join_search(folder, recipe, space, splits):
-    """Record what a folder's search is, or find it to be this one; returns the name of its study."""
+def _identity(recipe, space, splits):
+    """What decides a search."""
     held_out = splits[1]
-    this = {
+    return {
         "recipe": dataclasses.asdict(recipe),
         "training_images": len(splits[0]),
         "ranges": space.ranges,
@@ -118,33 +116,6 @@ def _join_search(folder, recipe, space, splits):
         "held_out_labels": zlib.crc32(np.ascontiguousarray(held_out.labels)),
         "backend": keras.backend.backend(),  # a seed means other initial weights on another
     }
-    this = json.loads(json.dumps(this))
-    if (folder / "config.json").exists() and not (folder / "search.json").exists():
-        raise ValueError(f"{folder} holds another run; choose another --output_dir")
-    path, draft = folder / "search.json", folder / f"search.{uuid.uuid4().hex}"
-    study = f"hyper_deep-{uuid.uuid4().hex[:12]}"  # one database may serve many searches
-    draft.write_text(json.dumps({"study": study, **this}, indent=1) + "\n")
-    try:
-        os.link(draft, path)  # fails where there is one, so that one worker alone begins a search
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
-    there = json.loads(path.read_text())
-    for key, value in this.items():
-        if there.get(key) != value:
-            raise ValueError(
-                f"{folder} holds a search with another {_difference(key, there.get(key), value)}; choose "
-                "another --output_dir"
-            )
-    return there["study"]
-
-
-def _difference(key, old, new):
-    if isinstance(old, dict) and isinstance(new, dict):
-        field = next(name for name in {**old, **new} if old.get(name) != new.get(name))
-        return f"{field} ({old.get(field)}, not {new.get(field)})"
-    return f"{key} ({old}, not {new})"
 
 
 class _Search:

@@ -84,46 +84,51 @@ def precision(name):
         keras.config.set_dtype_policy(policy)
 
 
-def train_model(recipe, splits, classes, folder, callbacks=(), options=None, student_of=None):
+def train_model(recipe, splits, classes, folder, callbacks=(), options=None, *, student_of=None,
+                make=None, rate=None):  # fmt: skip
     """The model of a recipe, trained on (training, held out, test) from the folder's checkpoint on.
 
     Args:
         recipe: whose seed decides initial weights, order of images and augmentation.
         splits, classes: from `load_splits`.
         folder: of the checkpoint and `log.csv`.
-        callbacks: more of Keras's callbacks.
+        callbacks: more of Keras's callbacks; checkpoints keep what one names in `variables`.
         options: more of `compile`'s.
         student_of: None, or a function from the model to the network that is trained in place of
             `model.network`, with the same weights.
+        make: what makes the model, `model_of` by default, from recipe, input shape and classes.
+        rate: learning rate schedule in place of the recipe's.
 
     Returns:
         (model, seconds that all of it took).
     """
     _seed(recipe.seed)
-    model = model_of(recipe, splits[0].images.shape[1:], classes)
+    model = (make or model_of)(recipe, splits[0].images.shape[1:], classes)
     network = student_of(model) if student_of else model.network
-    return model, _fit(model, network, recipe, splits, folder, callbacks, options or {})
+    return model, _fit(model, network, recipe, splits, folder, callbacks, options or {}, rate)
 
 
-def _fit(model, network, recipe, splits, folder, callbacks, options):
+def _fit(model, network, recipe, splits, folder, callbacks, options, rate):
     """Train a model through `network`; returns the seconds that all of it took."""
     training, held_out, _ = splits
     batches = EpochShuffle(training, recipe.batch_size, recipe.seed)
     check_batch(model.spec, recipe.batch_size)
     student = _augmented(model, network, recipe)
-    optimizer = _optimizer(recipe, len(batches), model)
+    optimizer = _optimizer(recipe, model, rate or learning_rate(recipe, len(batches)))
     loss = CrossEntropy(recipe.label_smoothing)
     student.compile(optimizer, loss, metrics=[Accuracy()], **options)
     own = methods.deserialize(model.spec["method"]).callbacks(held_out.images, held_out.labels)
-    for callback in own:
+    callbacks = [*callbacks, *own]
+    for callback in callbacks:
         callback.set_model(student)  # so that its variables are there to be restored
-    checkpoint = _Checkpoint(folder, recipe, [v for callback in own for v in callback.variables])
+    kept = [v for callback in callbacks for v in getattr(callback, "variables", ())]
+    checkpoint = _Checkpoint(folder, recipe, kept)
     epoch = checkpoint.restore(student)
     batches.start(epoch)
     log = keras.callbacks.CSVLogger(folder / "log.csv", append=epoch > 0)
     started = time.time()
     student.fit(
-        batches, epochs=recipe.epochs, initial_epoch=epoch, callbacks=[*callbacks, *own, log, checkpoint],
+        batches, epochs=recipe.epochs, initial_epoch=epoch, callbacks=[*callbacks, log, checkpoint],
         verbose=0, shuffle=False,
         validation_data=(held_out.images, held_out.labels) if len(held_out) else None,
     )  # fmt: skip
@@ -186,16 +191,23 @@ def _augmented(model, network, recipe):
     return EnsembleClassifier(network, member_loss=model.member_loss)
 
 
-def _optimizer(recipe, steps_per_epoch, model):
+def learning_rate(recipe, steps_per_epoch):
+    """A recipe's schedule.
+
+    Raises:
+        ValueError: for an unknown one.
+    """
     steps = steps_per_epoch * recipe.epochs
     warm_up = round(recipe.warm_up * steps)
     if recipe.schedule == "cosine":
-        rate = WarmUpCosine(recipe.learning_rate, steps, warm_up)
-    elif recipe.schedule == "step":
+        return WarmUpCosine(recipe.learning_rate, steps, warm_up)
+    if recipe.schedule == "step":
         milestones = [round(share * steps) for share in recipe.milestones]
-        rate = WarmUpSteps(recipe.learning_rate, milestones, recipe.factor, warm_up)
-    else:
-        raise ValueError(f'schedule must be "cosine" or "step"; got {recipe.schedule!r}')
+        return WarmUpSteps(recipe.learning_rate, milestones, recipe.factor, warm_up)
+    raise ValueError(f'schedule must be "cosine" or "step"; got {recipe.schedule!r}')
+
+
+def _optimizer(recipe, model, rate):
     kernels = {
         id(layer.kernel)
         for layer in model.network.layers

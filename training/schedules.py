@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -29,7 +30,10 @@ class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class WarmUpSteps(keras.optimizers.schedules.LearningRateSchedule):
-    """Rise linearly to `peak` over `warm_up` steps, then multiply by `factor` at each of `milestones`."""
+    """Rise linearly to `peak` over `warm_up` steps, then multiply by `factor` at each of `milestones`.
+
+    `factor` is a number, or one a milestone.
+    """
 
     def __init__(self, peak, milestones, factor=0.1, warm_up=0):
         self.peak, self.milestones = peak, list(milestones)
@@ -37,9 +41,11 @@ class WarmUpSteps(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
-        passed = sum(ops.cast(step >= milestone, "float32") for milestone in self.milestones)
-        rise = ops.minimum((step + 1) / max(self.warm_up, 1), 1.0)
-        return self.peak * rise * self.factor ** ops.cast(passed, "float32")
+        rate = self.peak * ops.minimum((step + 1) / max(self.warm_up, 1), 1.0)
+        factors = np.broadcast_to(self.factor, len(self.milestones)).tolist()
+        for milestone, factor in zip(self.milestones, factors):
+            rate = rate * ops.where(step >= milestone, factor, 1.0)
+        return rate
 
     def get_config(self):
         return {
@@ -48,3 +54,26 @@ class WarmUpSteps(keras.optimizers.schedules.LearningRateSchedule):
             "factor": self.factor,
             "warm_up": self.warm_up,
         }
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class Rewound(keras.optimizers.schedules.LearningRateSchedule):
+    """Another schedule that goes back, at step `at`, to its step `to`, or is `constant` from there on."""
+
+    def __init__(self, rate, at, to=None, constant=None):
+        self.rate, self.at, self.to, self.constant = rate, at, to, constant
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        if self.to is None:
+            return ops.where(step < self.at, self.rate(step), self.constant)
+        return self.rate(ops.where(step < self.at, step, step - self.at + self.to))
+
+    def get_config(self):
+        rate = keras.optimizers.schedules.serialize(self.rate)
+        return {"rate": rate, "at": self.at, "to": self.to, "constant": self.constant}
+
+    @classmethod
+    def from_config(cls, config):
+        rate = keras.optimizers.schedules.deserialize(config["rate"])
+        return cls(**{**config, "rate": rate})

@@ -61,12 +61,21 @@ class TrainedNetworks:
             self._train(name, recipe, configuration, self._working_folder(name, attempt), callbacks)
         return self.nll(name)
 
+    def fit(self, recipe, configuration, folder, callbacks):
+        """Train one network; returns the model, seconds, and what else its `result.json` is to hold."""
+        model, seconds = run.train_model(
+            without_decay(recipe), self.splits, self.classes, folder, callbacks, self.options,
+            student_of=lambda model: configure(model, recipe, configuration),
+        )  # fmt: skip
+        return model, seconds, {}
+
+    def blank(self):
+        """A network before training."""
+        return run.model_of(self.recipe, self.splits[0].images.shape[1:], self.classes)
+
     def _train(self, name, recipe, configuration, folder, callbacks):
         with run.precision(recipe.precision):
-            model, seconds = run.train_model(
-                without_decay(recipe), self.splits, self.classes, folder, callbacks, self.options,
-                student_of=lambda model: configure(model, recipe, configuration),
-            )  # fmt: skip
+            model, seconds, more = self.fit(recipe, configuration, folder, callbacks)
             held_out = np.exp(model.predict(self.splits[1].images, batch_size=250, verbose=0))
         np.save(folder / "held_out.npy", held_out)
         model.network.save_weights(folder / "network.weights.h5")
@@ -76,6 +85,7 @@ class TrainedNetworks:
             "seconds": round(seconds, 1),
             "backend": keras.backend.backend(),
             "hardware": run.hardware(),
+            **more,
         }
         (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
         for checkpoint in folder.glob("checkpoint*"):
@@ -137,6 +147,6 @@ class TrainedNetworks:
     def model(self, name):
         """A trained network as a model."""
         with run.precision(self.recipe.precision):
-            model = run.model_of(self.recipe, self.splits[0].images.shape[1:], self.classes)
+            model = self.blank()
         weights.load_file(model, self.folder / name / "network.weights.h5")
         return model

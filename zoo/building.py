@@ -92,7 +92,7 @@ def _network(method, spec):
     x = backbone(maker, maker.expand(x), stem=spec["stem"])
     x = maker.enter("head", x)
     logits = maker.dense(spec["num_classes"], "head", name=HEAD)(x)
-    return keras.Model(images, maker.members(logits), name="network")
+    return method.finish(keras.Model(images, maker.members(logits), name="network"))
 
 
 def _per_channel(value, channels, name):

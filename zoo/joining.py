@@ -7,6 +7,7 @@ from zoo import methods
 from zoo.building import build_from_spec, compile_default
 from zoo.checks import check_dense
 from zoo.classifier import EnsembleClassifier
+from zoo.layers import sparse_layers
 
 
 def ensemble(models, name="ensemble"):
@@ -38,7 +39,8 @@ def fuse(models, method=None):
     Args:
         models: M >= 1 single models of one architecture, made by `zoo.load` or `zoo.build`.
         method: what to call the result: `zoo.methods.Packed(M, alpha=M)` (default), `DeepEnsemble(M)` or
-            `HyperDeep(M)`, three names of one network.
+            `HyperDeep(M)`, three names of one network; of sparse models `Tickets(M)` or
+            `SequentialTickets(M)`, with their masks.
 
     Returns:
         A packed `EnsembleClassifier` whose member i is models[i].
@@ -53,7 +55,11 @@ def fuse(models, method=None):
         raise ValueError(
             "zoo.fuse takes single models from zoo.load or zoo.build; join others by zoo.ensemble"
         )
-    check_dense(models, "zoo.fuse")
+    sparse = isinstance(method, methods.Tickets)
+    if not sparse:
+        check_dense(models, "zoo.fuse")
+    elif not all(sparse_layers(model.network) for model in models):
+        raise ValueError("tickets are sparse models; make them by zoo.layers.sparsify")
     if any(spec != specs[0] for spec in specs):
         raise ValueError(
             "zoo.fuse takes models of one architecture; join different ones by zoo.ensemble"
@@ -68,6 +74,8 @@ def fuse(models, method=None):
     for layer in fused.network.layers:
         if layer.weights:
             parts = [single[layer.name].get_weights() for single in singles]
+            if len(parts[0]) != len(layer.weights):
+                raise ValueError(f"{layer.name} is masked in tickets and not in {models[0].name}")
             layer.set_weights(
                 [_pack(weight, values) for weight, values in zip(layer.weights, zip(*parts))]
             )

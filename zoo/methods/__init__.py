@@ -10,11 +10,13 @@ from zoo.methods.mc_dropout import MCDropout
 from zoo.methods.mimo import MIMO
 from zoo.methods.packed import Packed
 from zoo.methods.single import Single
+from zoo.methods.tickets import SequentialTickets, Tickets
 
 METHODS = {
     method.name: method
     for method in (
-        Single, DeepEnsemble, Packed, BatchEnsemble, MIMO, HyperBatch, HyperDeep, Masksembles, MCDropout
+        Single, DeepEnsemble, Packed, BatchEnsemble, MIMO, HyperBatch, HyperDeep, Masksembles, MCDropout,
+        Tickets, SequentialTickets,
     )
 }  # fmt: skip
 

@@ -52,6 +52,10 @@ class Single:
         """A layer without weights (activation, pooling, Flatten, Add), for what flows here."""
         return layer
 
+    def finish(self, network):
+        """What becomes of the whole network, a `keras.Model`."""
+        return network
+
     def callbacks(self, images, labels):
         """Keras callbacks that training needs, given held-out images (N, H, W, C), N maybe 0, and labels.
 

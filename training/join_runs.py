@@ -1,0 +1,91 @@
+"""Join single networks that were trained apart, on one machine or several, into one deep ensemble.
+
+    for seed in 0 1 2 3; do
+      python -m zoo.training.train --recipe=cifar10_single_resnet20 --seed=$seed --data_dir=DATA \\
+          --output_dir=RUNS/$seed
+    done
+    python -m zoo.training.join_runs --runs=RUNS/0,RUNS/1,RUNS/2,RUNS/3 --data_dir=DATA --output_dir=RUN
+
+Cost: that of one pass over the test images.  Result: RUN is what `zoo.training.train` leaves;
+`zoo.load("deep_ensemble_resnet20", weights="RUN")` loads it.  Members come from the float16 files.
+"""
+
+import dataclasses
+import pathlib
+
+from absl import app, flags, logging
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list(
+    "runs", None, "folders that zoo.training.train left, of single networks", required=True
+)
+flags.DEFINE_string("data_dir", None, "folder of the data set", required=True)
+flags.DEFINE_string("output_dir", None, "folder of the ensemble", required=True)
+flags.DEFINE_integer("limit", None, "what the runs were limited to", lower_bound=1)
+
+
+def join_runs(runs, data_dir, output_dir, limit=None, command=""):
+    """Write a deep ensemble of finished runs, measured like any other.
+
+    Args:
+        runs: folders of single networks that differ in their seeds alone.
+        data_dir: of the data set.
+        output_dir: to write to.
+        limit: of the data set's images, as in the runs.
+        command: to record.
+
+    Returns:
+        The dictionary written to `config.json`.
+
+    Raises:
+        ValueError: for runs of other methods, that differ in more than their seeds or not in them.
+        FileNotFoundError: for a folder or a data set that is not there.
+    """
+    import zoo
+    from zoo import weights
+    from zoo.training import recipes, run
+
+    configs = [weights.read_config(folder) for folder in runs]
+    made = [config["recipe"] for config in configs]
+    seeds = [recipe["seed"] for recipe in made]
+    if any(config["spec"]["method"] != {"name": "single"} for config in configs):
+        raise ValueError(
+            "a deep ensemble is joined of single networks; train them with recipes of single"
+        )
+    if any({**recipe, "seed": None} != {**made[0], "seed": None} for recipe in made):
+        raise ValueError("the runs must differ in their seeds alone; train them by one recipe")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"the runs must have different seeds; got {seeds}")
+    models = [zoo.load(config["name"], weights=folder) for config, folder in zip(configs, runs)]
+    model = zoo.fuse(models, zoo.methods.DeepEnsemble(len(models)))
+    recipe = recipes.Recipe(**{**made[0], "milestones": tuple(made[0]["milestones"])})
+    recipe = dataclasses.replace(recipe, method="deep_ensemble", num_members=len(models))
+    splits, _ = run.load_splits(recipe, data_dir, limit)
+    folder = pathlib.Path(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [
+        f"{member},{config['recipe']['seed']},{config['metrics'][recipe.dataset]['nll']}"
+        for member, config in enumerate(configs)
+    ]
+    (folder / "log.csv").write_text("\n".join(["member,seed,nll", *rows]) + "\n")
+    seconds = sum(config["seconds"] for config in configs)
+    members = [{key: config[key] for key in ("command", "hardware", "commit")} for config in configs]
+    return run.write_run(model, recipe, splits, folder, command, seconds, joined=members)
+
+
+def main(argv):
+    """Entry point of absl."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    try:
+        config = join_runs(
+            FLAGS.runs, FLAGS.data_dir, FLAGS.output_dir, FLAGS.limit,
+            f"python -m zoo.training.join_runs --runs={','.join(['RUN'] * len(FLAGS.runs))}",
+        )  # fmt: skip
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"zoo.training.join_runs: {error}") from None
+    logging.info("test: %s", config["metrics"])
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,51 @@
+"""The folder of a run that several workers share: they agree on what is in it, or stop."""
+
+import json
+import os
+import pathlib
+import uuid
+
+
+def agree(folder, kind, this):
+    """Record what a folder's run is, or find it to be this one.
+
+    Args:
+        folder: made where it is not there.
+        kind: of the run, "search" or another word; it names the file.
+        this: a dictionary of what decides the run.
+
+    Returns:
+        A name that all workers of the run share.
+
+    Raises:
+        ValueError: for a folder that holds another run.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    this = json.loads(json.dumps(this))
+    path, draft = folder / f"{kind}.json", folder / f"{kind}.{uuid.uuid4().hex}"
+    if (folder / "config.json").exists() and not path.exists():
+        raise ValueError(f"{folder} holds another run; choose another --output_dir")
+    study = f"{kind}-{uuid.uuid4().hex[:12]}"  # one database may serve many runs
+    draft.write_text(json.dumps({"study": study, **this}, indent=1) + "\n")
+    try:
+        os.link(draft, path)  # fails where there is one, so that one worker alone begins
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    there = json.loads(path.read_text())
+    for key, value in this.items():
+        if there.get(key) != value:
+            raise ValueError(
+                f"{folder} holds a {kind} with another {_difference(key, there.get(key), value)}; choose "
+                "another --output_dir"
+            )
+    return there["study"]
+
+
+def _difference(key, old, new):
+    if isinstance(old, dict) and isinstance(new, dict):
+        field = next(name for name in {**old, **new} if old.get(name) != new.get(name))
+        return f"{field} ({old.get(field)}, not {new.get(field)})"
+    return f"{key} ({old}, not {new})"
