@@ -1,19 +1,20 @@
-"""`zoo evaluate`: figures against scikit-learn, the cache, the report in a real browser, bad input."""
+"""`zoo evaluate`: figures against scikit-learn, the cache, deep-ensemble equivalents, bad input."""
 
 import json
-import re
+import math
 import shutil
-import subprocess
+import types
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 import zoo
-from zoo.evaluation import corruptions, subjects
+from zoo.evaluation import subjects
+from zoo.evaluation.equivalents import equivalents
 from zoo.evaluation.evaluate import evaluate
 from zoo.evaluation.figures import FIGURES, calibrated_figures, curves, figures
-from zoo.evaluation.page import figures_table
+from zoo.evaluation.ood import ood_sets
 from zoo.uncertainty import Prediction
 
 NAMES = ["single_lenet", "packed_lenet"]
@@ -34,14 +35,9 @@ def data(tmp_path_factory):
 def report(data, tmp_path_factory):
     """(folder, results) of two models with two kinds of corruption."""
     folder = tmp_path_factory.mktemp("report")
-    with pytest.MonkeyPatch.context() as patch:
-        everything = corruptions.corruptions
-        patch.setattr(
-            corruptions,
-            "corruptions",
-            lambda images: everything(images, ("fog", "contrast"), (1, 2, 3, 4, 5)),
-        )
-        return folder, evaluate(NAMES, "mnist", data, folder, corrupted=4, progress=False)
+    kinds = ("fog", "contrast")
+    options = {"corrupted": 4, "progress": False, "rounds": 1, "kinds": kinds}
+    return folder, evaluate(NAMES, "mnist", data, folder, **options)
 
 
 def test_figures_are_scikit_learns(report, data):
@@ -60,6 +56,11 @@ def test_figures_are_scikit_learns(report, data):
         assert shown["ood"][0]["name"] == "fashion_mnist"
         assert shown["ood"][0]["scores"]["entropy"]["auroc"] == pytest.approx(auroc, abs=1e-3)
         assert [len(rows) for rows in shown["corruptions"].values()] == [5, 5]
+        by_hand = {
+            kind: np.mean([one["nll"] for one in rows]) for kind, rows in shown["corruptions"].items()
+        }
+        assert shown["corruption_means"]["nll"]["kinds"] == pytest.approx(by_hand)
+        assert shown["corruption_means"]["nll"]["mean"] == pytest.approx(np.mean(list(by_hand.values())))
     assert results["models"]["single_lenet"]["figures"]["disagreement"] is None
     assert results["models"]["packed_lenet"]["figures"]["disagreement"] > 0
 
@@ -70,7 +71,9 @@ def test_missing_sets_are_named_in_every_form_of_the_report(report):
     assert json.loads((folder / "report.json").read_text()) == json.loads(json.dumps(results))
     for file in ("report.md", "report.html"):
         text = (folder / file).read_text()
-        assert "svhn_cropped was not evaluated" in text and "packed_lenet" in text
+        assert "svhn_cropped was not evaluated: no svhn_cropped in the data folder" in text
+        assert "deep-ensemble equivalent of the lenet models: deep_ensemble_lenet not among" in text
+        assert "packed_lenet" in text and str(folder) not in text and str(folder.parent) not in text
 
 
 def test_predictions_are_made_once_and_another_model_costs_its_own(report, data, monkeypatch, tmp_path):
@@ -81,12 +84,12 @@ def test_predictions_are_made_once_and_another_model_costs_its_own(report, data,
     monkeypatch.setattr(
         "zoo.loading.load", lambda name, **more: (loaded.append(name), load(name, **more))[1]
     )
-    again = evaluate(NAMES[:1], "mnist", data, folder, corrupted=0, progress=False)
+    again = evaluate(NAMES[:1], "mnist", data, folder, corrupted=0, rounds=0, progress=False)
     assert not loaded
     assert again["models"]["single_lenet"]["figures"] == report[1]["models"]["single_lenet"]["figures"]
     cached = next((folder / "cache").rglob("*.npy"))
     cached.write_bytes(cached.read_bytes()[:100])  # cut off
-    evaluate(NAMES, "mnist", data, folder, corrupted=0, progress=False)
+    evaluate(NAMES, "mnist", data, folder, corrupted=0, rounds=0, progress=False)
     assert len(loaded) <= 1
 
 
@@ -117,55 +120,61 @@ def test_every_figure_has_a_value(report):
     assert all(np.isfinite(value) for value in shown.values())
 
 
-def test_the_best_of_a_column_is_marked_and_names_are_escaped():
-    html = figures_table(
-        "t", ["model", "x", "y"], [("<a>", [1.0, 2.0]), ("b", [3.0, None])], ["down", "up"]
-    )
-    assert "<a>" not in html and html.count('class="best"') == 1
-    assert '<td class="best">1.0000</td>' in html
+def test_equivalents_are_interpolated_between_deep_ensembles():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(600, 1, 3)) * 2
+    logits = truth + rng.normal(size=(600, 3, 3)) * 1.5
+    members = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    labels = np.array([rng.choice(3, p=np.exp(row[0]) / np.exp(row[0]).sum()) for row in truth])
+    predictions = {"s": Prediction(members[:, :1]), "d": Prediction(members)}
+    scaled = {label: calibrated_figures(given, labels) for label, given in predictions.items()}
+    two = calibrated_figures(Prediction(members[:, :2]), labels)["nll"]
+    one, three = scaled["s"]["nll"], scaled["d"]["nll"]
+    assert one > two > three
+    for label, nll in (("between", (two + three) / 2), ("better", three - 0.1), ("other", 9.0)):
+        predictions[label], scaled[label] = predictions["s"], {"nll": nll}
+    models = [_subject("s", "single"), _subject("d", "deep_ensemble"), _subject("between", "packed"),
+              _subject("better", "hyper_deep"), _subject("other", "single", "mlp")]  # fmt: skip
+    worth, missing = equivalents(models, predictions, scaled, labels)
+    assert worth == {
+        "s": {"networks": 1, "of": 3},
+        "d": {"networks": 3, "of": 3},
+        "between": {"networks": pytest.approx(2.5), "of": 3},
+        "better": {"networks": None, "of": 3},
+        "other": None,
+    }
+    assert missing == {"mlp": "deep_ensemble_mlp not among the models"}
+    worth, missing = equivalents(models[2:4], {m.label: None for m in models[2:4]}, scaled, labels)
+    assert set(worth.values()) == {None}
+    assert missing == {"lenet": "single_lenet and deep_ensemble_lenet not among the models"}
+    few = {label: {"nll": None} for label in "sd"}
+    assert "too few" in equivalents(models[:2], {"s": None, "d": None}, few, labels)[1]["lenet"]
 
 
-def test_the_page_needs_no_network(report):
-    text = (report[0] / "report.html").read_text()
-    assert not re.search(r'(src|href)="(?!data:|#)', text) and "<script" not in text
-    assert "prefers-color-scheme: dark" in text and 'name="viewport"' in text
-    assert text.count("<figure>") == text.count('role="img"') == text.count("<details>")
-
-
-@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium")
-@pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_it_without_sideways_scrolling(width, report, tmp_path):
-    probe = (report[0] / "report.html").read_text().replace(
-        "</body>",
-        "<script>document.title = JSON.stringify({"
-        "over: document.documentElement.scrollWidth - window.innerWidth,"
-        "charts: [...document.querySelectorAll('figure svg[role=img]')]"
-        ".filter(s => s.getBoundingClientRect().width > 100).length,"
-        "cut: [...document.querySelectorAll('figure svg text')].filter(t => {"
-        "const a = t.getBoundingClientRect(), b = t.closest('svg').getBoundingClientRect();"
-        "return a.left < b.left - 2 || a.right > b.right + 2}).length,"
-        "tables: document.querySelectorAll('main > section > .scroll table').length})</script></body>",
-    )  # fmt: skip
-    page = tmp_path / "probe.html"
-    page.write_text(probe)
-    dom = subprocess.run(
-        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900",
-         f"--user-data-dir={tmp_path}/profile", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=120,
-    ).stdout  # fmt: skip
-    seen = json.loads(re.search(r"<title>(.*?)</title>", dom).group(1))
-    assert seen["over"] <= 0 and seen["cut"] == 0
-    assert seen["charts"] == probe.count("<figure>") and seen["tables"] >= 6
+def _subject(label, method, backbone="lenet"):
+    spec = {"method": {"name": method}, "backbone": backbone}
+    return types.SimpleNamespace(label=label, config={"spec": spec})
 
 
 @pytest.mark.parametrize(
     ("names", "dataset", "options", "error", "pattern"),
     [
         (NAMES, "svhn", {}, ValueError, "unknown data set 'svhn'; there are cifar10"),
-        (["single_lenett"], "mnist", {}, ValueError, "single_lenet"),
+        (
+            ["singel_lenet"],
+            "mnist",
+            {},
+            ValueError,
+            "unknown model 'singel_lenet'; nearest: single_lenet",
+        ),
+        (["single_wide_resnet28_10"], "mnist", {}, ValueError, "no weights of single_wide_resnet28_10"),
         (["single_lenet", "single_lenet"], "mnist", {}, ValueError, "named twice"),
         ([], "mnist", {}, ValueError, "at least one"),
         (NAMES, "mnist", {"corrupted": -1}, ValueError, "-1"),
+        (NAMES, "mnist", {"rounds": -2}, ValueError, "rounds.*-2"),
+        (NAMES, "mnist", {"kinds": ("fog", "rain")}, ValueError, "rain.*gaussian_noise"),
+        (NAMES, "mnist", {"kinds": ()}, ValueError, "corrupted=0"),
+        (["hyper_deep_lenet"], "mnist", {}, ValueError, "hyper_deep_lenet has no weights='mnist'"),
         (NAMES, "cifar10", {}, FileNotFoundError, "no cifar10"),
         (["runs/nothing"], "mnist", {}, FileNotFoundError, "runs/nothing"),
     ],
@@ -178,11 +187,50 @@ def test_bad_input_is_refused_in_one_line(
     assert not (tmp_path / "report").exists()
 
 
-def test_images_of_another_shape_are_refused(tmp_path, raises_line):
-    images = np.zeros((3, 32, 32, 3), "uint8")
-    np.savez(tmp_path / "mnist.npz", x_test=images, y_test=[0, 1, 2])
-    with raises_line(ValueError, r"single_lenet takes images \(28, 28, 1\).*\(32, 32, 3\)"):
+def test_a_folder_that_does_not_exist_is_refused(tmp_path, raises_line):
+    with raises_line(FileNotFoundError, "no folder .*nowhere"):
+        evaluate(NAMES, "mnist", tmp_path / "nowhere", tmp_path / "report", progress=False)
+
+
+def test_a_report_on_top_of_a_file_is_refused(data, tmp_path, raises_line):
+    (tmp_path / "report").write_text("mine")
+    with raises_line(ValueError, "report is no folder"):
+        evaluate(NAMES, "mnist", data, tmp_path / "report", progress=False)
+    assert (tmp_path / "report").read_text() == "mine"
+
+
+def test_damaged_files_are_refused_or_named(data, tmp_path, raises_line):
+    for name in ("mnist", "fashion_mnist"):
+        (tmp_path / f"{name}.npz").write_bytes(b"PK damaged")
+    with raises_line(ValueError, r"files of mnist in .* cannot be read \("):
+        evaluate(NAMES, "mnist", tmp_path, tmp_path / "report", progress=False)
+    [near, *_] = ood_sets("mnist", (28, 28, 1), tmp_path)
+    assert (
+        near.images is None and "fashion_mnist in" in near.missing and "cannot be read" in near.missing
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "pattern"),
+    [
+        (
+            np.zeros((3, 32, 32, 3), "uint8"),
+            [0, 1, 2],
+            r"single_lenet takes images \(28, 28, 1\).*\(32, 32, 3\)",
+        ),
+        (np.zeros((0, 28, 28, 1), "uint8"), [], "0 images and 0 labels"),
+        (np.zeros((3, 28, 28, 1), "uint8"), [0, 1], "3 images and 2 labels"),
+        (np.zeros((3, 28, 28, 1), "uint8"), [0, 1, 10], "10 classes; the labels go to 10"),
+        (np.zeros((3, 28, 28, 1), "uint8"), [0, 1, -1], "labels must be >= 0.*-1"),
+        (np.zeros((3, 28, 28, 1), "uint8"), ["a", "b", "c"], "cannot be read.*'a'"),
+        (np.full((3, 28, 28, 1), math.nan), [0, 1, 2], "uint8.*float64"),
+    ],
+)
+def test_test_splits_that_do_not_fit_are_refused(images, labels, pattern, tmp_path, raises_line):
+    np.savez(tmp_path / "mnist.npz", x_test=images, y_test=np.array(labels))
+    with raises_line(ValueError, pattern):
         evaluate(["single_lenet"], "mnist", tmp_path, tmp_path / "report", progress=False)
+    assert not (tmp_path / "report").exists()
 
 
 def test_a_run_that_was_trained_on_other_data_is_refused(tmp_path, raises_line):

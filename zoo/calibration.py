@@ -199,6 +199,8 @@ def calibrate(model, images, labels, method="temperature", batch_size=128):
         raise ValueError(f"calibrate takes an EnsembleClassifier; got {type(model).__name__}")
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
+    if images is None or labels is None:
+        raise ValueError("calibrate takes held-out images and their labels; one of them is None")
     targets = _targets(labels, len(images), model.num_classes)
     members = predict(model, images, batch_size).members
     log_members = np.log(np.maximum(members, np.finfo("float64").tiny))

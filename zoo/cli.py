@@ -50,12 +50,20 @@ def _parser():
     command.add_argument(
         "--corrupted", type=int, default=1000, help="images to corrupt in 75 ways; 0: none"
     )
+    command.add_argument(
+        "--rounds", type=int, default=20, help="timed calls of each model, for its latency; 0: none"
+    )
     command.set_defaults(run=_evaluate)
 
-    command = commands.add_parser("export", help="write a model as a SavedModel")
+    command = commands.add_parser("export", help="write a model as a SavedModel or a LiteRT file")
     command.add_argument("name", help="a model's name or a .keras file")
     command.add_argument("directory")
     command.add_argument("--weights", default="default", help="a data set's name or a folder")
+    command.add_argument("--format", choices=("savedmodel", "litert"), default="savedmodel")
+    command.add_argument("--quantize", choices=("float16", "int8"), help="of a LiteRT file")
+    command.add_argument(
+        "--representative", help="for int8: .npy of images, or .npz with x_train, whose first 200 serve"
+    )
     command.set_defaults(run=_export)
     return parser
 
@@ -95,9 +103,17 @@ def _demo(options):
 
 
 def _evaluate(options):
+    import logging
+
     from zoo.evaluation.evaluate import evaluate
 
-    evaluate(options.names, options.dataset, options.data_dir, options.report, options.corrupted)
+    logging.getLogger("tensorflow").setLevel(
+        "ERROR"
+    )  # it warns that several models are several functions
+    evaluate(
+        options.names, options.dataset, options.data_dir, options.report, options.corrupted,
+        rounds=options.rounds,
+    )  # fmt: skip
     print(os.path.join(options.report, "report.html"))
 
 
@@ -112,7 +128,23 @@ def _export(options):
         model = keras.saving.load_model(options.name)
     else:
         model = zoo.load(options.name, weights=options.weights)
-    print(zoo.export(model, options.directory))
+    images = options.representative and _images(options.representative)
+    path = zoo.export(model, options.directory, options.format, options.quantize, images)
+    size = f"  {path.stat().st_size:,} bytes" if options.format == "litert" else ""
+    print(f"{path}{size}")
+
+
+def _images(path):
+    """The first 200 images of a file, with a channel axis."""
+    import numpy as np
+
+    images = np.load(path)
+    if path.endswith(".npz"):
+        if "x_train" not in images:
+            raise ValueError(f"{path} has no x_train; pass images as .npy")
+        images = images["x_train"]
+    images = images[:200]
+    return images[..., None] if images.ndim == 3 else images
 
 
 if __name__ == "__main__":

@@ -96,8 +96,8 @@ def conformal(probabilities, labels, alpha=0.1, method="aps", *, penalty=0.01, s
         2019, arXiv 1609.00451; APS: Romano et al., NeurIPS 2020, arXiv 2006.02544; RAPS: Angelopoulos et
         al., ICLR 2021, arXiv 2009.14193.
     """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must be in (0, 1); got {alpha}")
+    if not (isinstance(alpha, (int, float)) and 0 < alpha < 1):
+        raise ValueError(f"alpha must be in (0, 1); got {alpha!r}")
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
     if not (penalty >= 0 and start >= 0):

@@ -1,7 +1,7 @@
 """Charts as inline SVG that take their colours from the page, so that they are right in light and dark.
 
-Every chart is a `<figure>` with a caption, a description for screen readers and, folded away, its
-numbers as a table.  Series differ by dash and marker as well as by colour.
+Every chart is a `<figure>` with a caption, a name and a description for screen readers and, folded away,
+its numbers as a table.  Series differ by dash and marker as well as by colour.
 """
 
 import dataclasses
@@ -52,24 +52,49 @@ def line_chart(caption, axes, series, diagonal=False, markers=False):
         )
         if markers:
             parts += [_marker(x, y, one.index) for x, y in points]
-    return _figure(caption, parts, _legend(series), _long_table(axes, series))
+    said = [f"{one.name}: {axes.y} {_span(one.y)} while {axes.x} goes {_span(one.x)}" for one in series]
+    return _figure(caption, said, parts, _legend(series), _long_table(axes, series))
 
 
 def scatter_chart(caption, axes, series):
-    """One marker a series, with its name beside it."""
+    """One marker a series, at its first point, with its name beside it."""
     scale = _Scale.of(axes, series)
+    points = [scale.point(one.x[0], one.y[0]) for one in series]
     parts = [scale.frame(axes)]
-    for one in series:
-        for x, y in zip(one.x, one.y):
-            px, py = scale.point(x, y)
-            end = px > WIDTH * 0.6
-            anchor, shift = ("end", -8) if end else ("start", 8)
-            parts.append(_marker(px, py, one.index))
-            parts.append(
-                f'<text class="label" x="{px + shift}" y="{py - 6}" text-anchor="{anchor}">'
-                f"{escape(one.name)}</text>"
-            )
-    return _figure(caption, parts, "", _long_table(axes, series))
+    for one, (x, y), (at, base, anchor) in zip(series, points, _label_places(series, points)):
+        parts.append(_marker(x, y, one.index))
+        parts.append(
+            f'<text class="label" x="{at:.1f}" y="{base:.1f}" text-anchor="{anchor}">{escape(one.name)}</text>'
+        )
+    said = [f"{one.name}: {axes.x} {one.x[0]:.4g}, {axes.y} {one.y[0]:.4g}" for one in series]
+    return _figure(caption, said, parts, "", _long_table(axes, series))
+
+
+def _label_places(series, points):
+    """(x, y, anchor) of a label by each point, clear of markers and of each other if there is room."""
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
+    places = []
+    for one, (x, y) in zip(series, points):
+        width = 7.2 * len(one.name)
+        beside = ((x + 9, "start", 0), (x - 9, "end", width))
+        above = ((x, "middle", width / 2), (x + 5, "end", width), (x - 5, "start", 0))
+        choices = [(at, y + 4, anchor, at - before) for at, anchor, before in beside]
+        choices += [(at, y + 4 + down, anchor, at - before)
+                    for down in (-13, 13, -26, 26, -39, 39) for at, anchor, before in above]  # fmt: skip
+        boxes = [(left, base - 11, left + width, base + 3) for _, base, _, left in choices]
+        clashes = [
+            sum(_overlap(box, other) for other in taken)
+            + 10 * (box[0] < LEFT or box[2] > WIDTH or box[1] < TOP - 8 or box[3] > HEIGHT - BOTTOM + 2)
+            for box in boxes
+        ]
+        best = int(np.argmin(clashes))
+        taken.append(boxes[best])
+        places.append(choices[best][:3])
+    return places
+
+
+def _overlap(a, b):
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def histogram_chart(caption, xlabel, groups, bins=30):
@@ -98,7 +123,8 @@ def histogram_chart(caption, xlabel, groups, bins=30):
         )
     rows = [[f"{edges[i]:.3g} to {edges[i + 1]:.3g}", *(f"{s.y[2 * i + 1]:.4f}" for s in steps)]
             for i in range(bins)]  # fmt: skip
-    return _figure(caption, parts, _legend(steps), table([xlabel, *(s.name for s in steps)], rows))
+    said = [f"{group.name}: {xlabel} {group.x.mean():.3g} on average" for group in groups]
+    return _figure(caption, said, parts, _legend(steps), table([xlabel, *(s.name for s in steps)], rows))
 
 
 def matrix_chart(caption, values):
@@ -130,8 +156,10 @@ def matrix_chart(caption, values):
             f'<text class="tick" x="{LEFT - 8}" y="{TOP + 18 + at:.1f}" text-anchor="end">{i}</text>'
         )
     rows = [[str(i), *(f"{value:.4f}" for value in row)] for i, row in enumerate(values)]
-    return _figure(caption, parts, "", table(["member", *map(str, range(size))], rows),
-                   height=TOP + 20 + size * cell)  # fmt: skip
+    apart = values[~np.eye(size, dtype=bool)]
+    said = [f"{size} members; pairs {_span(np.sort(apart))}"] if size > 1 else []
+    numbers = table(["member", *map(str, range(size))], rows)
+    return _figure(caption, said, parts, "", numbers, height=TOP + 20 + size * cell)
 
 
 def table(head, rows, caption=None):
@@ -265,10 +293,16 @@ def _long_table(axes, series, limit=40):
     return table(["model", axes.x, axes.y], rows)
 
 
-def _figure(caption, parts, legend, numbers, height=HEIGHT):
-    name = escape(caption)
+def _span(values):
+    """From the first to the last of some numbers, in words."""
+    return f"from {values[0]:.4g} to {values[-1]:.4g}" if len(values) else "nowhere"
+
+
+def _figure(caption, said, parts, legend, numbers, height=HEIGHT):
+    """`said` are the sentences of the description."""
+    name, description = escape(caption), escape("; ".join(said))
     return (
         f'<figure><figcaption>{name}</figcaption><svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" '
-        f'aria-label="{name}">{"".join(parts)}</svg>{legend}'
+        f'aria-label="{name}"><desc>{description}.</desc>{"".join(parts)}</svg>{legend}'
         f"<details><summary>Numbers</summary>{numbers}</details></figure>"
     )

@@ -15,9 +15,12 @@ Known differences from the published files:
 * random numbers, and rounding inside OpenCV and ImageMagick.
 """
 
+import pathlib
+
 import numpy as np
 
 from zoo.evaluation import corruption_effects as effects
+from zoo.evaluation.splits import read_test_split
 
 SEVERITIES = (1, 2, 3, 4, 5)
 _LARGE = 112  # pixels of the shorter side, from which on ImageNet-C's parameters hold
@@ -147,21 +150,32 @@ def published(kind, severity, data_dir):
 
     Args:
         kind, severity: as in `corrupt`.
-        data_dir: with TensorFlow Datasets' `cifar10_corrupted`, or a folder of that name with
-            `KIND_SEVERITY.npz` files.
+        data_dir: with TensorFlow Datasets' `cifar10_corrupted`, or a folder of that name with files
+            `KIND_SEVERITY.npz` (TFDS's names of the kinds) that hold `x_test` and `y_test`.
 
     Returns:
         A `zoo.training.data.Split`.
 
     Raises:
-        ValueError: for an unknown corruption or severity.
+        ValueError: for an unknown corruption or severity, or files that cannot be read.
         FileNotFoundError: where they are not there.
     """
-    from zoo.training import data
-
     _check_kind(kind, severity)
+    return read_test_split(_published_name(kind, severity), data_dir)
+
+
+def unpublished(data_dir, kinds=CORRUPTIONS, severities=SEVERITIES):
+    """Names of the published sets that have not been prepared in `data_dir`; none where all have."""
+    data_dir = pathlib.Path(data_dir).expanduser()
+    names = [_published_name(kind, severity) for kind in kinds for severity in severities]
+    return [name for name in names
+            if not ((data_dir / f"{name}.npz").is_file() or (data_dir / name).is_dir())]  # fmt: skip
+
+
+def _published_name(kind, severity):
+    """As TensorFlow Datasets has it."""
     theirs = {"elastic_transform": "elastic", "glass_blur": "frosted_glass_blur"}.get(kind, kind)
-    return data.load(f"cifar10_corrupted/{theirs}_{severity}", "test", data_dir)
+    return f"cifar10_corrupted/{theirs}_{severity}"
 
 
 def average(results):

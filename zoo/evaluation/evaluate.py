@@ -7,9 +7,13 @@ import pathlib
 import numpy as np
 from scipy.special import softmax
 
+from zoo import latency
 from zoo.evaluation import corruptions, ood
+from zoo.evaluation.corrupted_sets import CorruptedSets, means
+from zoo.evaluation.equivalents import equivalents
 from zoo.evaluation.figures import calibrated_figures, curves, figures, quick_figures
 from zoo.evaluation.report import write_html, write_markdown
+from zoo.evaluation.splits import read_test_split
 from zoo.evaluation.subjects import subjects
 from zoo.uncertainty import Prediction
 
@@ -25,64 +29,64 @@ class Evidence:
     entropies: dict
 
 
-def evaluate(names, dataset, data_dir, report, corrupted=1000, progress=True):
+def evaluate(names, dataset, data_dir, report, corrupted=1000, progress=True, *, rounds=20,
+             kinds=corruptions.CORRUPTIONS):  # fmt: skip
     """Evaluate models and write `report.json`, `report.md` and `report.html`.
 
     Each model predicts each set of images once; predictions are kept in `report/cache` by the hashes of
-    weights and images, so that a model added later costs its own predictions alone.
+    weights and images, so that a model added later costs its own predictions alone.  Latencies are
+    measured anew, all models side by side.
 
     Args:
         names: models' names or folders of runs, trained on `dataset`.
         dataset: one of `zoo.evaluation.ood.PROTOCOLS`.
         data_dir: folder of the data sets.
         report: folder to write to.
-        corrupted: test images, drawn by a fixed seed, that are corrupted in 15 ways at 5 severities; 0
-            leaves corruptions out.
+        corrupted: test images, drawn by a fixed seed, that are corrupted by every kind at 5 severities: from
+            the published files of CIFAR-10-C where `data_dir` has them all, else on the fly; 0 leaves
+            corruptions out.
         progress: whether to show progress on stderr.
+        rounds: calls of each model and batch size that its latency is measured by; 0 leaves it out.
+        kinds: of corruptions.
 
     Returns:
         What `report.json` holds.
 
     Raises:
-        ValueError: for an unknown data set or model, one that takes images of another shape, a number of
-            images < 0, or predictions that are not finite.
+        ValueError: for an unknown data set, model or corruption, a model that takes images of another
+            shape, a number of images or rounds < 0, files that cannot be read, or predictions that are
+            not finite.
         FileNotFoundError: where the data set's test split or a folder is not there.
     """
-    from zoo.training import data
-
-    sets = ood.PROTOCOLS.get(dataset)
-    if sets is None:
-        raise ValueError(f"unknown data set {dataset!r}; there are {', '.join(ood.PROTOCOLS)}")
-    if corrupted < 0:
-        raise ValueError(f"corrupted is a number of images >= 0; got {corrupted}")
+    sets = _check_options(dataset, data_dir, corrupted, rounds, kinds)
     folder = pathlib.Path(report)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{report} is no folder; pass one to write the report to")
     models = subjects(names, dataset, folder / "cache")
-    test = data.load(dataset, "test", data_dir)
+    test = read_test_split(dataset, data_dir)
     _check(models, test)
+    source = CorruptedSets.of(dataset, data_dir, test, corrupted, kinds)
     folder.mkdir(parents=True, exist_ok=True)
-    with _Progress(len(models) * (1 + len(sets) + 75 * bool(corrupted)), progress) as step:
+    total = len(models) * (1 + len(sets) + 5 * len(source.kinds)) + bool(rounds)
+    with _Progress(total, progress) as step:
         logits = {model.label: step(model.label, dataset, model.logits, test.images) for model in models}
         predictions = {label: _prediction(values) for label, values in logits.items()}
         foreign, entropies = _foreign(models, logits, dataset, data_dir, step)
-        spoilt = _corrupted(models, test, corrupted, step)
+        spoilt = _corrupted(models, source, step)
+        times = step("all models", "latency", _latencies, models, test.images, rounds) if rounds else {}
     results = {
         "dataset": dataset,
         "images": len(test),
-        "corrupted_images": min(corrupted, len(test)),
-        "missing": {one["name"]: one["missing"] for one in foreign[models[0].label] if one["missing"]},
-        "models": {
-            model.label: {
-                **_cost(model),
-                "figures": figures(predictions[model.label], test.labels),
-                "calibrated": calibrated_figures(predictions[model.label], test.labels),
-                "curves": curves(predictions[model.label], test.labels),
-                "ood": [one for one in foreign[model.label] if not one["missing"]],
-                "corruptions": spoilt[model.label],
-            }
-            for model in models
-        },
+        **source.record(),
+        **_latency_record(rounds),
+        "missing": _missing(foreign[models[0].label], data_dir),
+        **_figures(models, predictions, test.labels),
     }
-    (folder / "report.json").write_text(json.dumps(results, indent=1) + "\n")
+    for label, model in results["models"].items():
+        model["latency"] = times.get(label, {})
+        model["ood"] = [one for one in foreign[label] if not one["missing"]]
+        model["corruptions"], model["corruption_means"] = spoilt[label], means(spoilt[label])
+    (folder / "report.json").write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
     write_markdown(results, folder / "report.md")
     write_html(
         results, Evidence(test.images, test.labels, predictions, entropies), folder / "report.html"
@@ -90,7 +94,42 @@ def evaluate(names, dataset, data_dir, report, corrupted=1000, progress=True):
     return results
 
 
+def _check_options(dataset, data_dir, corrupted, rounds, kinds):
+    """The OOD sets of a data set, where everything asked for makes sense."""
+    if dataset not in ood.PROTOCOLS:
+        raise ValueError(f"unknown data set {dataset!r}; there are {', '.join(ood.PROTOCOLS)}")
+    for what, value in (("corrupted is a number of images", corrupted), ("rounds is a number", rounds)):
+        if value < 0:
+            raise ValueError(f"{what} >= 0; got {value}")
+    unknown = [kind for kind in kinds if kind not in corruptions.CORRUPTIONS]
+    if unknown or not kinds:
+        raise ValueError(
+            f"no corruption {unknown[0]!r}; there are {', '.join(corruptions.CORRUPTIONS)}"
+            if unknown else "kinds names no corruption; corrupted=0 leaves corruptions out"
+        )  # fmt: skip
+    if not pathlib.Path(data_dir).expanduser().is_dir():
+        raise FileNotFoundError(f"no folder {data_dir}; pass the folder of the data sets")
+    return ood.PROTOCOLS[dataset]
+
+
+def _missing(sets, data_dir):
+    """{name: why} of OOD sets, without this machine's paths: a report may be shown to others."""
+    folder = str(pathlib.Path(data_dir).expanduser())
+    return {
+        one["name"]: one["missing"].replace(folder, "the data folder") for one in sets if one["missing"]
+    }
+
+
 def _check(models, test):
+    if not len(test) or len(test.images) != len(test):
+        raise ValueError(
+            f"the test split has {len(test.images)} images and {len(test)} labels; it must have as many of "
+            "both, and at least one"
+        )
+    if test.images.dtype != np.uint8:
+        raise ValueError(f"the test images must be uint8 in [0, 255]; got dtype {test.images.dtype}")
+    if test.labels.min() < 0:
+        raise ValueError(f"labels must be >= 0; the test split has {test.labels.min()}")
     for model in models:
         if model.input_shape != test.images.shape[1:]:
             raise ValueError(
@@ -107,6 +146,25 @@ def _prediction(logits):
     return Prediction(softmax(logits.astype("float64"), axis=-1))
 
 
+def _figures(models, predictions, labels):
+    """What is measured on the test split: {"models": {label: figures}, "missing_equivalents"}."""
+    calibrated = {label: calibrated_figures(given, labels) for label, given in predictions.items()}
+    worth, missing = equivalents(models, predictions, calibrated, labels)
+    return {
+        "missing_equivalents": missing,
+        "models": {
+            model.label: {
+                **_cost(model),
+                "figures": figures(predictions[model.label], labels),
+                "calibrated": calibrated[model.label],
+                "equivalent": worth[model.label],
+                "curves": curves(predictions[model.label], labels),
+            }
+            for model in models
+        },
+    }
+
+
 def _cost(model):
     config = model.config
     return {
@@ -117,6 +175,14 @@ def _cost(model):
         "bytes": sum(file["bytes"] for file in config["files"].values()),
         "seed": config["recipe"]["seed"],
         "weights": model.fingerprint,
+    }
+
+
+def _latency_record(rounds):
+    return {
+        "latency_rounds": rounds,
+        "latency_batch_sizes": list(latency.BATCH_SIZES) if rounds else [],
+        "latency_conditions": latency.conditions() if rounds else None,
     }
 
 
@@ -137,18 +203,22 @@ def _foreign(models, logits, dataset, data_dir, step):
     return results, entropies
 
 
-def _corrupted(models, test, count, step):
+def _corrupted(models, source, step):
     """{label: {kind: five dictionaries of figures, severity 1 to 5}}."""
     results = {model.label: {} for model in models}
-    if not count:
-        return results
-    rows = np.sort(np.random.default_rng(0).permutation(len(test))[:count])
-    images, labels = test.images[rows], test.labels[rows]
-    for kind, severity, spoilt in corruptions.corruptions(images):
+    for kind, severity, images, labels in source:
         for model in models:
-            given = _prediction(step(model.label, f"{kind} {severity}", model.logits, spoilt))
+            given = _prediction(step(model.label, f"{kind} {severity}", model.logits, images))
             results[model.label].setdefault(kind, []).append(quick_figures(given, labels))
     return results
+
+
+def _latencies(models, images, rounds):
+    """{label: {batch size as in JSON: milliseconds}}."""
+    measured = latency.latencies(
+        {model.label: model.model for model in models}, images[: max(latency.BATCH_SIZES)], rounds
+    )
+    return {label: {str(size): ms for size, ms in times.items()} for label, times in measured.items()}
 
 
 class _Progress:

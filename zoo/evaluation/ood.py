@@ -11,6 +11,7 @@ from PIL import Image
 from scipy.special import logsumexp, softmax
 
 from zoo.checks import check_probabilities
+from zoo.evaluation.splits import read_test_split
 from zoo.metrics import OODAUPR, OODAUROC, OODFPR95
 from zoo.uncertainty import Prediction
 
@@ -124,7 +125,8 @@ def ood_sets(dataset, input_shape, data_dir):
         data_dir: as in `zoo.training.data.load`: .npz files or TensorFlow Datasets' folders.
 
     Yields:
-        An `OODSet` each.  One that is not in data_dir has no images and says so in `missing`.
+        An `OODSet` each.  One that is not in data_dir, or cannot be read, has no images and says so in
+        `missing`.
 
     Raises:
         ValueError: at once, for a data set without a protocol.
@@ -135,13 +137,11 @@ def ood_sets(dataset, input_shape, data_dir):
 
 
 def _load(name, group, input_shape, data_dir):
-    from zoo.training import data
-
     try:
-        images = data.load(name, "test", data_dir).images
-    except FileNotFoundError as error:
+        images = read_test_split(name, data_dir).images
+        return OODSet(name, group, match_images(images, input_shape), None)
+    except (FileNotFoundError, ValueError) as error:
         return OODSet(name, group, None, str(error))
-    return OODSet(name, group, match_images(images, input_shape), None)
 
 
 def match_images(images, input_shape):

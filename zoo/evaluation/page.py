@@ -21,17 +21,19 @@ h2 { font-size: 1.2rem; margin: 2.5rem 0 .25rem; border-top: 1px solid var(--rul
 p { max-width: 46rem; } .quiet, caption, figcaption { color: var(--quiet); }
 a { color: var(--s0); } a:focus-visible, summary:focus-visible, .scroll:focus-visible {
   outline: 3px solid var(--s0); outline-offset: 2px; }
+.scroll:focus-visible { outline-offset: -3px; }
 nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; padding: 0; margin: .75rem 0; list-style: none; }
 .skip { position: absolute; left: -99rem; } .skip:focus { position: static; }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: 1.25rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .92rem; width: 100%; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1.25rem 2.5rem; }
+.scroll { overflow-x: auto; margin: .75rem 0 1.5rem; } details .scroll { margin: 0; } table { border-collapse: collapse; font-size: .92rem; width: 100%; }
 caption { text-align: left; padding: .3rem 0; }
 th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap;
   font-variant-numeric: tabular-nums; }
-thead th { color: var(--quiet); font-weight: 600; }
+thead th { color: var(--quiet); font-weight: 600; white-space: normal; vertical-align: bottom; }
 th:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
+@media (max-width: 40rem) { th, td { padding: .3rem .45rem; } tbody th { white-space: normal; } }
 td.best { font-weight: 700; } td.best::after { content: "\\2009\\2605"; color: var(--quiet); font-size: .75em; }
-figure { margin: 0; min-width: 0; } figure svg { width: 100%; height: auto; display: block; }
+figure { margin: 0; min-width: 0; } figure svg[role=img] { width: 100%; max-width: 33rem; height: auto; display: block; }
 figcaption { font-size: .95rem; padding: .25rem 0; }
 summary { cursor: pointer; color: var(--quiet); font-size: .9rem; padding: .35rem 0; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .1rem 1rem; margin: .25rem 0; padding: 0;
@@ -41,7 +43,7 @@ svg .grid { stroke: var(--rule); stroke-width: .7; } svg .guide { stroke: var(--
 svg .line { fill: none; stroke-width: 2; } svg .area { stroke: none; fill-opacity: .14; }
 svg .cell { fill: var(--s0); stroke: var(--rule); } svg .strong { fill: var(--paper); }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: .9rem; padding: 0;
-  list-style: none; font-size: .82rem; } .pictures img { width: 100%; image-rendering: pixelated;
+  list-style: none; font-size: .82rem; } .pictures img { width: 100%; height: auto; image-rendering: pixelated;
   border: 1px solid var(--rule); display: block; }
 """ + "".join(
     f"svg .line.s{i} {{ stroke: var(--s{i}); }} svg .area.s{i}, svg .marker.s{i} {{ fill: var(--s{i}); }}\n"
@@ -81,45 +83,50 @@ def grid(figures):
     return f'<div class="grid">{"".join(figures)}</div>'
 
 
-def figures_table(caption, head, rows, better):
-    """A table of numbers whose best in each column is marked, and said to be so in the caption.
-
-    Args:
-        head: names of the columns, the first of them the model's.
-        rows: (name, values); a value of None is not known.
-        better: for each of the columns after the first "up", "down" or None.
-    """
-    columns = list(zip(*(values for _, values in rows)))
-    best = []
-    for direction, column in zip(better, columns):
-        known = [value for value in column if value is not None and np.isfinite(value)]
-        choose = {"up": max, "down": min}.get(direction)
-        best.append(choose(known) if choose and len(known) > 1 else None)
-    arrows = {"up": " ↑", "down": " ↓", None: ""}
-    first, *others = head
-    titles = [first, *(name + arrows[direction] for name, direction in zip(others, better))]
-    cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in titles)
+def figures_table(table):
+    """HTML of a `zoo.evaluation.tables.Table`, the best of each column, or row, marked."""
+    arrows = {"up": "\u00a0↑", "down": "\u00a0↓", None: ""}
+    titles = [table.head[0], *(name + arrows[way] for name, way in zip(table.head[1:], table.better))]
+    cells = "".join(f'<th scope="col">{escape(title).replace("_", "_<wbr>")}</th>' for title in titles)
+    columns = [_best(way, column) for way, column in zip(table.better, zip(*(r[1] for r in table.rows)))]
     body = ""
-    for name, values in rows:
-        body += f'<tr><th scope="row">{escape(name)}</th>'
+    for name, values in table.rows:
+        best = [_best(table.better[0], values)] * len(values) if table.across else columns
+        body += f'<tr><th scope="row">{escape(name).replace("_", "_<wbr>")}</th>'
         for value, top in zip(values, best):
             mark = ' class="best"' if top is not None and value == top else ""
-            body += f"<td{mark}>{number(value)}</td>"
+            body += f"<td{mark}>{escape(number(value))}</td>"
         body += "</tr>"
+    caption = escape(table.caption)
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
-        f"<caption>{escape(caption)}. The best of a column has a star.</caption><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table>'
+        f"<caption>{caption}</caption><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
+def _best(direction, values):
+    """The best of several numbers, or None where none is better than another."""
+    if direction is None:
+        return None
+    known = [value for value in values if value is not None and np.isfinite(value)]
+    if len(known) < 2 or min(known) == max(known):
+        return None
+    return max(known) if direction == "up" else min(known)
+
+
 def number(value):
-    """A number as tables show it: counts whole, the rest with four decimals, or six where small."""
+    """A number as tables show it: counts whole, the rest with four decimals, six where small and two
+    where large; text stays as it is."""
     if value is None:
         return "-"
+    if isinstance(value, str):
+        return value
     if isinstance(value, (int, np.integer)):
         return f"{value:,}"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
+    if abs(value) >= 10:
+        return f"{value:.2f}"
     return f"{value:.6f}" if 0 < abs(value) < 0.01 else f"{value:.4f}"
 
 

@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from zoo import weights
+from zoo import registry, weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Subject:
         parts = {"files": self.config["files"], "spec": self.config["spec"]}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
-    def logits(self, images, batch_size=256):
+    def logits(self, images, batch_size=250):
         """(N, M, K) float32 logits of the members, predicted once for these weights and images.
 
         Raises:
@@ -99,6 +99,7 @@ def _subject(name, dataset, cache):
         if config["dataset"] != dataset:
             raise ValueError(f"{name} was trained on {config['dataset']}, not on {dataset}")
         return Subject(folder.name, config["name"], folder, config, cache)
+    registry.parse(name)
     folder, config = weights.find(name, dataset)
     return Subject(name, name, pathlib.Path(folder), config, cache)
 

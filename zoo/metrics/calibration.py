@@ -1,10 +1,12 @@
 """Accuracy, likelihood and calibration of probabilistic classifiers."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from zoo.losses import label_distribution
-from zoo.metrics.base import CompensatedSum, MeanMetric, ProbabilityMetric, weighted
+from zoo.metrics.base import CompensatedSum, MeanMetric, ProbabilityMetric, as_array, weighted
+from zoo.metrics.checks import check_integers, check_predictions, check_shapes, check_weights
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -13,6 +15,11 @@ class Accuracy(keras.metrics.MeanMetricWrapper):
 
     Keras's own "accuracy" settles for integer or one-hot labels with the first batch it sees; this
     one takes any labels at any time: integer (B,) or (B, 1), one-hot or soft (B, K).
+
+    Raises:
+        ValueError: in `update_state`, for predictions that are not (B, K), none, lengths that differ, and
+            in NumPy arrays labels out of range or NaN.  Training goes on where a tensor has those: the
+            loss turns NaN.
     """
 
     def __init__(self, name="accuracy", **kwargs):
@@ -20,6 +27,12 @@ class Accuracy(keras.metrics.MeanMetricWrapper):
         self._direction = "up"  # for callbacks that monitor it
 
     def update_state(self, y_true, y_pred, sample_weight=None):
+        y_true, y_pred, sample_weight = map(as_array, (y_true, y_pred, sample_weight))
+        check_shapes(y_true, y_pred, sample_weight, 2)
+        if isinstance(y_pred, np.ndarray):
+            weights = check_weights(sample_weight)
+            check_predictions(y_pred, weights, from_logits=True)
+            check_integers(y_true, weights, y_pred.shape[-1])
         y_true = label_distribution(y_true, y_pred.shape[-1])
         return super().update_state(y_true, y_pred, sample_weight)
 

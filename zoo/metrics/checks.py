@@ -22,6 +22,8 @@ def concrete(value):
 
 def check_shapes(y_true, y_pred, sample_weight, rank):
     """Raise ValueError for predictions of another rank, and for lengths that differ."""
+    if y_pred is None:
+        raise ValueError("there are no predictions to measure: y_pred is None")
     shape = tuple(y_pred.shape)
     if len(shape) != rank:
         wanted = {1: "(B,), a score for each image", 2: "(B, K)", 3: "(B, M, K), one for each member"}

@@ -1,0 +1,66 @@
+"""Deep-ensemble equivalents of the models of a report, where it has what they are measured by."""
+
+import numpy as np
+
+from zoo.evaluation.figures import calibrated_figures
+from zoo.metrics import deep_ensemble_equivalent
+from zoo.uncertainty import Prediction
+
+
+def equivalents(models, predictions, calibrated, labels):
+    """How many independent networks each model is worth (Ashukha et al., 2020, arXiv 2002.06470).
+
+    Needs, of the model's own backbone, a deep ensemble and a single network among the models.  NLLs are
+    after temperature scaling: of single networks (the mean, where there are several), of the first 2, 3,
+    ... members of a deep ensemble, and of whole ones.
+
+    Args:
+        models: `Subject`s.
+        predictions: {label: `Prediction`} of the test images.
+        calibrated: {label: what `calibrated_figures` gives}.
+        labels: of the test images.
+
+    Returns:
+        ({label: {"networks": a number, or None where the model is better than the whole deep ensemble,
+        "of": the largest deep ensemble's size}, or None}, {backbone: why there are none}).
+    """
+    results, missing = dict.fromkeys(predictions), {}
+    for backbone in dict.fromkeys(map(_backbone, models)):
+        group = [model for model in models if _backbone(model) == backbone]
+        kinds = {
+            kind: [model.label for model in group if _method(model) == kind]
+            for kind in ("single", "deep_ensemble")
+        }
+        absent = [f"{kind}_{backbone}" for kind, found in kinds.items() if not found]
+        curve = {} if absent else _curve(kinds, predictions, calibrated, labels)
+        if absent:
+            missing[backbone] = f"{' and '.join(absent)} not among the models"
+        elif not curve:
+            missing[backbone] = "too few test images to scale temperatures"
+        for model in group if curve else ():
+            networks = deep_ensemble_equivalent(calibrated[model.label]["nll"], curve)
+            known = float(networks) if np.isfinite(networks) else None
+            results[model.label] = {"networks": known, "of": max(curve)}
+    return results, missing
+
+
+def _curve(kinds, predictions, calibrated, labels):
+    """{size: mean NLL of deep ensembles of that size}; {} of fewer images than calibration needs."""
+    if any(calibrated[label]["nll"] is None for found in kinds.values() for label in found):
+        return {}
+    nlls = {1: [calibrated[label]["nll"] for label in kinds["single"]]}
+    for label in kinds["deep_ensemble"]:
+        members = predictions[label].members
+        for size in range(2, members.shape[1]):
+            part = Prediction(members[:, :size])
+            nlls.setdefault(size, []).append(calibrated_figures(part, labels)["nll"])
+        nlls.setdefault(members.shape[1], []).append(calibrated[label]["nll"])
+    return {size: float(np.mean(values)) for size, values in nlls.items()}
+
+
+def _backbone(model):
+    return model.config["spec"]["backbone"]
+
+
+def _method(model):
+    return model.config["spec"]["method"]["name"]

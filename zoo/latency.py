@@ -1,0 +1,82 @@
+"""`latencies`: how long models take for a call, measured side by side."""
+
+import os
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+BATCH_SIZES = (1, 32)
+
+
+def latencies(models, images=None, rounds=20, batch_sizes=BATCH_SIZES, seconds=3.0):
+    """Milliseconds that a call of each model takes, by batch size: the median over rounds.
+
+    A call is `model.predict_on_batch`, from NumPy images to the NumPy average of the members, so it
+    includes the way to the device and back.  All models are measured in this process, one call of each
+    after the other in every round, so that what else the machine does strikes all of them; compilation
+    and warm-up (two calls of each before the first round) are apart.  Times of different machines,
+    backends or numbers of threads do not compare.
+
+    Args:
+        models: {name: `keras.Model`} whose inputs are images (B, H, W, C).
+        images: (N, H, W, C) that all models take, repeated as often as a batch needs; None draws uint8
+            images of each model's own shape.
+        rounds: calls of each model and batch size that count.
+        batch_sizes: images a call.
+        seconds: for each model on average, after which no further round begins; three rounds are always
+            made.
+
+    Returns:
+        {name: {batch size: milliseconds}}.
+
+    Raises:
+        ValueError: for no models, rounds or batch sizes below 1, or images of another shape.
+    """
+    if not (isinstance(models, Mapping) and models):
+        raise ValueError("latencies takes {name: model} with at least one model")
+    for what, values in (("rounds", [rounds]), ("batch sizes", batch_sizes)):
+        if not values or min(values) < 1:
+            raise ValueError(f"{what} must be at least 1; got {', '.join(map(str, values)) or 'none'}")
+    calls = {
+        (name, size): (model, _batch(name, model, images, size))
+        for size in batch_sizes
+        for name, model in models.items()
+    }
+    for _ in range(2):
+        for model, batch in calls.values():
+            model.predict_on_batch(batch)
+    times, start = {key: [] for key in calls}, time.perf_counter()
+    for done in range(rounds):
+        if done >= 3 and time.perf_counter() - start > seconds * len(models):
+            break
+        for key, (model, batch) in calls.items():
+            before = time.perf_counter()
+            model.predict_on_batch(batch)
+            times[key].append(time.perf_counter() - before)
+    return {
+        name: {size: float(np.median(times[name, size]) * 1e3) for size in batch_sizes}
+        for name in models
+    }
+
+
+def conditions():
+    """What latencies were measured on, in words: backend, device and the cores of this process."""
+    import keras
+
+    device = str(keras.ops.zeros(1).device).rsplit("device:")[-1]
+    device = "the CPU" if "cpu" in device.lower() else device
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{keras.backend.backend()} on {device}, {cores} CPU core{'s' * (cores != 1)}"
+
+
+def _batch(name, model, images, size):
+    shape = tuple(model.input_shape[1:])
+    if images is None:
+        return np.random.default_rng(0).integers(0, 256, (size, *shape), "uint8")
+    images = np.asarray(images)
+    if images.shape[1:] != shape or not len(images):
+        raise ValueError(
+            f"{name} takes images (N, {', '.join(map(str, shape))}), N >= 1; got {images.shape}"
+        )
+    return np.resize(images, (size, *shape))
