@@ -7,7 +7,7 @@ from keras import ops
 from zoo.layers.erk import check_sparsity
 from zoo.layers.sparse import sparse_layers
 from zoo.layers.steps import StepCallback
-from zoo.layers.topology import _zero_unless, optimizer_slots
+from zoo.layers.topology import optimizer_slots, zero_unless
 
 SCOPES = ("global", "layer")
 
@@ -100,7 +100,7 @@ def _prune(model, sparsity, scope):
             masked = int(mask.sum()) - int(new.sum())
             if masked:
                 layer.mask.assign(new)
-                _zero_unless(new, [layer.kernel, *optimizer_slots(optimizer, layer.kernel)])
+                zero_unless(new, [layer.kernel, *optimizer_slots(optimizer, layer.kernel)])
             total += masked
     return total
 
@@ -110,6 +110,12 @@ def _prunable(model):
     if not layers:
         raise ValueError(
             f"{model.name} has no trainable sparse layers to prune; make some by zoo.layers.sparsify(model, 0.0)"
+        )
+    blocked = [layer.name for layer in layers if layer.block_shape]
+    if blocked:
+        raise ValueError(
+            f"{blocked[0]} is masked in blocks, which pruning weight by weight would break; use "
+            'zoo.layers.sparsify with criterion="magnitude" and block_shape'
         )
     return layers
 

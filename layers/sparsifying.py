@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from zoo.layers import packed, sparse
+from zoo.layers import blocks, packed, sparse
 from zoo.layers.erk import DISTRIBUTIONS, nonzero_counts
 
 SPARSE = {
@@ -18,12 +18,14 @@ SPARSE = {
     packed.PackedConv1D: sparse.SparsePackedConv1D,
     packed.PackedConv2D: sparse.SparsePackedConv2D,
 }
+_OWN_ARGUMENTS = ("sparsity", "seed", "block_shape")
 _ORDINARY = {sparse_class: ordinary for ordinary, sparse_class in SPARSE.items()}
 
 
 def sparsify(
-    model, sparsity, distribution="erk", *, skip=(), depthwise=False, criterion="random", seed=0
-):
+    model, sparsity, distribution="erk", *, skip=(), depthwise=False, criterion="random", seed=0,
+    block_shape=None,
+):  # fmt: skip
     """A model whose kernels are sparse, with the weights and names of a given one.
 
     Dense, Conv2D and packed layers become sparse layers (so do layers that are sparse already, which
@@ -36,19 +38,23 @@ def sparsify(
             `keras.applications` or an `EnsembleClassifier`; it stays as it is.
         sparsity: S in [0, 1), the share of zeros in all masked kernels together.
         distribution: "erk", small kernels denser (`erk_densities`; of packed kernels the shape inside
-            a group counts), or "uniform".
+            a member counts), or "uniform".
         skip: names of layers that stay dense.
         depthwise: whether to mask DepthwiseConv2D, too, which published networks do not.
         criterion: which weights stay: "random", or "magnitude", those with the largest absolute values.
         seed: of the random masks.
+        block_shape: (outputs, inputs) such as (1, 4): Dense layers are masked in whole blocks, by
+            "magnitude" those with the largest mean absolute values, and stay in blocks in training (see
+            `SparseDense`).  Other layers are masked weight by weight.
 
     Returns:
         A new model of the same class, compiled as the given one was.  The number of non-zeros of all
-        masked kernels together is exactly the rounded (1 - S) * size.
+        masked kernels together is exactly the rounded (1 - S) * size; with blocks, less than one block away.
 
     Raises:
         ValueError: for a sparsity out of range, a model with nothing to mask or whose layers are not
-            in its configuration, an unknown distribution or criterion, or names of no layers.
+            in its configuration, an unknown distribution or criterion, names of no layers, or blocks that
+            do not divide a kernel.
 
     Reference: Evci et al., Rigging the Lottery, ICML 2020, arXiv 1911.11134; Liu et al., Deep Ensembling
         with No Overhead for either Training or Testing, ICLR 2022, arXiv 2106.14568.
@@ -57,19 +63,24 @@ def sparsify(
         raise ValueError(f"distribution must be {' or '.join(DISTRIBUTIONS)}; got {distribution!r}")
     if criterion not in ("random", "magnitude"):
         raise ValueError(f'criterion must be "random" or "magnitude"; got {criterion!r}')
+    block_shape = blocks.checked(block_shape)
     chosen = _chosen(model, skip, depthwise)
+    each_blocks = [block_shape if isinstance(layer, layers.Dense) else None for layer in chosen]
+    for layer, of_blocks in zip(chosen, each_blocks):
+        blocks.grid(layer.kernel.shape, of_blocks, layer.name)
     shapes = [_shape(layer) for layer in chosen]
     groups = [math.prod(layer.kernel.shape) // math.prod(s) for layer, s in zip(chosen, shapes)]
     counts = _counts(shapes, groups, DISTRIBUTIONS[distribution], sparsity)
+    counts = _in_blocks(counts, [math.prod(of_blocks or (1,)) for of_blocks in each_blocks])
     plans = {}
-    for index, (layer, count) in enumerate(zip(chosen, counts)):
+    for index, (layer, count, of_blocks) in enumerate(zip(chosen, counts, each_blocks)):
         layer_seed = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
-        plans[id(layer)] = (_mask(layer, count, criterion, layer_seed), layer_seed)
+        plans[id(layer)] = (_mask(layer, count, criterion, layer_seed, of_blocks), layer_seed, of_blocks)
 
     def values(old, new):
         stored = _stored(old)
         if id(old) in plans:
-            mask, new.seed = plans[id(old)]
+            mask, new.seed, new.block_shape = plans[id(old)]
             new.sparsity = 1 - int(mask.sum()) / mask.size
             stored[0] = np.where(mask, stored[0], 0)
             last = len(stored) - 1 if isinstance(old, sparse.Sparse) else len(stored)
@@ -131,9 +142,12 @@ def _chosen(model, skip, depthwise):
 
 
 def _shape(layer):
-    """Shape of a kernel; of a packed one, inside a group."""
+    """Shape of a kernel; of a packed one, inside a group, and of its stem, that of a member."""
     shape = tuple(layer.kernel.shape)
-    return shape[1:] if hasattr(layer, "num_members") else shape
+    if not hasattr(layer, "num_members"):
+        return shape
+    members = layer.num_members if shape[0] == 1 else 1  # a stem has them side by side in one group
+    return (*shape[1:-1], shape[-1] // members)
 
 
 def _counts(shapes, groups, distribution, sparsity):
@@ -144,13 +158,28 @@ def _counts(shapes, groups, distribution, sparsity):
     return nonzero_counts([(g, *shape) for g, shape in zip(groups, shapes)], layer_densities)
 
 
-def _mask(layer, count, criterion, seed):
+def _in_blocks(counts, sizes):
+    """Numbers of blocks of such sizes that come as near to numbers of weights as whole blocks do."""
+    counts, sizes = np.array(counts), np.array(sizes)
+    found = np.maximum(counts // sizes, 1)
+    left = counts - found * sizes
+    # What rounding down has left goes to the layers that lost most of a block.
+    for index in np.argsort(-left / sizes, kind="stable"):
+        if sizes[index] > 1 and left.sum() >= sizes[index] > left[index] > 0:
+            left[index] -= sizes[index]
+            found[index] += 1
+    return [int(count) for count in found]
+
+
+def _mask(layer, count, criterion, seed, block_shape):
+    """A mask with so many blocks."""
     if criterion == "random":
-        return sparse.random_mask(tuple(layer.kernel.shape), count, seed)
-    kernel = np.abs(keras.ops.convert_to_numpy(layer.kernel))
-    mask = np.zeros(kernel.size, bool)
-    mask[np.argpartition(kernel.ravel(), -count)[-count:]] = True
-    return mask.reshape(kernel.shape)
+        drawn = sparse.random_mask(blocks.grid(layer.kernel.shape, block_shape), count, seed)
+        return blocks.spread(drawn, block_shape)
+    magnitudes = blocks.means(keras.ops.convert_to_numpy(layer.kernel), block_shape)
+    mask = np.zeros(magnitudes.size, bool)
+    mask[np.argpartition(magnitudes.ravel(), -count)[-count:]] = True
+    return blocks.spread(mask.reshape(magnitudes.shape), block_shape)
 
 
 def _stored(layer):
@@ -214,7 +243,7 @@ def _replaced(config, wanted):
     name = inner.get("name") if isinstance(inner, dict) else None
     new_class = wanted.get((config.get("class_name"), name)) if isinstance(name, str) else None
     if new_class is not None:
-        inner = {key: value for key, value in inner.items() if key not in ("sparsity", "seed")}
+        inner = {key: value for key, value in inner.items() if key not in _OWN_ARGUMENTS}
         if issubclass(new_class, sparse.Sparse):
             inner |= {"sparsity": 0.0, "seed": 0}
         registered = keras.saving.get_registered_name(new_class)

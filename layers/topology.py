@@ -6,8 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo.layers import blocks
 from zoo.layers.growth import dense_gradients
 from zoo.layers.sparse import sparse_layers
+from zoo.layers.steps import StepCallback
 
 GROWTH = ("set", "rigl", "momentum")
 
@@ -36,7 +38,7 @@ def check_fraction(value, name):
         raise ValueError(f"{name} must be a number in [0, 1]; got {value!r}")
 
 
-def drop_and_grow(kernel, mask, drop_fraction, scores=None, rng=None):
+def drop_and_grow(kernel, mask, drop_fraction, scores=None, rng=None, block_shape=None):
     """New connections of one layer, as many as before.
 
     Of n connections the k = floor(drop_fraction * n) with the smallest |weight| are dropped.  Then k grow
@@ -49,11 +51,18 @@ def drop_and_grow(kernel, mask, drop_fraction, scores=None, rng=None):
         drop_fraction: in [0, 1].
         scores: of that shape, such as gradients; None grows at random.
         rng: a `numpy.random.Generator`, for that.
+        block_shape: (outputs, inputs) of blocks that are dropped and grown whole, by their mean |weight|
+            and mean |score|; n and k count blocks then.
 
     Returns:
         (new mask, kept): kept are the connections that were never dropped; the others of the new mask
         are grown.
     """
+    if block_shape is not None:
+        kernel, mask = blocks.means(kernel, block_shape), blocks.of_mask(mask, block_shape)
+        scores = None if scores is None else blocks.means(scores, block_shape)
+        moved = drop_and_grow(kernel, mask, drop_fraction, scores, rng)
+        return tuple(blocks.spread(of_blocks, block_shape) for of_blocks in moved)
     active = np.flatnonzero(mask)
     count = math.floor(drop_fraction * active.size + 1e-9)
     if not count:
@@ -109,11 +118,12 @@ def update_topology(model, drop_fraction, scores=None, *, seed=0, reset_dense_la
             continue
         kernel = ops.convert_to_numpy(layer.kernel)
         rng = np.random.default_rng([seed, index])
-        new, kept = drop_and_grow(kernel, mask, drop_fraction, scores and scores[index], rng)
+        given = scores and scores[index]
+        new, kept = drop_and_grow(kernel, mask, drop_fraction, given, rng, layer.block_shape)
         dropped = int(mask.sum()) - int(kept.sum())
         if dropped:
             layer.mask.assign(new)
-            _zero_unless(kept, [layer.kernel, *optimizer_slots(optimizer, layer.kernel)])
+            zero_unless(kept, [layer.kernel, *optimizer_slots(optimizer, layer.kernel)])
         total += dropped
     return total
 
@@ -134,14 +144,14 @@ def optimizer_slots(optimizer, variable):
     ]
 
 
-def _zero_unless(kept, variables):
+def zero_unless(kept, variables):
     kept = ops.convert_to_tensor(kept)
     for variable in variables:
         value = ops.convert_to_tensor(variable)
         variable.assign(ops.where(kept, value, ops.zeros((), value.dtype)))
 
 
-class TopologyUpdates(keras.callbacks.Callback):
+class TopologyUpdates(StepCallback):
     """Train connections along with weights: SET, RigL or growth by momentum, under `model.fit`.
 
         model = zoo.layers.sparsify(model, 0.8)
@@ -211,14 +221,9 @@ class TopologyUpdates(keras.callbacks.Callback):
             raise ValueError(f"{model.name} has no sparse layers; make some by zoo.layers.sparsify")
         self.gradients = dense_gradients(model) if self.growth != "set" else None
 
-    def on_train_begin(self, logs=None):
-        optimizer = self.model.optimizer
-        # Keras counts updates, and a gradient that is accumulated makes one of several steps.
-        updates = int(ops.convert_to_numpy(optimizer.iterations))
-        self.step = updates * (optimizer.gradient_accumulation_steps or 1)
-        steps = (self.params or {}).get("steps")
-        if steps is not None:
-            self._check(self.step, self.step + steps * self.params["epochs"])
+    def begin(self, stop):
+        if stop is not None:
+            self._check(self.step, stop)
 
     def _check(self, start, stop):
         """Refuse what would fail late, or never do anything."""
@@ -240,17 +245,12 @@ class TopologyUpdates(keras.callbacks.Callback):
         check_fraction(value, f"drop_fraction at step {step}")
         return value
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self.seen = -1
+    def due(self, before, now):
+        step = now // self.every * self.every
+        return step if before < step and (self.end_step is None or step < self.end_step) else None
 
-    def on_train_batch_end(self, batch, logs=None):
-        passed, self.seen = batch - self.seen, batch  # several with steps_per_execution
-        before, self.step = self.step, self.step + passed
-        due = self.step // self.every * self.every
-        if due > before and (self.end_step is None or due < self.end_step):
-            if keras.backend.backend() == "jax":
-                self.model.jax_state_sync()  # while JAX trains, variables live outside the model
-            self.update(due)
+    def act(self, step):
+        self.update(step)
 
     def update(self, step, drop_fraction=None):
         """Change the connections now, as at that step.
@@ -263,6 +263,8 @@ class TopologyUpdates(keras.callbacks.Callback):
             The number of connections that were dropped, and as many grown.
         """
         fraction = self.drop_fraction(step) if drop_fraction is None else drop_fraction
+        if not fraction:
+            return 0  # without gradients for it
         seed = int(np.random.SeedSequence([self.seed, step]).generate_state(1)[0])
         return update_topology(
             self.model, fraction, self._scores(step), seed=seed,

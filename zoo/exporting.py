@@ -1,9 +1,11 @@
-"""`zoo.export`: a SavedModel that answers with probabilities and uncertainty, and needs none of our code."""
+"""`zoo.export`: a file that answers with probabilities and uncertainty, and needs none of our code."""
 
 import pathlib
 
 import keras
 from keras import ops
+
+FORMATS = {"savedmodel": ("tensorflow", "jax"), "litert": ("tensorflow",)}  # and backends
 
 
 def answers(model, images):
@@ -13,16 +15,20 @@ def answers(model, images):
     `predictive_entropy` (B,) of the probabilities and `mutual_information` (B,) between the members'
     plain mean and the member.
     """
+    return of_logits(model.network(ops.cast(images, "float32"), training=False), model.calibration)
+
+
+def of_logits(logits, calibration):
+    """The dictionary of `answers` for logits (B, M, K)."""
     from zoo.classifier import ensemble_log_probabilities
 
-    logits = model.network(ops.cast(images, "float32"), training=False)
     log_members = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
     members = ops.exp(log_members)
     mean = ops.mean(members, axis=1)
     information = _entropy(mean) - ops.mean(_entropy(members), axis=1)
     probabilities = mean
-    if model.calibration is not None:
-        probabilities = ops.exp(model.calibration(ensemble_log_probabilities(logits)))
+    if calibration is not None:
+        probabilities = ops.exp(calibration(ensemble_log_probabilities(logits)))
     return {
         "probabilities": probabilities,
         "members": members,
@@ -35,39 +41,76 @@ def _entropy(p):
     return -ops.sum(p * ops.log(ops.where(p > 0, p, 1.0)), axis=-1)
 
 
-def export(model, directory):
-    """Write a TensorFlow SavedModel with a free batch size.
+def export(model, directory, format="savedmodel", quantize=None, representative=None):
+    """Write a TensorFlow SavedModel, or a LiteRT file, with a free batch size.
 
-    `signatures["serving_default"](images=...)` takes float32 tensors or any NumPy images with values
-    in [0, 255]; `signatures["serving_uint8"]` takes uint8 tensors; `loaded.serve(images)` takes
-    both.  Each returns the dictionary of `answers`.
+    Both have a signature `serving_default` that takes `images` (B, H, W, C), float32 in [0, 255], and
+    returns the dictionary of `answers`.  Sparse layers are written as ordinary ones, with zeros.
+
+    A SavedModel's `serving_default` takes NumPy images of any type, too; `serving_uint8` takes uint8
+    tensors, and `loaded.serve(images)` both.
+
+    A LiteRT file runs on the default interpreter (with XNNPACK), whose `get_signature_runner()` takes
+    a batch of any size.  Kernels with zeros enough are stored sparsely, which makes the file smaller and
+    not faster.  But Dense layers in blocks of four inputs (`zoo.layers.sparsify` with `block_shape=(1, 4)`)
+    are faster, too, one image at a time; in float32 alone, and with "float16" they are stored densely.
 
     Args:
-        model: an `EnsembleClassifier`, on the TensorFlow or the JAX backend.
+        model: an `EnsembleClassifier`; on the TensorFlow backend, for a SavedModel also on JAX.
         directory: where to write; its files are replaced.
+        format: "savedmodel" or "litert".
+        quantize: of a LiteRT file: None; "float16", for half the size at the same speed; or "int8", for about a
+            quarter: weights and activations up to the logits are integers, inputs and answers float32.
+            Large kernels are much faster so, small networks are not.
+        representative: for "int8", images (N, H, W, C) by which ranges of activations are measured, about
+            100 such as the model will see.
 
     Returns:
-        The directory as a `pathlib.Path`.
+        As a `pathlib.Path` the directory, or the LiteRT file in it, `model.tflite`.
 
     Raises:
-        ValueError: for another model or backend.
+        ValueError: for another model, backend, format or quantization; representative images that are
+            missing, needless or do not fit; in a LiteRT file MC dropout that draws anew at every call.
     """
     from zoo.classifier import EnsembleClassifier
 
     if not isinstance(model, EnsembleClassifier):
         raise ValueError(f"zoo.export takes an EnsembleClassifier; got {type(model).__name__}")
-    directory = pathlib.Path(directory)
+    if format not in FORMATS:
+        raise ValueError(f"format must be {' or '.join(FORMATS)}; got {format!r}")
+    if format == "savedmodel" and not (quantize is None and representative is None):
+        raise ValueError(f'quantize={quantize!r} and representative= go with format="litert"')
     backend = keras.backend.backend()
-    if backend == "tensorflow":
-        _export_tensorflow(model, directory)
-    elif backend == "jax":
-        _export_jax(model, directory)
-    else:
+    if backend not in FORMATS[format]:
         raise ValueError(
-            f"a SavedModel needs the TensorFlow or JAX backend, not {backend}: save the model as .keras, "
-            "load it with KERAS_BACKEND=tensorflow and export it there"
+            f"format={format!r} needs the {' or '.join(FORMATS[format])} backend, not {backend}: save the "
+            "model as .keras, load it with KERAS_BACKEND=tensorflow and export it there"
         )
+    directory = pathlib.Path(directory)
+    if format == "litert":
+        return _export_litert(_ordinary(model), directory, quantize, representative)
+    {"tensorflow": _export_tensorflow, "jax": _export_jax}[backend](_ordinary(model), directory)
     return directory
+
+
+def _ordinary(model):
+    """The model, or one of ordinary layers where it has sparse ones."""
+    from zoo.classifier import EnsembleClassifier
+    from zoo.layers import densify, sparse_layers
+
+    if not sparse_layers(model.network):
+        return model
+    return EnsembleClassifier(densify(model.network), calibration=model.calibration)
+
+
+def _export_litert(model, directory, quantize, representative):
+    from zoo import litert
+
+    contents = litert.contents(model, quantize, representative)
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "model.tflite"
+    path.write_bytes(contents)
+    return path
 
 
 def _export_tensorflow(model, directory):
