@@ -128,6 +128,7 @@ def _write(networks, names, recipe, folder, command):
         model = fuse(models, method=networks.method)
         seconds = sum(result["seconds"] for result in results)
         config = run.write_run(
-            model, recipe, networks.splits, folder, command, seconds, tickets=networks.details(chosen)
-        )
+            model, recipe, networks.splits, folder, command, seconds,
+            tickets=networks.details(model, chosen),
+        )  # fmt: skip
     return config["held_out"]["nll"]

@@ -4,7 +4,8 @@ import dataclasses
 
 from keras import ops
 
-from zoo import weights
+from zoo import cost, weights
+from zoo.latency import conditions, latencies
 from zoo.layers import TopologyUpdates, sparsify
 from zoo.layers.pruning import MagnitudePruning
 from zoo.training import run
@@ -105,14 +106,45 @@ class TicketNetworks(TrainedNetworks):
                 callback.set_model(model)
                 callback.set_params({"epochs": self.plan.epochs, "steps": self.steps_per_epoch})
                 callback.on_train_begin()
+                callback.on_epoch_begin(0)
 
-    def details(self, chosen):
-        """What `config.json` says of the tickets, given step and held-out accuracy of each."""
-        options, method = self.ticket_options, self.method
+    def details(self, model, chosen):
+        """What `config.json` says of the tickets: how they came about, and what they cost.
+
+        Args:
+            model: the ensemble.
+            chosen: step and held-out accuracy of each ticket.
+        """
+        options, method, moving = self.ticket_options, self.method, self._moving()
+        with run.precision(self.recipe.precision):
+            dense = run.model_of(self.recipe, self.splits[0].images.shape[1:], self.classes)
+        times = latencies({"tickets": model, "dense": dense}, batch_sizes=[1])
         return {
             "kind": options.procedure,
             "sparsity": method.sparsity,
+            "distribution": options.distribution,
+            **({"growth": options.growth, "update_every": options.every} if moving else {}),
+            **cost.ticket_costs(model.network, dense.network, **self._epochs()),
+            "latency_ms": {name: round(of[1], 3) for name, of in times.items()},
+            "latency_on": conditions(),
             "phases": [dataclasses.asdict(phase) for phase in self.plan.phases],
-            "options": dataclasses.asdict(options),
             "tickets": chosen,
+            "options": dataclasses.asdict(options),
+        }
+
+    def _moving(self):
+        return self.ticket_options.procedure in ("dst", "edst")
+
+    def _epochs(self):
+        """How long all members together are trained, for `zoo.cost.training_flops`."""
+        runs = 1 if self.ticket_options.procedure == "edst" else self.method.num_members
+        dense = self.plan.dense_steps / self.steps_per_epoch
+        masked = self.plan.phases[-1].stop / self.steps_per_epoch - dense
+        batches = {"set": 0, "rigl": 1, "momentum": 10}[self.ticket_options.growth]
+        return {
+            "epochs": runs * masked,
+            "dense_epochs": runs * dense,
+            "recipe_epochs": self.recipe.epochs,
+            "update_every": self.ticket_options.every if self._moving() else None,
+            "update_batches": batches,
         }

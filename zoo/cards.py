@@ -63,10 +63,30 @@ def _lines(name, config):
             f"| {measured['nll']:.4f} | {measured['ece']:.4f} | {measured['images']} |"
         )
     yield ""
+    for key, value in {**_cost(config), **_run(config)}.items():
+        yield f"* {key}: {value}"
+    yield f"* command: `{config['command']}`"
+    for file, record in config["files"].items():
+        yield f"* sha256 of {file}: {record['sha256']}"
+    if config.get("tickets"):
+        yield from _ticket_lines(config["tickets"])
+
+
+def _cost(config):
+    size = sum(file["bytes"] for file in config["files"].values())
     cost = {
         "parameters": f"{config['parameters']:,} trainable",
         "MACs an image": f"{config['macs']:,}",
-        "size": f"{sum(file['bytes'] for file in config['files'].values()):,} bytes on disk",
+        "size": f"{size:,} bytes on disk",
+    }
+    if config.get("tickets"):
+        cost |= _ticket_cost(config["tickets"], cost, config["parameters"], size)
+    return cost
+
+
+def _run(config):
+    recipe = config["recipe"]
+    return {
         "members": config["num_members"],
         "seed": recipe["seed"],
         "epochs": f"{recipe['epochs']} of {config['steps_per_epoch']} updates",
@@ -76,8 +96,74 @@ def _lines(name, config):
         "commit": config["commit"] or "unknown",
         "licence": config["licence"],
     }
-    for key, value in cost.items():
-        yield f"* {key}: {value}"
-    yield f"* command: `{config['command']}`"
-    for file, record in config["files"].items():
-        yield f"* sha256 of {file}: {record['sha256']}"
+
+
+def _ticket_cost(tickets, cost, parameters, size):
+    """What is known of a sparse ensemble's cost, in the words of `_cost` where those are not enough."""
+    known = {key: value for key, value in tickets.items() if value is not None}
+    lines = {"MACs an image": f"{cost['MACs an image']}, masked weights included"}
+    if "nonzeros" in known:
+        share = known["nonzeros"] / parameters
+        lines["parameters"] = f"{known['nonzeros']:,} non-zero ({share:.1%} of {parameters:,} trainable)"
+    if "dense_bytes" in known:
+        ratio = size / known["dense_bytes"]
+        lines["size"] = (
+            f"{cost['size']}, {ratio:.3f} of dense float32 networks' {known['dense_bytes']:,}"
+        )
+    for part in ("inference", "training"):
+        if f"{part}_flops" in known:
+            times = f"{known[f'{part}_flops']:.3f} times one dense network's"
+            lines[f"{part} FLOPs"] = f"{times} (counted, theoretical)"
+    latency = known.get("latency_ms", {})
+    if "tickets" in latency:
+        dense = f", one dense network {latency['dense']:.2f} ms" if "dense" in latency else ""
+        lines["latency"] = f"{latency['tickets']:.2f} ms{dense} (measured, batch 1)"
+    return lines
+
+
+def _ticket_lines(tickets):
+    """How a sparse ensemble came about."""
+    yield from ("", "## Tickets", "")
+    for key, words in (
+        ("kind", "kind: {}"),
+        ("sparsity", "sparsity: {} of all kernels' weights"),
+        ("distribution", "distribution over layers: {}"),
+        ("growth", "growth of connections: {}"),
+        ("update_every", "updates of the topology: every {} steps"),
+    ):
+        if tickets.get(key) is not None:
+            yield f"* {words.format(tickets[key])}"
+    phases = [
+        {
+            "phase": p.get("name"),
+            "steps": _between(p),
+            "learning rate": _rate(p),
+            "ticket": p.get("ticket"),
+        }
+        for p in tickets.get("phases") or ()
+    ]
+    yield from _table(phases)
+    chosen = [{"ticket": i, **ticket} for i, ticket in enumerate(tickets.get("tickets") or ())]
+    yield from _table(chosen)
+
+
+def _between(phase):
+    hop = ", connections hop first" if phase.get("hop") else ""
+    return f"{phase.get('start', '')} to {phase.get('stop', '')}{hop}"
+
+
+def _rate(phase):
+    factor = phase.get("factor")
+    return "the recipe's schedule" if factor is None else f"{factor:g} of the peak"
+
+
+def _table(rows):
+    """Rows, dictionaries, as a Markdown table of all keys that one of them has a value for."""
+    keys = list(dict.fromkeys(k for row in rows for k, value in row.items() if value is not None))
+    if keys:
+        yield ""
+        yield f"| {' | '.join(key.replace('_', ' ') for key in keys)} |"
+        yield "|" + "---|" * len(keys)
+    for row in rows if keys else ():
+        cells = ("" if row.get(key) is None else str(row[key]) for key in keys)
+        yield f"| {' | '.join(cells)} |"

@@ -15,7 +15,7 @@ def load(name, weights="default", num_classes=None, input_shape=None, *, stem=No
     Args:
         name: `<method>_<backbone>`, see `zoo.list_models()`.
         weights: a data set's name, "default" (the index's first of this model), None (from scratch), or
-            a path to a folder made by training or to a `.weights.h5` file.
+            a path to a folder made by training or to a `.weights.h5` or `.weights.npz` file.
         num_classes: K; with weights trained on another K, the body is kept and the heads are new.
         input_shape: (H, W, C); another H or W works with weights wherever the backbone pools.
         stem, mean, std: as in `zoo.build`; with weights they come from there.
@@ -62,7 +62,7 @@ def load(name, weights="default", num_classes=None, input_shape=None, *, stem=No
 
 
 def _is_file(weights):
-    return str(weights).endswith((".weights.h5", ".weights.json"))
+    return str(weights).endswith((".weights.h5", ".weights.json", ".weights.npz"))
 
 
 def _stored(name, folder, config, method_arguments):

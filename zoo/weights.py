@@ -1,8 +1,9 @@
 """Weights on disk: write, index, find, download, verify, and load strictly.
 
-A folder holds `config.json` and Keras weights files, kernels in float16, every file under 16 MB.  Keras
-itself ignores extra layers in a file and loads flipped bytes in silence; so a file's sha256 is
-checked before it is opened, and count and shapes before a model is touched.
+A folder holds `config.json` and Keras weights files, kernels in float16, every file under 16 MB; of a
+sparse model those of `zoo.sparse_files`.  Keras itself ignores extra layers in a file and loads flipped
+bytes in silence; so a file's sha256 is checked before it is opened, and count and shapes before a
+model is touched.
 """
 
 import hashlib
@@ -23,11 +24,22 @@ _INDEXED = ("name", "dataset", "num_members", "parameters", "macs", "metrics", "
 def write(model, folder):
     """Write a model's weights; returns {file name: {"sha256", "bytes"}}.
 
-    Kernels are rounded to float16; vectors (biases, normalisation) stay float32, being small.
+    Kernels are rounded to float16; vectors (biases, normalisation) stay float32, being small.  Of a model
+    with sparse layers (`zoo.layers.sparsify`) masks are stored as bits, and only weights that exist.
     """
+    from zoo import layers, sparse_files  # with Keras, which a card does without
+
     folder = pathlib.Path(folder)
     for old in folder.glob("model*.weights.*"):
         old.unlink()
+    if layers.sparse_layers(model.network):
+        sparse_files.write(model.network, folder, SHARD_BYTES)
+    else:
+        _write_dense(model, folder)
+    return {path.name: fingerprint(path) for path in sorted(folder.glob("model*.weights.*"))}
+
+
+def _write_dense(model, folder):
     kernels = sum(int(np.prod(weight.shape)) for weight in model.network.weights) * 2
     if kernels <= SHARD_BYTES:
         model.network.save_weights(folder / "model.weights.h5")
@@ -35,7 +47,6 @@ def write(model, folder):
         model.network.save_weights(folder / "model.weights.json", max_shard_size=2 * SHARD_BYTES / 1e9)
     for path in folder.glob("model*.weights.h5"):
         _halve(path)
-    return {path.name: fingerprint(path) for path in sorted(folder.glob("model*.weights.*"))}
 
 
 def _halve(path):
@@ -183,7 +194,7 @@ def load_folder(model, folder, config):
 
 
 def load_file(model, path):
-    """Load a `.weights.h5` file or `.weights.json` shards whose count and shapes are the model's.
+    """Load a `.weights.h5` file, `.weights.json` shards or `.weights.npz`, if count and shapes are the model's.
 
     Files of `model.save_weights` (optimiser slots are left out) and of `model.network.save_weights`.
 
@@ -191,30 +202,28 @@ def load_file(model, path):
         FileNotFoundError: where there is no such file.
         ValueError: for anything but a whole weights file of this very architecture.
     """
+    from zoo import sparse_files
     from zoo.classifier import EnsembleClassifier
 
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}; check the path")
+    if path.name.endswith(sparse_files.SUFFIX):
+        return sparse_files.load(model.network, path, model.name)
     parts = [path]
     if path.suffix == ".json":
         parts = sorted(path.parent.glob(path.name.replace(".weights.json", "_*.weights.h5")))
     try:
-        stored = sorted(shape for part in parts for shape in _shapes(part))
+        stored = sorted(weight for part in parts for weight in _stored(part))
         whole = any(_holds_classifier(part) for part in parts)
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"{path} is no whole weights file ({reason}); restore it from its source"
         ) from None
-    wanted = sorted(tuple(weight.shape) for weight in model.network.weights)
+    wanted = sorted((tuple(weight.shape), weight.dtype == "bool") for weight in model.network.weights)
     if stored != wanted:
-        extra = [shape for shape in stored if shape not in wanted][:1]
-        detail = f", such as one of shape {extra[0]}" if extra else ""
-        raise ValueError(
-            f"{path} holds {len(stored)} weights{detail}, {model.name} has {len(wanted)} of other shapes; "
-            "build the model with the arguments that the weights were trained with"
-        )
+        raise ValueError(_misfit(path, stored, model.name, wanted))
     before = model.network.get_weights()
     try:
         # An uncompiled classifier around the same network has no optimiser to restore.
@@ -232,17 +241,35 @@ def _holds_classifier(path):
         return "layers/functional" in file
 
 
-def _shapes(path):
-    shapes = []
+def _stored(path):
+    """(shape, whether it is a mask) of every weight in a file."""
+    found = []
     with h5py.File(path, "r") as file:
         file.visititems(
             lambda name, item: (
-                shapes.append(item.shape)
+                found.append((item.shape, item.dtype == bool))
                 if isinstance(item, h5py.Dataset) and not name.startswith("optimizer")
                 else None
             )
         )
-    return shapes
+    return found
+
+
+def _misfit(path, stored, name, wanted):
+    """What to say of a file with other weights than the model's."""
+    from zoo import sparse_files
+
+    ours, theirs = ([shape for shape, is_mask in some if not is_mask] for some in (stored, wanted))
+    if ours == theirs:
+        counts = [sum(is_mask for _, is_mask in some) for some in (stored, wanted)]
+        if counts[0] != counts[1]:
+            return sparse_files.mismatch(path, counts[0], name, counts[1])
+    extra = [shape for shape in ours if shape not in theirs][:1]
+    detail = f", such as one of shape {extra[0]}" if extra else ""
+    return (
+        f"{path} holds {len(ours)} weights{detail}, {name} has {len(theirs)} of other shapes; build the model "
+        "with the arguments that the weights were trained with"
+    )
 
 
 def _rank(dataset, order):
