@@ -1,0 +1,1 @@
+"""Studies: experiments on a question of the literature, each one command that writes its report."""

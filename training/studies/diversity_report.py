@@ -1,0 +1,172 @@
+"""The report of the BatchEnsemble study: means and deviations over seeds, as JSON and Markdown."""
+
+import json
+import os
+import pathlib
+
+import numpy as np
+
+from zoo.training.studies.diversity_runs import MODES, RANKS, batch_ensemble_name
+
+BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
+# Tables: title, {figure: (heading, digits)}.
+TABLES = {
+    "On MNIST": {
+        "accuracy": ("accuracy", 4),
+        "member_accuracy": ("a member's accuracy", 4),
+        "nll": ("NLL", 4),
+        "ece": ("ECE", 4),
+        "mutual_information": ("mutual information", 4),
+        "disagreement": ("disagreement", 4),
+        "normalized_disagreement": ("disagreement / error", 2),
+        "pairwise_kl": ("pairwise KL", 3),
+        "jensen_gap": ("Gibbs - ensemble NLL", 4),
+    },
+    "On Fashion-MNIST, which is foreign, and between members' weights": {
+        "ood_mutual_information": ("mutual information", 3),
+        "ood_disagreement": ("disagreement", 3),
+        "ood_auroc_mutual_information": ("AUROC by mutual information", 3),
+        "ood_auroc_entropy": ("AUROC by entropy", 3),
+        "initial_weight_cosine": ("cosine of weights at the start", 3),
+        "weight_cosine": ("cosine of weights", 3),
+        "weight_distance": ("distance / norm of weights", 3),
+    },
+}
+# What says how far from a single network, 0, towards a deep ensemble, 1, a configuration is.
+SHARES = {
+    "accuracy": "accuracy",
+    "nll": "NLL",
+    "disagreement": "disagreement",
+    "ood_mutual_information": "OOD mutual information",
+    "ood_auroc_entropy": "OOD AUROC by entropy",
+}
+
+
+def summarise(results):
+    """{configuration: {"seeds": n, "parameters": of the model, "figures": {figure: [mean, deviation]}}}.
+
+    Args:
+        results: {configuration: [dictionary of a run]}; deviations are those of a sample, that of one run
+            is 0, and of a figure that a run does not have there is None.
+    """
+    summary = {}
+    for name, runs in results.items():
+        values = {key: [run["figures"][key] for run in runs] for key in runs[0]["figures"]}
+        figures = {key: None if None in of else _mean_and_deviation(of) for key, of in values.items()}
+        summary[name] = {"seeds": len(runs), "parameters": runs[0]["parameters"], "figures": figures}
+    return summary
+
+
+def _mean_and_deviation(values):
+    return [float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0]
+
+
+def share(summary, name, figure):
+    """(value - single) / (deep ensemble - single) of the means; None without all three or a difference.
+
+    A single network's diversity counts as 0.
+    """
+    if not {"single", "deep_ensemble", name} <= set(summary):
+        return None
+    means = (summary[n]["figures"][figure] for n in (name, "single", "deep_ensemble"))
+    value, single, deep = (0.0 if mean is None else mean[0] for mean in means)
+    return (value - single) / (deep - single) if deep != single else None
+
+
+def markdown(summary):
+    """The tables of a summary."""
+    return "\n\n".join([
+        "Share of the way from a single network (0) to a deep ensemble (1), of means over seeds:",
+        _shares_table(summary),
+        *(f"{title}:\n\n{_table(summary, columns)}" for title, columns in TABLES.items()),
+    ])  # fmt: skip
+
+
+def _shares_table(summary):
+    ends = [
+        batch_ensemble_name(mode, initialiser, rank)
+        for initialiser in ("normal", "signs", "ones")
+        for mode in MODES
+        for rank in (RANKS[0], RANKS[-1])
+    ]
+    names = [name for name in (*ends, "packed", "mimo") if name in summary]
+    rows = [
+        [f"`{name}`", *(_number(share(summary, name, figure), 2) for figure in SHARES)] for name in names
+    ]
+    return _rows(["configuration", *SHARES.values()], rows)
+
+
+def _table(summary, columns):
+    rows = []
+    for name, of in summary.items():
+        cells = (
+            _mean(of["figures"][figure], digits, of["seeds"]) for figure, (_, digits) in columns.items()
+        )
+        rows.append([f"`{name}`", str(of["seeds"]), f"{of['parameters']:,}", *cells])
+    return _rows(
+        ["configuration", "seeds", "parameters", *(title for title, _ in columns.values())], rows
+    )
+
+
+def _rows(heads, rows):
+    rule = ["---", *["--:"] * (len(heads) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
+
+
+def _number(value, digits):
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _mean(pair, digits, seeds):
+    if pair is None:
+        return ""
+    return f"{pair[0]:.{digits}f}" + (f" ± {pair[1]:.{digits}f}" if seeds > 1 else "")
+
+
+def write(folder, summary, settings, seconds):
+    """Write `report.json` and `report.md`.
+
+    Args:
+        folder: of the report.
+        summary: from `summarise`.
+        settings: a dictionary of what all runs have in common.
+        seconds: CPU seconds of all runs together.
+
+    Returns:
+        The Markdown.
+    """
+    text = markdown(summary)
+    facts = {"settings": settings, "cpu_seconds": round(seconds), "configurations": summary}
+    _replace(pathlib.Path(folder) / "report.json", json.dumps(facts, indent=1) + "\n")
+    title = f"# Diversity of BatchEnsemble\n\n{_said(settings)}\n\n"
+    picture = "![Diversity by rank](diversity.png)\n\n"
+    _replace(pathlib.Path(folder) / "report.md", f"{title}{picture}{text}\n")
+    return text
+
+
+def _said(settings):
+    return "Settings: " + ", ".join(f"{key} {value}" for key, value in settings.items()) + "."
+
+
+def check_document(path):
+    """ValueError for a document without the two marks, one after the other, once each."""
+    text = pathlib.Path(path).read_text()
+    marked = text.count(BEGIN) == text.count(END) == 1 and text.index(BEGIN) < text.index(END)
+    if not marked:
+        raise ValueError(
+            f"{path} must have the lines {BEGIN} and {END} once, for the tables between them"
+        )
+
+
+def fill_document(path, text):
+    """Put text between the marks of a document."""
+    check_document(path)
+    before, rest = pathlib.Path(path).read_text().split(BEGIN)
+    _replace(pathlib.Path(path), f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+
+
+def _replace(path, text):
+    """Write a file in one step."""
+    draft = path.with_suffix(f".{os.getpid()}.tmp")
+    draft.write_text(text)
+    draft.replace(path)
