@@ -219,6 +219,7 @@ def test_bad_arguments_are_refused_in_one_line(tiny, images, labels, raises_line
         (lambda: calibrate(model, images, labels, "platt"), "member_temperature.*platt"),
         (lambda: calibrate(model, images, labels[:4]), "5 .*images and 4"),
         (lambda: calibrate(model, images[:0], labels[:0]), "empty"),
+        (lambda: calibrate(model, images, None), "None"),
         (lambda: calibrate(model, images, labels + 1), "1 to 3.*3 classes"),
         (lambda: calibrate(model, images, labels - 1), "-1 to 1.*3 classes"),
         (lambda: calibrate(model, broken, labels), "NaN.*image 3"),

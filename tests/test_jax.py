@@ -11,7 +11,7 @@ NEUTRAL = {
     "core": ["packed_layers", "packed_weights", "classifier", "fit", "predict", "training_parts"],
     "methods": [
         "rows", "batch_ensemble", "fast_weights", "mimo", "masksembles", "monte_carlo", "hyper_batch",
-        "convert",
+        "convert", "sparse_layers", "blocks",
     ],
 }  # fmt: skip
 

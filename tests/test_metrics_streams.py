@@ -1,6 +1,7 @@
 """What holds for every metric: any cuts, weights, compiled code, configs, bad input.  Any backend."""
 
 import json
+import math
 
 import keras
 import numpy as np
@@ -238,6 +239,16 @@ def test_other_bad_input_is_refused_in_one_line(raises_line):
         metrics.PairwiseKL().update_state([0, 1], P)
     with raises_line(ValueError, "k=5.*2 classes"):
         metrics.TopKAccuracy().update_state([0, 1], P)
+    for y, p, match in (
+        ([0, 2], P, "0 to 2.*2 classes"),
+        ([0, -1], P, "-1 to 0"),
+        ([0], P, "1 labels for 2"),
+        ([0, 1], [[0.5, 0.5], [math.nan, 0.5]], "1 of 2.*NaN"),
+        ([], np.zeros((0, 2)), "no predictions"),
+        ([0, 1], None, "no predictions.*None"),
+    ):
+        with raises_line(ValueError, match):
+            metrics.Accuracy().update_state(y, p)
     seen = metrics.ClasswiseCalibrationError(num_classes=3)
     with raises_line(ValueError, "3 classes.*has 2"):
         seen.update_state([0, 1], P)

@@ -126,4 +126,4 @@ class Rewind(AtSteps):
                 variable.assign(value if mask is None else value * ops.convert_to_numpy(mask))
         for variable in self.model.trainable_variables:
             for slot in optimizer_slots(self.model.optimizer, variable):
-                slot.assign(ops.zeros_like(slot))
+                slot.assign(ops.zeros(slot.shape, slot.dtype))
