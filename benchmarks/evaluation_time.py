@@ -7,6 +7,9 @@ figure, temperature scaling with cross-fitting, the curves, and the OOD figures 
 Both take turns in one process after a warm-up. Prints medians of wall-clock and CPU time, and exits with 1
 where evaluation takes more than 1.15 times predict + 3 s by the clock that is asked for: on a machine that is
 busy with other things only CPU time says something.
+
+Measured for packed_lenet (four members) on 10,000 images with TensorFlow 2.21 on two quiet cores: predict 0.71 s,
+evaluation 2.66 s, where 3.82 s are allowed.
 """
 
 import argparse

@@ -5,17 +5,18 @@
 All models are in one process and take turns, some calls each, so that what else the machine does slows all.
 The first call of a turn finds other models' weights in the caches, further ones find their own.
 
-Measured with TensorFlow 2.21 on two shared cores of an AMD EPYC with AVX-512 and 32 MB of L3 cache, one image a
-call, S = 0.8, medians of the last of three runs; in brackets how many times faster than dense in each run:
+Measured with TensorFlow 2.21 on two quiet cores of an AMD EPYC with AVX-512 and 32 MB of L3 cache, one image a
+call, S = 0.8: medians of the last of three runs; in brackets how many times faster than dense in each run.
 
-                  file      first call                   further calls
-    dense         16.8 MB   0.931 ms                     0.436 ms
-    unstructured   5.1 MB   0.816 ms (1.0, 1.0, 1.1)     0.372 ms (1.0, 1.0, 1.2)
-    blocks of 1x4  3.6 MB   0.355 ms (1.9, 2.0, 2.6)     0.200 ms (1.4, 1.7, 2.2)
-    dense, int8    4.2 MB   0.262 ms (3.5, 2.6, 3.6)     0.064 ms (4.4, 5.6, 6.8)
+                  file      first call                      further calls
+    dense         16.8 MB   0.717 ms                        0.329 ms
+    unstructured   5.1 MB   0.625 ms (1.01, 1.09, 1.15)     0.297 ms (1.00, 1.05, 1.11)
+    blocks of 1x4  3.6 MB   0.320 ms (2.25, 2.12, 2.24)     0.194 ms (2.00, 1.56, 1.69)
+    dense, int8    4.2 MB   0.181 ms (3.94, 3.76, 3.97)     0.065 ms (6.41, 4.64, 5.07)
 
-The dense network's time depends on how much of the L3 cache others leave it, that of blocks does not.  At S = 0.9
-blocks were 4.0 and 3.8 times faster; with eight images a call, S = 0.8, 1.3 and 1.4 times.
+The dense network's time depends on how much of the L3 cache others leave it, that of blocks does not: beside two
+trainings the first call of blocks was 1.9 to 2.6 times faster.  At S = 0.9 blocks were 4.0 and 3.8 times faster;
+with eight images a call, S = 0.8, 1.3 and 1.4 times.
 """
 
 import json
