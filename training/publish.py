@@ -108,8 +108,8 @@ def table(index):
     for entry in index:
         metrics = entry["metrics"][entry["dataset"]]
         rows.append(
-            f"| `{entry['name']}` | {entry['dataset']} | {entry['num_members']} | {entry['parameters']:,} "
-            f"| {entry['macs'] / 1e6:.1f} M | {metrics['accuracy']:.4f} | {metrics['nll']:.4f} "
+            f"| `{entry['name']}` | {entry['dataset']} | {entry['num_members']} "
+            f"| {registry.parameters(entry)} | {entry['macs'] / 1e6:.1f} M | {metrics['accuracy']:.4f} | {metrics['nll']:.4f} "
             f"| {metrics['ece']:.4f} |"
         )
     return "\n".join(rows) + "\n"

@@ -18,8 +18,9 @@ The published setting for CIFAR is --epochs=450 (edst, M=3) or --epochs=250 (dst
 --milestones=0.5,0.748 --factor=0.1 --warm_up=0 --every=1000 --drop_fraction=0.5
 --drop_schedule=constant --moving=1 --reset_dense_layers.
 
-A stopped run goes on from its last epoch when started again, and another worker with the same command takes
-the next network of dst, static, pruned and lottery.
+Networks that are trained apart have the seeds --seed, --seed + 1, ...: take seeds M apart for ensembles that
+share no member.  A stopped run goes on from its last epoch when started again, and another worker with
+the same command takes the next network of dst, static, pruned and lottery.
 """
 
 import dataclasses

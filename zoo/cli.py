@@ -83,7 +83,7 @@ def _list(options):
             metrics = entry["metrics"][entry["dataset"]]
             table.add_row(
                 name, entry["dataset"], *(f"{metrics[key]:.4f}" for key in ("accuracy", "nll", "ece")),
-                f"{entry['parameters']:,}", f"{entry['macs']:,}",
+                registry.parameters(entry), f"{entry['macs']:,}",
             )  # fmt: skip
         if not entries:
             table.add_row(name, "no weights yet")

@@ -74,3 +74,9 @@ def index():
 def entries(name):
     """The weights of one model, its default first."""
     return [entry for entry in index() if entry["name"] == name]
+
+
+def parameters(entry):
+    """Trainable parameters of an index entry, in words: of a sparse model how many of them exist."""
+    total = f"{entry['parameters']:,}"
+    return f"{entry['nonzeros']:,} of {total}" if "nonzeros" in entry else total

@@ -276,12 +276,18 @@ def _rank(dataset, order):
     return order.index(dataset) if dataset in order else len(order), dataset
 
 
+def _entry(config):
+    """What the index says of a set of weights; of sparse ones, how many weights exist."""
+    existing = {key: value for key, value in config.get("tickets", {}).items() if key == "nonzeros"}
+    return {key: config[key] for key in _INDEXED} | existing
+
+
 def rebuild_index(folder):
     """Write `index.json` from the folders in `saved_models`; the first data set of a name is its default."""
     folder = pathlib.Path(folder)
     configs = [(path.parent.name, json.loads(path.read_text())) for path in folder.glob("*/config.json")]
     order = ("cifar10", "cifar100", "fashion_mnist", "mnist")
     configs.sort(key=lambda item: (item[1]["name"], *_rank(item[1]["dataset"], order)))
-    index = [{"folder": name, **{key: config[key] for key in _INDEXED}} for name, config in configs]
+    index = [{"folder": name, **_entry(config)} for name, config in configs]
     (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
     return index
