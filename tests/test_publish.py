@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from zoo import cards
+from zoo import cards, registry
 from zoo.training import publish
 
 
@@ -79,3 +79,9 @@ def test_runs_that_cannot_be_compared_are_refused_before_anything_is_copied(proj
         with raises_line(ValueError, message):
             publish.publish([first, other], project / "saved_models")
     assert not list((project / "saved_models").iterdir())
+
+
+def test_of_sparse_models_the_existing_parameters_are_shown():
+    entry = {"parameters": 185_118}
+    assert registry.parameters(entry) == "185,118"
+    assert registry.parameters({**entry, "nonzeros": 37_590}) == "37,590 of 185,118"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import zoo
+import zoo.cost
 from zoo.training.run import probe_images
 
 ENTRIES = {entry["folder"]: entry for entry in zoo.registry.index()}
@@ -61,3 +62,16 @@ def test_single_and_packed_had_equal_updates(backbone):
         cards = [zoo.card(f"{method}_{backbone}", dataset).config for method in ("single", "packed")]
         updates = [card["steps_per_epoch"] * card["recipe"]["epochs"] for card in cards]
         assert updates[0] == updates[1]
+
+
+@pytest.mark.parametrize("folder", [f for f, entry in ENTRIES.items() if "nonzeros" in entry])
+def test_tickets_are_as_sparse_and_as_small_as_recorded(folder):
+    entry = ENTRIES[folder]
+    model = zoo.load(entry["name"], weights=entry["dataset"])
+    tickets = zoo.card(entry["name"], entry["dataset"]).config["tickets"]
+    assert zoo.cost.nonzeros(model.network) == entry["nonzeros"] == tickets["nonzeros"]
+    masks = [np.asarray(layer.mask) for layer in zoo.layers.sparse_layers(model.network)]
+    zeros = 1 - sum(mask.sum() for mask in masks) / sum(mask.size for mask in masks)
+    assert zeros == pytest.approx(tickets["sparsity"], abs=1e-4)
+    size = sum(file["bytes"] for file in entry["files"].values())
+    assert size < 0.3 * tickets["dense_bytes"]
