@@ -131,3 +131,16 @@ def test_a_worker_that_was_taken_for_dead_goes_on_with_the_next_task(study):
 def test_a_task_that_is_nowhere_is_an_error(study, raises_line):
     with raises_line(shared_tasks.TaskFailed, "one failed"):
         shared_tasks.work_off(study, {"one": {}}, lambda name, trial: 0.0, lambda name: False, pause=0)
+
+
+def test_a_task_queued_twice_is_done_once_even_when_the_first_is_through(study):
+    done = []
+    study.enqueue_trial({}, user_attrs={"task": "a"})
+
+    def perform(name, trial):
+        if not done:
+            study.enqueue_trial({}, user_attrs={"task": "a"})  # by a slow worker that started together
+        done.append(name)
+
+    shared_tasks.work_off(study, {"a": {}, "b": {}}, lambda n, t: perform(n, t) or 0.0, done.__contains__)
+    assert done == ["a", "b"]

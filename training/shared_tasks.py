@@ -92,7 +92,7 @@ def work_off(study, tasks, perform, is_done, pause=2.0, on_wait=None):
     while missing := [name for name in tasks if not is_done(name)]:
         _retry_stale(study)
         if any(_task(trial) in missing for trial in _trials(study, TrialState.WAITING)):
-            _take_one(study, perform)
+            _take_one(study, perform, is_done)
             idle = 0
             continue
         at_work = {_task(trial) for trial in _trials(study, TrialState.RUNNING)}
@@ -133,13 +133,13 @@ def _retry_stale(study):
             study.enqueue_trial(parameters, user_attrs={"task": _task(trial)})
 
 
-def _take_one(study, perform):
+def _take_one(study, perform, is_done):
     """Do the task of the next queued trial."""
     lost = False
 
     def objective(trial):
         nonlocal lost
-        if _task(trial) is None or _has_twin(study, trial):
+        if _task(trial) is None or _has_twin(study, trial, is_done):
             raise optuna.TrialPruned()
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
         try:
@@ -155,9 +155,11 @@ def _take_one(study, perform):
             raise
 
 
-def _has_twin(study, trial):
+def _has_twin(study, trial, is_done):
     """Whether a task was queued twice, by workers that started together, and this is the second."""
+    states = [TrialState.WAITING, TrialState.RUNNING]
+    if is_done(_task(trial)):  # else what it left was lost
+        states.append(TrialState.COMPLETE)
     return any(
-        other.number < trial.number and _task(other) == _task(trial)
-        for other in _trials(study, TrialState.WAITING, TrialState.RUNNING)
+        other.number < trial.number and _task(other) == _task(trial) for other in _trials(study, *states)
     )
