@@ -89,11 +89,14 @@ def test_a_task_queued_twice_is_left_to_the_first(study):
 
     def perform(name, trial):
         if trial.number == 0:  # another worker, which finds the second, meanwhile
-            shared_tasks._take_one(study.__class__("tasks", study._storage), perform)
+            shared_tasks._take_one(study.__class__("tasks", study._storage), perform, is_done)
         done.append(trial.number)
         return 0.0
 
-    shared_tasks.work_off(study, {"one": {}}, perform, lambda name: bool(done), pause=0)
+    def is_done(name):
+        return bool(done)
+
+    shared_tasks.work_off(study, {"one": {}}, perform, is_done, pause=0)
     assert done == [0]
 
 
