@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from zoo.layers.replicas import ReplicaSeedGenerator
 from zoo.layers.rows import check_members
 
 
@@ -46,7 +47,7 @@ class MIMOExpand(keras.layers.Layer):
         self.num_members, self.batch_repetitions = num_members, batch_repetitions
         self.input_repetition_probability = input_repetition_probability
         self.seed = seed
-        self.generator = keras.random.SeedGenerator(seed)
+        self.generator = ReplicaSeedGenerator(seed)
 
     def call(self, inputs, training=None):
         batch = ops.shape(inputs)[0]

@@ -5,6 +5,7 @@ import random
 import keras
 from keras import ops
 
+from zoo.layers.replicas import ReplicaSeedGenerator
 from zoo.layers.rows import check_members, members_of_rows
 
 
@@ -40,7 +41,7 @@ class MonteCarloDropout(keras.layers.Layer):
         self.rate, self.num_members, self.consistent = rate, num_members, consistent
         # Drawn now and kept in the config, so that a loaded model drops the same units.
         self.seed = random.randrange(2**31) if seed is None else seed
-        self.generator = keras.random.SeedGenerator(self.seed)
+        self.generator = ReplicaSeedGenerator(self.seed)
 
     def call(self, inputs, training=None):
         if training:

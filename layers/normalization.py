@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from zoo.layers.members import is_list_of_members, shares
+from zoo.layers.replicas import mean_over_replicas, replicated
 from zoo.layers.rows import assignment, check_members, per_row
 
 
@@ -52,6 +53,19 @@ def _fusible(x):
     return len(x.shape) == 4 and keras.backend.standardize_dtype(x.dtype) != "float64"
 
 
+def _moments_over_replicas(members, centre):
+    """Mean and variance (C,) over the rows of all replicas, of all members' channels in one exchange.
+
+    Of equally many rows each: from the means of m and v + m^2, m taken from about where it will be.
+    """
+    members = [ops.cast(x, centre.dtype) for x in members]
+    axes = list(range(len(members[0].shape) - 1))
+    mean, variance = (ops.concatenate(part) for part in zip(*(ops.moments(x, axes) for x in members)))
+    mean = mean - centre
+    mean, square = ops.unstack(mean_over_replicas(ops.stack([mean, variance + mean * mean])), axis=0)
+    return mean + centre, square - mean * mean
+
+
 _FUSED = {"tensorflow": _tensorflow, "torch": _torch}
 
 
@@ -61,7 +75,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     Keras's own is computed in a dozen operations on TensorFlow and PyTorch; their fused kernels
     give the same outputs and moving statistics (Ioffe & Szegedy, 2015) in one, which makes a
-    whole ResNet's training step about 8 % faster.  Arguments are Keras's; `axis` is the last.
+    whole ResNet's training step about 8 % faster.  Arguments are Keras's; `axis` is the last.  Under a
+    strategy of `tf.distribute` statistics are those of the whole batch, whatever `synchronized` says.
 
     Input: (B, ..., C), or a list of M tensors (B, ..., C / M): statistics, `gamma` and `beta` are
         per channel, thus per member.
@@ -104,6 +119,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return self._per_member(gamma, members), self._per_member(beta, members)
 
     def _train(self, members):
+        if replicated():
+            return self._train_replica(members)
         fused = _fusible(members[0]) and _FUSED.get(keras.backend.backend())
         outputs, means, variances = [], [], []
         for x, gamma, beta in zip(members, *self._scale_and_shift(members)):
@@ -111,10 +128,23 @@ class BatchNormalization(keras.layers.BatchNormalization):
             outputs.append(y)
             means.append(mean)
             variances.append(variance)
-        for variable, values in ((self.moving_mean, means), (self.moving_variance, variances)):
-            batch = ops.cast(ops.concatenate(values), variable.dtype)
-            variable.assign(variable * self.momentum + batch * (1.0 - self.momentum))
+        self._move(ops.concatenate(means), ops.concatenate(variances))
         return outputs
+
+    def _train_replica(self, members):
+        """As `_train` on one device would, of which this replica has some rows."""
+        centre = ops.cast(self.moving_mean, keras.backend.result_type(members[0].dtype, "float32"))
+        mean, variance = _moments_over_replicas(members, centre)
+        self._move(mean, variance)
+        vectors = zip(*self._scale_and_shift(members), shares(mean, len(members)),
+                      shares(variance, len(members)))  # fmt: skip
+        return [_plain_inference(x, *vector, self.epsilon) for x, vector in zip(members, vectors)]
+
+    def _move(self, mean, variance):
+        """Move the moving statistics towards those of a batch, (C,)."""
+        for variable, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            batch = ops.cast(batch, variable.dtype)
+            variable.assign(variable * self.momentum + batch * (1.0 - self.momentum))
 
     def _infer(self, members):
         fused = _fusible(members[0]) and keras.backend.backend() == "tensorflow"
@@ -184,12 +214,13 @@ class PerMemberBatchNormalization(keras.layers.Layer):
 
     def _moments(self, x, assigned):
         """Mean and variance (M, C) over each member's rows, which also enter the moving averages."""
-        rows = ops.sum(assigned, axis=0)[:, None]
+        rows = mean_over_replicas(ops.sum(assigned, axis=0)[:, None])
         spatial = list(range(1, len(x.shape) - 1))
 
         def average(values):
             per_image = ops.mean(values, axis=spatial) if spatial else values
-            return ops.matmul(ops.transpose(assigned), per_image) / ops.maximum(rows, 1)
+            sums = mean_over_replicas(ops.matmul(ops.transpose(assigned), per_image))
+            return sums / ops.where(rows > 0, rows, 1)
 
         mean = average(x)
         variance = average(ops.square(x - per_row(mean, x, assigned)))

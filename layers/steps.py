@@ -25,8 +25,11 @@ class StepCallback(keras.callbacks.Callback):
             updates = int(ops.convert_to_numpy(optimizer.iterations))
             self.step = updates * (optimizer.gradient_accumulation_steps or 1)
             steps = (self.params or {}).get("steps")
-            left = None if steps is None else steps * (self.params["epochs"] - epoch)
-            self.begin(None if left is None else self.step + left)
+            if steps is None:
+                return self.begin(None)
+            left = steps * (self.params["epochs"] - epoch)
+            # "done": what zoo.training says of an epoch that was stopped within.
+            self.begin(self.step + left - self.params.get("done", 0))
 
     def on_train_batch_end(self, batch, logs=None):
         passed, self.seen = batch - self.seen, batch  # several with steps_per_execution

@@ -8,7 +8,7 @@ import pytest
 
 import zoo
 import zoo.cost
-from zoo.training.run import probe_images
+from zoo.training.record import probe_images
 
 ENTRIES = {entry["folder"]: entry for entry in zoo.registry.index()}
 PROMISED = {

@@ -13,6 +13,7 @@ from keras import ops
 
 from zoo.training import data, progress, recipes, run
 from zoo.training.augmentation import RandomShiftFlip
+from zoo.training.batches import EpochShuffle
 from zoo.training.schedules import WarmUpCosine, WarmUpSteps
 
 
@@ -87,8 +88,8 @@ def split(count):
 
 def test_shuffle_is_decided_by_seed_and_epoch():
     batches, twin = (
-        run.EpochShuffle(split(23), 5, seed=3),
-        run.EpochShuffle(split(23), 5, seed=3, epoch=1),
+        EpochShuffle(split(23), 5, seed=3),
+        EpochShuffle(split(23), 5, seed=3, epoch=1),
     )
     assert len(batches) == 4
     epochs = []
@@ -100,7 +101,7 @@ def test_shuffle_is_decided_by_seed_and_epoch():
         batches.on_epoch_end()
     assert (epochs[0] != epochs[1]).any()
     np.testing.assert_array_equal(np.concatenate([twin[i][1] for i in range(4)]), epochs[1])
-    other = run.EpochShuffle(split(23), 5, seed=4)
+    other = EpochShuffle(split(23), 5, seed=4)
     assert (np.concatenate([other[i][1] for i in range(4)]) != epochs[0]).any()
 
 

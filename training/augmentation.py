@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from zoo.layers.replicas import draw_rows
+
 
 @keras.saving.register_keras_serializable(package="zoo")
 class RandomShiftFlip(keras.layers.Layer):
@@ -28,7 +30,7 @@ class RandomShiftFlip(keras.layers.Layer):
         rows = self._window(batch, height)
         columns = self._window(batch, width)
         if self.flip:
-            mirrored = keras.random.uniform((batch, 1), seed=self.generator) < 0.5
+            mirrored = draw_rows(self._coins, batch) < 0.5
             columns = ops.where(mirrored, ops.flip(columns, axis=1), columns)
         border = ((0, 0), (self.shift,) * 2, (self.shift,) * 2, (0, 0))
         images = ops.pad(images, border)
@@ -36,8 +38,13 @@ class RandomShiftFlip(keras.layers.Layer):
         return ops.take_along_axis(images, columns[:, None, :, None], axis=2)
 
     def _window(self, batch, size):
-        start = keras.random.randint((batch, 1), 0, 2 * self.shift + 1, seed=self.generator)
-        return start + ops.arange(size, dtype="int32")[None]
+        return draw_rows(self._starts, batch) + ops.arange(size, dtype="int32")[None]
+
+    def _starts(self, rows):
+        return keras.random.randint((rows, 1), 0, 2 * self.shift + 1, seed=self.generator)
+
+    def _coins(self, rows):
+        return keras.random.uniform((rows, 1), seed=self.generator)
 
     def compute_output_shape(self, input_shape):
         return input_shape

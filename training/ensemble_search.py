@@ -15,7 +15,7 @@ import numpy as np
 
 from zoo import methods
 from zoo.joining import fuse
-from zoo.training import run, shared_folder, shared_tasks
+from zoo.training import record, run, shared_folder, shared_tasks
 from zoo.training.search_picture import draw_search
 from zoo.training.search_progress import SearchProgress
 from zoo.training.search_space import search_space
@@ -213,6 +213,6 @@ class _Search:
         seconds = sum(networks.result(name)["seconds"] for name in networks.names())
         with run.precision(recipe.precision):
             model = fuse([singles[name] for name in chosen], method=methods.HyperDeep(count))
-            run.write_run(
+            record.write_run(
                 model, recipe, networks.splits, self.folder, command, seconds, hyper_deep=details
             )

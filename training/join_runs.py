@@ -43,7 +43,7 @@ def join_runs(runs, data_dir, output_dir, limit=None, command=""):
     """
     import zoo
     from zoo import weights
-    from zoo.training import recipes, run
+    from zoo.training import recipes, record, run
 
     configs = [weights.read_config(folder) for folder in runs]
     made = [config["recipe"] for config in configs]
@@ -70,7 +70,7 @@ def join_runs(runs, data_dir, output_dir, limit=None, command=""):
     (folder / "log.csv").write_text("\n".join(["member,seed,nll", *rows]) + "\n")
     seconds = sum(config["seconds"] for config in configs)
     members = [{key: config[key] for key in ("command", "hardware", "commit")} for config in configs]
-    return run.write_run(model, recipe, splits, folder, command, seconds, joined=members)
+    return record.write_run(model, recipe, splits, folder, command, seconds, joined=members)
 
 
 def main(argv):

@@ -31,8 +31,9 @@ class ProgressLine(keras.callbacks.Callback):
 
     def _line(self, logs):
         epochs, steps = self.params["epochs"], self.params["steps"]
-        done = (self.epoch * steps + self.batch) / (epochs * steps)
-        left = (epochs - self.epoch) * steps - self.batch
+        batch = self.batch + self.params.get("done", 0)  # of an epoch that was stopped within
+        done = (self.epoch * steps + batch) / (epochs * steps)
+        left = (epochs - self.epoch) * steps - batch
         left *= (time.time() - self.started) / self.seen
         values = "  ".join(f"{name} {float(value):.4f}" for name, value in (logs or {}).items())
         clock = f"{int(left) // 3600}:{int(left) // 60 % 60:02d}:{int(left) % 60:02d}"

@@ -16,10 +16,12 @@ class Recipe:
 
     Fields: dataset, method, backbone, and of the method's arguments `num_members` (0: its default),
     `alpha` and `gamma` where it has them, the others in `arguments`, "rank=2,tile_at=1"; `batch_size` (global), `epochs`; SGD with Nesterov `momentum`, peak `learning_rate`,
-    `warm_up` (share of all steps), `schedule` "cosine" or "step" (with `milestones`, shares of all
+    `accumulate` (steps whose gradients make one update), `clip_norm` (of all gradients together; 0:
+    none), `warm_up` (share of all steps), `schedule` "cosine" or "step" (with `milestones`, shares of all
     steps, and `factor`); `weight_decay` as in L2-regularised SGD (gradient + weight_decay * w), on
     kernels alone; `label_smoothing`; augmentation by `shift` pixels and `flip`; `held_out`, share of
-    the training images kept for validation; `precision`, a Keras dtype policy; `seed`.
+    the training images kept for validation; `precision`, "float32", or "bfloat16" or "float16" with weights in float32
+    (loss scaling is automatic), or a Keras dtype policy; `seed`.
     """
 
     dataset: str
@@ -33,6 +35,8 @@ class Recipe:
     epochs: int = 200
     learning_rate: float = 0.1
     momentum: float = 0.9
+    accumulate: int = 1
+    clip_norm: float = 0.0
     schedule: str = "cosine"
     warm_up: float = 0.025
     milestones: tuple = (0.3, 0.6, 0.8)

@@ -2,82 +2,90 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
-import json
-import os
 import pathlib
 import random
-import subprocess
-import time
 
 import keras
 import numpy as np
 
-from zoo import cost, methods
-from zoo import weights as weight_files
-from zoo.building import build, build_from_spec
+from zoo import methods
+from zoo.building import build
 from zoo.checks import check_batch
 from zoo.classifier import EnsembleClassifier
 from zoo.losses import CrossEntropy
-from zoo.metrics import Accuracy, ExpectedCalibrationError, NegativeLogLikelihood
+from zoo.metrics import Accuracy
 from zoo.training import data as datasets
 from zoo.training import recipes
 from zoo.training.augmentation import RandomShiftFlip
+from zoo.training.distribution import Placement, check
+from zoo.training.fitting import fit
 from zoo.training.progress import ProgressLine
+from zoo.training.record import write_run
 from zoo.training.schedules import WarmUpCosine, WarmUpSteps
-from zoo.uncertainty import predict
-
-
-class EpochShuffle(keras.utils.PyDataset):
-    """Batches of a split, whole ones only, in an order that seed and epoch decide: resume is exact."""
-
-    def __init__(self, split, batch_size, seed, epoch=0):
-        super().__init__()
-        self.split, self.batch_size, self.seed = split, batch_size, seed
-        self.start(epoch)
-
-    def start(self, epoch):
-        """Shuffle for an epoch."""
-        self.epoch = epoch
-        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.split))
-
-    def on_epoch_end(self):
-        self.start(self.epoch + 1)
-
-    def __len__(self):
-        return len(self.split) // self.batch_size
-
-    def __getitem__(self, index):
-        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        return self.split.images[rows], self.split.labels[rows]
 
 
 def train(recipe, data_dir, output_dir, *, command="", steps_per_execution=1, jit_compile="auto",
-          tensorboard=False, limit=None):  # fmt: skip
+          tensorboard=False, limit=None, placement=None):  # fmt: skip
     """Train by a recipe, going on where an earlier run into the same folder stopped.
 
+    Args:
+        recipe: a `Recipe`.
+        data_dir, output_dir: folders of the data sets and of this run.
+        command: what `config.json` names.
+        steps_per_execution, jit_compile: as `compile` takes them.
+        tensorboard: whether to write its events.
+        limit: train and test on so many images only.
+        placement: from `distribution.place`; None trains on one device.
+
     Returns:
-        The dictionary written to `config.json`.
+        The dictionary written to `config.json`; None on workers other than the first.
 
     Raises:
         ValueError: for a recipe that cannot be run, or a folder that holds a run of another one.
         FileNotFoundError: where the data set is not in `data_dir`.
+        Preempted: after SIGTERM, when the state is saved.
+        WorkerLost: where another worker is gone.
     """
+    placement = placement or Placement()
     output_dir = pathlib.Path(output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
+    folder = output_dir if placement.chief else output_dir / f"worker-{placement.worker}"
+    folder.mkdir(parents=True, exist_ok=True)
     splits, classes = load_splits(recipe, data_dir, limit)
     options = {"steps_per_execution": steps_per_execution, "jit_compile": jit_compile}
-    callbacks = [ProgressLine(), *(_tensorboard(output_dir) if tensorboard else [])]
-    with precision(recipe.precision):
-        model, seconds = train_model(recipe, splits, classes, output_dir, callbacks, options)
-        return write_run(model, recipe, splits, output_dir, command, seconds)
+    callbacks = [ProgressLine(), *(_tensorboard(folder) if tensorboard else [])]
+    try:
+        with precision(recipe.precision), placement.active():
+            model, seconds = train_model(
+                recipe, splits, classes, folder, callbacks if placement.chief else (), options,
+                placement=placement,
+            )  # fmt: skip
+            config = None
+            if placement.chief:
+                with placement.apart():
+                    config = write_run(
+                        model, recipe, splits, output_dir, command, seconds, placement=placement.name,
+                        replicas=placement.replicas, workers=placement.workers,
+                    )  # fmt: skip
+            placement.any(False)  # nobody leaves before the files are there
+            return config
+    except Exception as error:
+        if placement.lost(error):
+            reason = str(error).strip().splitlines()[0][:200]
+            raise WorkerLost(
+                f"another worker is gone; start all again by the same command ({reason})"
+            ) from None
+        raise
+
+
+class WorkerLost(Exception):
+    """Another worker died or cannot be reached."""
 
 
 @contextlib.contextmanager
 def precision(name):
-    """Keras's dtype policy for as long as the context lasts."""
+    """Keras's dtype policy for as long as the context lasts; half precision with float32 weights."""
     policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
+    keras.config.set_dtype_policy(f"mixed_{name}" if name in ("bfloat16", "float16") else name)
     try:
         yield
     finally:
@@ -85,7 +93,7 @@ def precision(name):
 
 
 def train_model(recipe, splits, classes, folder, callbacks=(), options=None, *, student_of=None,
-                make=None, rate=None):  # fmt: skip
+                make=None, rate=None, placement=None):  # fmt: skip
     """The model of a recipe, trained on (training, held out, test) from the folder's checkpoint on.
 
     Args:
@@ -98,41 +106,23 @@ def train_model(recipe, splits, classes, folder, callbacks=(), options=None, *, 
             `model.network`, with the same weights.
         make: what makes the model, `model_of` by default, from recipe, input shape and classes.
         rate: learning rate schedule in place of the recipe's.
+        placement: from `distribution.place`; None trains on one device.
 
     Returns:
         (model, seconds that all of it took).
     """
+    placement, options = placement or Placement(), options or {}
+    steps = len(splits[0]) // recipe.batch_size
+    check(placement, recipe, steps=steps, **options)
     _seed(recipe.seed)
-    model = (make or model_of)(recipe, splits[0].images.shape[1:], classes)
-    network = student_of(model) if student_of else model.network
-    return model, _fit(model, network, recipe, splits, folder, callbacks, options or {}, rate)
-
-
-def _fit(model, network, recipe, splits, folder, callbacks, options, rate):
-    """Train a model through `network`; returns the seconds that all of it took."""
-    training, held_out, _ = splits
-    batches = EpochShuffle(training, recipe.batch_size, recipe.seed)
-    check_batch(model.spec, recipe.batch_size)
-    student = _augmented(model, network, recipe)
-    optimizer = _optimizer(recipe, model, rate or learning_rate(recipe, len(batches)))
-    loss = CrossEntropy(recipe.label_smoothing)
-    student.compile(optimizer, loss, metrics=[Accuracy()], **options)
-    own = methods.deserialize(model.spec["method"]).callbacks(held_out.images, held_out.labels)
-    callbacks = [*callbacks, *own]
-    for callback in callbacks:
-        callback.set_model(student)  # so that its variables are there to be restored
-    kept = [v for callback in callbacks for v in getattr(callback, "variables", ())]
-    checkpoint = _Checkpoint(folder, recipe, kept)
-    epoch = checkpoint.restore(student)
-    batches.start(epoch)
-    log = keras.callbacks.CSVLogger(folder / "log.csv", append=epoch > 0)
-    started = time.time()
-    student.fit(
-        batches, epochs=recipe.epochs, initial_epoch=epoch, callbacks=[*callbacks, log, checkpoint],
-        verbose=0, shuffle=False,
-        validation_data=(held_out.images, held_out.labels) if len(held_out) else None,
-    )  # fmt: skip
-    return checkpoint.seconds + time.time() - started
+    rate = rate or learning_rate(recipe, steps)
+    with placement.scope():
+        model = (make or model_of)(recipe, splits[0].images.shape[1:], classes)
+        check_batch(model.spec, recipe.batch_size // placement.replicas)
+        student = _augmented(model, student_of(model) if student_of else model.network, recipe)
+        loss = CrossEntropy(recipe.label_smoothing)
+        student.compile(_optimizer(recipe, model, rate), loss, metrics=[Accuracy()], **options)
+    return model, fit(model, student, recipe, splits, folder, callbacks, placement)
 
 
 def _seed(seed):
@@ -216,60 +206,13 @@ def _optimizer(recipe, model, rate):
     }
     # Keras decays weights beside the momentum; the factor gives L2's decay in the long run.
     decay = recipe.weight_decay / (1 - recipe.momentum) if kernels else 0
-    optimizer = keras.optimizers.SGD(rate, recipe.momentum, nesterov=True, weight_decay=decay or None)
+    optimizer = keras.optimizers.SGD(
+        rate, recipe.momentum, nesterov=True, weight_decay=decay or None,
+        global_clipnorm=recipe.clip_norm or None,
+        gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
+    )  # fmt: skip
     optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if id(v) not in kernels])
     return optimizer
-
-
-def _random_state(model):
-    """States of random generators (augmentation, dropout), which Keras keeps out of weights files."""
-    weights = {id(weight) for weight in model.weights}
-    return [variable for variable in model.variables if id(variable) not in weights]
-
-
-class _Checkpoint(keras.callbacks.Callback):
-    """All weights and optimiser slots after every epoch, replaced in one step; restored on request."""
-
-    def __init__(self, folder, recipe, variables=()):
-        super().__init__()
-        self.others = list(variables)  # beside those of the model and its optimiser
-        self.weights, self.state = folder / "checkpoint.weights.h5", folder / "checkpoint.json"
-        self.recipe = json.loads(json.dumps(dataclasses.asdict(recipe)))
-        self.seconds, self.started = 0.0, time.time()
-
-    def restore(self, model):
-        """Load the last checkpoint into a compiled model; returns how many epochs it has seen."""
-        if not self.state.is_file():
-            return 0
-        state = json.loads(self.state.read_text())
-        if state["recipe"] != self.recipe:
-            raise ValueError(
-                f"{self.state.parent} holds a run of another recipe; choose another --output_dir"
-            )
-        model.optimizer.build(model.trainable_variables)
-        model.load_weights(self.weights.with_name(state["weights"]))
-        for variable, value in zip([*_random_state(model), *self.others], state.get("random", [])):
-            variable.assign(np.array(value, variable.dtype))
-        self.seconds = state["seconds"]
-        return state["epochs"]
-
-    def on_epoch_end(self, epoch, logs=None):
-        # Two files in turn: the state names the whole one, whenever the process dies.
-        weights = self.weights.with_name(f"checkpoint-{epoch % 2}.weights.h5")
-        self.model.save_weights(weights)
-        state = {
-            "epochs": epoch + 1,
-            "weights": weights.name,
-            "random": [
-                np.asarray(keras.ops.convert_to_numpy(variable)).tolist()
-                for variable in [*_random_state(self.model), *self.others]
-            ],
-            "seconds": self.seconds + time.time() - self.started,
-            "recipe": self.recipe,
-        }
-        temporary = self.state.with_suffix(".tmp")
-        temporary.write_text(json.dumps(state))
-        temporary.replace(self.state)
 
 
 def _tensorboard(folder):
@@ -280,100 +223,3 @@ def _tensorboard(folder):
     if keras.backend.backend() != "tensorflow":  # Keras's callback writes through TensorFlow
         return []
     return [keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)]
-
-
-def measure(model, split):
-    """Accuracy, NLL and 15-bin ECE of a model on a split."""
-    metrics = [
-        Accuracy(),
-        NegativeLogLikelihood(),
-        ExpectedCalibrationError(),
-    ]
-    answers = model.predict(split.images, batch_size=250, verbose=0)
-    for metric in metrics:
-        metric.update_state(split.labels, answers)
-    return {metric.name: round(float(metric.result()), 5) for metric in metrics} | {"images": len(split)}
-
-
-def probe_images(shape):
-    """Two fixed images, whose answers stand in a config to show that its weights still mean the same."""
-    return np.random.default_rng(0).integers(0, 256, (2, *shape), "uint8")
-
-
-def write_run(model, recipe, splits, folder, command, seconds, **more):
-    """Write the weights as they will be shipped, load them back, measure those, and record all of it.
-
-    Returns:
-        The dictionary written to `config.json`, with the entries `more`.
-    """
-    training, held_out, test = splits
-    files = weight_files.write(model, folder)
-    shipped = build_from_spec(model.spec)
-    weight_files.load_folder(shipped, folder, {"files": files})
-    metrics = {recipe.dataset: measure(shipped, test)}
-    config = {
-        "name": model.name,
-        "dataset": recipe.dataset,
-        "spec": model.spec,
-        "num_members": model.num_members,
-        "parameters": cost.parameters(model.network)[0],
-        "macs": cost.macs(model.network),
-        "metrics": metrics,
-        "probe": predict(shipped, probe_images(model.input_shape[1:])).probabilities.round(5).tolist(),
-        "held_out": measure(shipped, held_out) if len(held_out) else None,
-        "recipe": dataclasses.asdict(recipe),
-        "steps_per_epoch": len(training) // recipe.batch_size,
-        "command": f"KERAS_BACKEND={keras.backend.backend()} {command}",
-        "seconds": round(seconds),
-        "hardware": hardware(),
-        "software": {"keras": keras.__version__, **_backend_version()},
-        "date": time.strftime("%Y-%m-%d"),
-        "commit": _commit(),
-        "licence": "Apache-2.0",
-        "files": files,
-        **more,
-    }
-    temporary = folder / "config.json.tmp"
-    temporary.write_text(json.dumps(config, indent=1) + "\n")
-    temporary.replace(folder / "config.json")
-    return config
-
-
-def hardware():
-    """What the run had to compute with, in words."""
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
-        devices = jax.devices()
-        if devices[0].platform != "cpu":
-            return f"{len(devices)} x {devices[0].device_kind}"
-    elif backend == "tensorflow":
-        import tensorflow as tf
-
-        devices = tf.config.list_physical_devices("GPU")
-        if devices:
-            name = tf.config.experimental.get_device_details(devices[0]).get("device_name", "GPU")
-            return f"{len(devices)} x {name}"
-    elif backend == "torch":
-        import torch
-
-        if torch.cuda.is_available():
-            return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
-    cores = len(os.sched_getaffinity(0))
-    return f"{cores} CPU core{'s' if cores > 1 else ''}"
-
-
-def _backend_version():
-    backend = keras.backend.backend()
-    return {backend: importlib.metadata.version(backend)}
-
-
-def _commit():
-    try:
-        return subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=pathlib.Path(__file__).parent, capture_output=True,
-            text=True, check=True,
-        ).stdout.strip()  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -13,7 +13,7 @@ import keras
 
 from zoo import methods
 from zoo.joining import fuse
-from zoo.training import recipes, run, shared_folder, shared_tasks
+from zoo.training import recipes, record, run, shared_folder, shared_tasks
 from zoo.training.progress import ProgressLine
 from zoo.training.search_progress import SearchProgress
 from zoo.training.ticket_networks import TicketNetworks
@@ -127,7 +127,7 @@ def _write(networks, names, recipe, folder, command):
     with run.precision(recipe.precision):
         model = fuse(models, method=networks.method)
         seconds = sum(result["seconds"] for result in results)
-        config = run.write_run(
+        config = record.write_run(
             model, recipe, networks.splits, folder, command, seconds,
             tickets=networks.details(model, chosen),
         )  # fmt: skip

@@ -1,15 +1,22 @@
-"""Train one model of the zoo on one device.
+"""Train one model of the zoo, on one device or many.
 
     python -m zoo.training.train --recipe=cifar10_packed_resnet20 --data_dir=DATA --output_dir=RUN
+    python -m zoo.training.train ... --strategy=mirrored --num_devices=8      all GPUs of a machine
+    python -m zoo.training.train ... --strategy=multi_worker                  the same on each machine
+    KERAS_BACKEND=jax python -m zoo.training.train ... --strategy=data_parallel
+
+Several machines are found by TF_CONFIG or SLURM's variables.  --batch_size is that of all devices
+together, so a run gives the same weights on any number of them.
 
 DATA holds TensorFlow Datasets' prepared folders or `.npz` files (see the README).  Every field of the
 recipe is a flag: `--epochs=30 --alpha=3`.  A run that was stopped goes on from its last epoch when
-started again with the same command.  RUN ends up with `config.json` and weights ready for
+started again with the same command; SIGTERM saves at once and exits with 0.  RUN ends up with `config.json` and weights ready for
 `saved_models/`, `log.csv`, and TensorBoard's events where TensorFlow is the backend.  Any Keras backend
 does (KERAS_BACKEND); with `.npz` data TensorFlow is not imported unless it is the backend.
 """
 
 import dataclasses
+import os
 import pathlib
 
 from absl import app, flags, logging
@@ -24,6 +31,10 @@ flags.DEFINE_string("data_dir", None, "folder of the data sets", required=True)
 flags.DEFINE_string("output_dir", None, "folder of this run", required=True)
 flags.DEFINE_integer("steps_per_execution", 1, "training steps a dispatch", lower_bound=1)
 flags.DEFINE_bool("jit_compile", None, "compile with XLA (default: Keras's choice)")
+flags.DEFINE_string(
+    "strategy", "none", "none, mirrored, multi_worker, tpu (tf.distribute) or data_parallel (JAX)"
+)
+flags.DEFINE_integer("num_devices", None, "devices of this machine (default: all GPUs, or one CPU)")
 flags.DEFINE_bool("tensorboard", True, "write TensorBoard events, where TensorBoard is installed")
 flags.DEFINE_integer("limit", None, "train and test on this many images only, to try a run out")
 
@@ -59,8 +70,9 @@ def main(argv):
     """Entry point of absl."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    from zoo.training import run  # Keras, and so the backend, only after the flags are right
+    from zoo.training import distribution, preemption, run  # Keras, and so the backend, only now
 
+    config = None
     try:
         recipe = recipe_from_flags()
         config = run.train(
@@ -69,10 +81,18 @@ def main(argv):
             steps_per_execution=FLAGS.steps_per_execution,
             jit_compile="auto" if FLAGS.jit_compile is None else FLAGS.jit_compile,
             tensorboard=FLAGS.tensorboard, limit=FLAGS.limit,
+            placement=distribution.place(FLAGS.strategy, FLAGS.num_devices),
         )  # fmt: skip
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f"zoo.training.train: {error}") from None
-    logging.info("test: %s", config["metrics"])
+    except preemption.Preempted as stopped:
+        logging.info("%s; the same command goes on", stopped)
+    except run.WorkerLost as error:
+        logging.error("%s", error)
+        logging.flush()
+        os._exit(75)  # EX_TEMPFAIL, and no waiting for the others at the exit
+    if config:
+        logging.info("test: %s", config["metrics"])
 
 
 def deciding_flags():

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from zoo import weights
-from zoo.training import run
+from zoo.training import record, run
 from zoo.training.search_space import configure, configured_recipe, without_decay
 from zoo.training.selection import likelihoods, negative_log_likelihood
 
@@ -84,7 +84,7 @@ class TrainedNetworks:
             "recipe": dataclasses.asdict(recipe),
             "seconds": round(seconds, 1),
             "backend": keras.backend.backend(),
-            "hardware": run.hardware(),
+            "hardware": record.hardware(),
             **more,
         }
         (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")

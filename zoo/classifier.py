@@ -7,6 +7,7 @@ from keras import ops
 
 from zoo import fast_weights
 from zoo.checks import check_batch, check_labels, check_loss
+from zoo.keras_workarounds import TrainsUnderStrategies
 from zoo.losses import label_distribution
 
 
@@ -17,7 +18,7 @@ def ensemble_log_probabilities(logits):
 
 
 @keras.saving.register_keras_serializable(package="zoo")
-class EnsembleClassifier(keras.Model):
+class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
     """A classifier of M members that trains each of them and answers with their average.
 
     Args:

@@ -18,7 +18,7 @@ from zoo.classifier import EnsembleClassifier
 from zoo.evaluation.figures import FIGURES, measure
 from zoo.losses import CrossEntropy
 from zoo.training import data as datasets
-from zoo.training.run import EpochShuffle
+from zoo.training.batches import EpochShuffle
 from zoo.training.schedules import WarmUpCosine
 from zoo.uncertainty import predict
 

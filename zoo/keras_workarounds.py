@@ -1,0 +1,107 @@
+"""What Keras's trainer needs to work under `tf.distribute`, in one place that a version switches off.
+
+Each fault has a minimal reproduction in `docs/keras_bugs/`; tests run them against the installed Keras
+and fail as soon as one is gone, which is when `FIXED_IN` is to be set and, later, this file to go.
+
+1. `fit` under MultiWorkerMirroredStrategy: the symbolic build reduces a nest of per-replica values, and the
+   mean over workers is taken along an axis that scalar logs do not have (keras #20585).
+2. `fit` under several replicas whose first batch does not divide by them: the same reduction.
+3. `steps_per_execution` > 1 under several replicas: "You must feed a value for placeholder" (keras #19246).
+4. Gradient accumulation under several replicas: "merge_call called while defining a new graph"; and
+   clipping by norm clips each replica's gradient before they are added up, in silence.  Both are refused.
+"""
+
+import keras
+
+FIXED_IN = None  # a version such as (3, 18), when Keras has mended all of them
+
+
+def needed(version=keras.__version__):
+    """Whether this version of Keras has the faults."""
+    numbers = tuple(int(part) for part in version.split(".")[:2])
+    return FIXED_IN is None or numbers < FIXED_IN
+
+
+class _Unchanged:
+    """Keras as it is."""
+
+
+class _TensorFlowTrainer:
+    """A mix-in before `keras.Model` on TensorFlow."""
+
+    @property
+    def _replicas(self):
+        strategy = self._distribute_strategy
+        return 1 if strategy is None else strategy.num_replicas_in_sync
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        strategy = self._distribute_strategy
+        if strategy is None or iterator is None:
+            return super()._maybe_symbolic_build(iterator, data_batch)
+        for _, _, batches in iterator:
+            # One replica's part has the shapes that are wanted: nothing is to be reduced.
+            data_batch = keras.tree.map_structure(
+                lambda value: strategy.experimental_local_results(value)[0], next(batches)
+            )
+            break
+        with strategy.scope():
+            self._symbolic_build(data_batch=data_batch)
+
+    def train_step(self, data):
+        return self._reducible(super().train_step(data))
+
+    def test_step(self, data):
+        return self._reducible(super().test_step(data))
+
+    def _reducible(self, logs):
+        """Logs with the axis along which Keras takes means over workers."""
+        import tensorflow as tf
+
+        strategy = self._distribute_strategy
+        several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        if not (several and strategy.extended._in_multi_worker_mode()):
+            return logs
+        return {name: tf.reshape(value, (1,)) for name, value in logs.items()}
+
+    def make_train_function(self, force=False):
+        _refuse(self.optimizer, self._replicas)
+        if self._replicas == 1 or self.steps_per_execution == 1:
+            return super().make_train_function(force)
+        if self.train_function is None or force:
+            self.train_function = _inner_loop(self)
+
+
+def _refuse(optimizer, replicas):
+    """ValueError for what Keras's optimisers do wrongly on several replicas."""
+    if replicas == 1 or optimizer is None:
+        return
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
+    accumulates = (optimizer.gradient_accumulation_steps or 1) > 1
+    clips = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None
+    if accumulates or clips:
+        what = "gradients cannot be accumulated" if accumulates else "clipping by norm is another update"
+        raise ValueError(
+            f"{what} on {replicas} replicas of tf.distribute; leave it out, or train on one device or by "
+            "keras.distribution.DataParallel with KERAS_BACKEND=jax"
+        )
+
+
+def _inner_loop(model):
+    """A train function of several steps in one graph, on all replicas."""
+    import tensorflow as tf
+
+    strategy, steps = model.distribute_strategy, model.steps_per_execution
+    step = tf.autograph.experimental.do_not_convert(model.train_step)
+
+    @tf.function
+    def function(iterator):
+        for _ in tf.range(steps - 1):
+            strategy.run(step, args=(next(iterator),))
+        logs = strategy.run(step, args=(next(iterator),))
+        return {name: strategy.reduce("MEAN", value, axis=None) for name, value in logs.items()}
+
+    return function
+
+
+affected = keras.backend.backend() == "tensorflow" and needed()
+TrainsUnderStrategies = _TensorFlowTrainer if affected else _Unchanged
