@@ -19,10 +19,12 @@ class Checkpoint(keras.callbacks.Callback):
         folder: of the files.
         recipe: a `Recipe`; a folder with a checkpoint of another one is refused.
         variables: to be kept beside those of the model and its optimiser.
+        remat: whether the model rematerialises, which gives its weights files other keys.
     """
 
-    def __init__(self, folder, recipe, variables=()):
+    def __init__(self, folder, recipe, variables=(), remat=False):
         super().__init__()
+        self.remat = remat
         self.folder, self.state = folder, folder / "checkpoint.json"
         self.others = list(variables)
         self.recipe = json.loads(json.dumps(dataclasses.asdict(recipe)))
@@ -39,6 +41,9 @@ class Checkpoint(keras.callbacks.Callback):
         state = json.loads(self.state.read_text())
         if state["recipe"] != self.recipe:
             raise ValueError(f"{self.folder} holds a run of another recipe; choose another --output_dir")
+        if state.get("remat", False) != self.remat:
+            had = "with" if state.get("remat") else "without"
+            raise ValueError(f"{self.folder} holds a run {had} --remat; go on {had} it")
         return state["epochs"], state.get("steps", 0)
 
     def restore(self, model):
@@ -72,6 +77,7 @@ class Checkpoint(keras.callbacks.Callback):
                 for variable in [*_random_state(self.model), *self.others]
             ],
             "seconds": self.seconds + time.time() - self.started,
+            "remat": self.remat,
             "recipe": self.recipe,
         }
         _replace(self.state, json.dumps(state).encode())

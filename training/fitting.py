@@ -12,7 +12,7 @@ from zoo.training.checkpoint import Checkpoint
 from zoo.training.preemption import SaveOnSignal
 
 
-def fit(model, student, recipe, splits, folder, callbacks, placement):
+def fit(model, student, recipe, splits, folder, callbacks, placement, remat=False):
     """Train a model through the compiled `student`; returns the seconds that all of it took.
 
     Raises:
@@ -27,9 +27,10 @@ def fit(model, student, recipe, splits, folder, callbacks, placement):
     for callback in callbacks:
         callback.set_model(student)  # so that its variables are there to be restored
     kept = [v for callback in callbacks for v in getattr(callback, "variables", ())]
-    checkpoint = Checkpoint(folder, recipe, kept)
+    checkpoint = Checkpoint(folder, recipe, kept, remat)
     checkpoint.share(placement)
-    epoch, first = checkpoint.restore(student)
+    with placement.scope():
+        epoch, first = checkpoint.restore(student)
     if placement.chief:
         callbacks.append(keras.callbacks.CSVLogger(folder / "log.csv", append=epoch > 0 or first > 0))
     started = time.time()

@@ -21,11 +21,12 @@ from zoo.training.distribution import Placement, check
 from zoo.training.fitting import fit
 from zoo.training.progress import ProgressLine
 from zoo.training.record import write_run
+from zoo.training.remat import rematerialize
 from zoo.training.schedules import WarmUpCosine, WarmUpSteps
 
 
 def train(recipe, data_dir, output_dir, *, command="", steps_per_execution=1, jit_compile="auto",
-          tensorboard=False, limit=None, placement=None):  # fmt: skip
+          tensorboard=False, limit=None, placement=None, remat=False):  # fmt: skip
     """Train by a recipe, going on where an earlier run into the same folder stopped.
 
     Args:
@@ -36,6 +37,7 @@ def train(recipe, data_dir, output_dir, *, command="", steps_per_execution=1, ji
         tensorboard: whether to write its events.
         limit: train and test on so many images only.
         placement: from `distribution.place`; None trains on one device.
+        remat: whether blocks are computed again in the backward pass, to keep fewer activations.
 
     Returns:
         The dictionary written to `config.json`; None on workers other than the first.
@@ -57,7 +59,7 @@ def train(recipe, data_dir, output_dir, *, command="", steps_per_execution=1, ji
         with precision(recipe.precision), placement.active():
             model, seconds = train_model(
                 recipe, splits, classes, folder, callbacks if placement.chief else (), options,
-                placement=placement,
+                placement=placement, remat=remat,
             )  # fmt: skip
             config = None
             if placement.chief:
@@ -70,9 +72,8 @@ def train(recipe, data_dir, output_dir, *, command="", steps_per_execution=1, ji
             return config
     except Exception as error:
         if placement.lost(error):
-            reason = str(error).strip().splitlines()[0][:200]
             raise WorkerLost(
-                f"another worker is gone; start all again by the same command ({reason})"
+                f"another worker is gone ({type(error).__name__}); start all again by the same command"
             ) from None
         raise
 
@@ -93,7 +94,7 @@ def precision(name):
 
 
 def train_model(recipe, splits, classes, folder, callbacks=(), options=None, *, student_of=None,
-                make=None, rate=None, placement=None):  # fmt: skip
+                make=None, rate=None, placement=None, remat=False):  # fmt: skip
     """The model of a recipe, trained on (training, held out, test) from the folder's checkpoint on.
 
     Args:
@@ -107,6 +108,7 @@ def train_model(recipe, splits, classes, folder, callbacks=(), options=None, *, 
         make: what makes the model, `model_of` by default, from recipe, input shape and classes.
         rate: learning rate schedule in place of the recipe's.
         placement: from `distribution.place`; None trains on one device.
+        remat: whether blocks are computed again in the backward pass, to keep fewer activations.
 
     Returns:
         (model, seconds that all of it took).
@@ -119,10 +121,11 @@ def train_model(recipe, splits, classes, folder, callbacks=(), options=None, *, 
     with placement.scope():
         model = (make or model_of)(recipe, splits[0].images.shape[1:], classes)
         check_batch(model.spec, recipe.batch_size // placement.replicas)
-        student = _augmented(model, student_of(model) if student_of else model.network, recipe)
+        network = student_of(model) if student_of else model.network
+        student = _augmented(model, rematerialize(network) if remat else network, recipe)
         loss = CrossEntropy(recipe.label_smoothing)
         student.compile(_optimizer(recipe, model, rate), loss, metrics=[Accuracy()], **options)
-    return model, fit(model, student, recipe, splits, folder, callbacks, placement)
+    return model, fit(model, student, recipe, splits, folder, callbacks, placement, remat)
 
 
 def _seed(seed):

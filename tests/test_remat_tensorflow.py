@@ -1,0 +1,56 @@
+"""Gradient checkpointing under TensorFlow's strategies and XLA, in processes of their own."""
+
+import json
+
+import pytest
+
+SAME = """
+import json
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import zoo
+from zoo.backbones import BACKBONES, resnet
+from zoo.training.remat import rematerialize
+
+strategy, jit, method = json.loads(sys.argv[1])
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+def blocks(method, images, stem=None):
+    return resnet._resnet(method, images, "cifar", resnet._basic, (4, 8), (1, 1))
+
+
+blocks.stages, BACKBONES["blocks"] = 2, blocks
+# One for both: a second one in a process reuses the keys of the first one's collective operations.
+scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if strategy else tf.distribute.get_strategy()
+rng = np.random.default_rng(3)
+images, labels = rng.integers(0, 256, (24, 8, 8, 3), "uint8"), np.arange(24) % 3
+
+
+def trained(again):
+    keras.utils.set_random_seed(5)
+    with scope.scope():
+        model = zoo.build(getattr(zoo.methods, method)(2), "blocks", 3, (8, 8, 3))
+        network = rematerialize(model.network) if again else model.network
+        student = zoo.EnsembleClassifier(network, member_loss=model.member_loss)
+        student.compile(keras.optimizers.SGD(0.02, 0.9), model.loss, jit_compile=jit)
+    student.fit(images, labels, batch_size=8, shuffle=False, verbose=0)
+    return [np.asarray(variable.value) for variable in model.network.variables]
+
+
+for plain, remat in zip(trained(False), trained(True), strict=True):
+    np.testing.assert_allclose(remat, plain, atol=1e-6, rtol=1e-6)
+"""
+
+
+@pytest.mark.parametrize(
+    ("strategy", "jit", "method"),
+    [(True, False, "BatchEnsemble"), (True, False, "MCDropout"), (False, True, "Packed")],
+)
+def test_training_is_the_same(strategy, jit, method, python):
+    python("-c", SAME, json.dumps([strategy, jit, method]), KERAS_BACKEND="tensorflow")
