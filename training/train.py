@@ -6,7 +6,8 @@
     KERAS_BACKEND=jax python -m zoo.training.train ... --strategy=data_parallel
 
 Several machines are found by TF_CONFIG or SLURM's variables.  --batch_size is that of all devices
-together, so a run gives the same weights on any number of them.
+together, so a run gives the same weights on any number of them.  --dry_run says what a run will take:
+parameters, memory a device, FLOPs and bytes a step; it needs neither data nor devices.
 
 DATA holds TensorFlow Datasets' prepared folders or `.npz` files (see the README).  Every field of the
 recipe is a flag: `--epochs=30 --alpha=3`.  A run that was stopped goes on from its last epoch when
@@ -27,14 +28,16 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string(
     "recipe", None, "DATASET_METHOD_BACKBONE, see zoo/training/recipes.py", required=True
 )
-flags.DEFINE_string("data_dir", None, "folder of the data sets", required=True)
-flags.DEFINE_string("output_dir", None, "folder of this run", required=True)
+flags.DEFINE_string("data_dir", None, "folder of the data sets")
+flags.DEFINE_string("output_dir", None, "folder of this run")
 flags.DEFINE_integer("steps_per_execution", 1, "training steps a dispatch", lower_bound=1)
 flags.DEFINE_bool("jit_compile", None, "compile with XLA (default: Keras's choice)")
 flags.DEFINE_string(
     "strategy", "none", "none, mirrored, multi_worker, tpu (tf.distribute) or data_parallel (JAX)"
 )
 flags.DEFINE_integer("num_devices", None, "devices of this machine (default: all GPUs, or one CPU)")
+flags.DEFINE_bool("dry_run", False, "print what the run will take, and stop; needs no data")
+flags.DEFINE_bool("remat", False, "compute blocks twice, to keep fewer activations in memory")
 flags.DEFINE_bool("tensorboard", True, "write TensorBoard events, where TensorBoard is installed")
 flags.DEFINE_integer("limit", None, "train and test on this many images only, to try a run out")
 
@@ -66,6 +69,13 @@ def recipe_from_flags():
     return dataclasses.replace(recipe, **given)
 
 
+def check_folders():
+    """ValueError unless the flags name the folders that a run needs."""
+    for name in ("data_dir", "output_dir"):
+        if not FLAGS[name].value:
+            raise ValueError(f"--{name} must be given, a folder: {FLAGS[name].help}")
+
+
 def main(argv):
     """Entry point of absl."""
     if len(argv) > 1:
@@ -75,13 +85,20 @@ def main(argv):
     config = None
     try:
         recipe = recipe_from_flags()
+        if FLAGS.dry_run:
+            from zoo.training import dry_run
+
+            devices = FLAGS.num_devices or 1
+            print(dry_run.report(recipe, num_devices=devices, remat=FLAGS.remat).text())
+            return
+        check_folders()
         config = run.train(
             recipe, FLAGS.data_dir, pathlib.Path(FLAGS.output_dir),
             command=" ".join(["python -m zoo.training.train", *deciding_flags()]),
             steps_per_execution=FLAGS.steps_per_execution,
             jit_compile="auto" if FLAGS.jit_compile is None else FLAGS.jit_compile,
             tensorboard=FLAGS.tensorboard, limit=FLAGS.limit,
-            placement=distribution.place(FLAGS.strategy, FLAGS.num_devices),
+            placement=distribution.place(FLAGS.strategy, FLAGS.num_devices), remat=FLAGS.remat,
         )  # fmt: skip
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f"zoo.training.train: {error}") from None
