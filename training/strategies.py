@@ -1,6 +1,7 @@
 """Placements of `tf.distribute`: several devices of one machine, several machines, a TPU."""
 
 import copy
+import json
 import os
 
 import numpy as np
@@ -112,36 +113,35 @@ def _multi_worker(num_devices):
         raise ValueError(f"num_devices={num_devices}, and this machine has {have}")
     if num_devices and gpus:
         tf.config.set_visible_devices(gpus[:num_devices], "GPU")
-    found = cluster()
-    resolver = None
-    if found is None:
-        resolver = _slurm()
-        addresses = resolver.cluster_spec().as_dict()["worker"]
-        found = addresses, resolver.task_id
-    addresses, worker = found
+    if cluster() is None:
+        os.environ["TF_CONFIG"] = _slurm()
+    addresses, worker = cluster()
     try:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         raise ValueError(f"no multi-worker strategy: {str(error).splitlines()[0]}") from None
     return StrategyPlacement("multi_worker", strategy, worker, len(addresses))
 
 
 def _slurm():
+    """TF_CONFIG of a task that srun started, by TensorFlow's reading of SLURM's variables."""
     if "SLURM_PROCID" not in os.environ:
         raise ValueError(
             "--strategy=multi_worker finds its workers by TF_CONFIG or, started by srun, by SLURM's variables; "
             "neither is set. For one machine take --strategy=mirrored"
         )
-    gpus = tf.config.list_physical_devices("GPU")
     try:
+        tasks = int(os.environ["SLURM_STEP_NUM_TASKS"])
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
-            port_base=int(os.environ.get("ZOO_PORT", 8888)), auto_set_gpu=bool(gpus),
-            gpus_per_node=len(gpus), gpus_per_task=None if gpus else 0,
+            port_base=int(os.environ.get("ZOO_PORT", 8888)), auto_set_gpu=False,
+            gpus_per_node=tasks, gpus_per_task=1,  # whatever there is: SLURM itself hands out GPUs
         )  # fmt: skip
-        resolver.cluster_spec()
+        workers = resolver.cluster_spec().as_dict()["worker"]
     except (RuntimeError, KeyError, ValueError) as error:
         raise ValueError(f"SLURM's variables name no workers ({error}); start by srun") from None
-    return resolver
+    return json.dumps(
+        {"cluster": {"worker": workers}, "task": {"type": "worker", "index": resolver.task_id}}
+    )
 
 
 def _tpu(num_devices):

@@ -1,0 +1,72 @@
+"""The faults of Keras that the zoo works around: still there, and worked around."""
+
+import pathlib
+
+import keras
+import pytest
+
+from zoo import keras_workarounds
+
+BUGS = pathlib.Path(__file__).parents[1] / "docs" / "keras_bugs"
+FAULTS = {
+    "multi_worker_fit": "PerReplica",
+    "uneven_first_batch": "same size and shape",
+    "steps_per_execution": "must feed a value",
+    "gradient_accumulation": "merge_call",
+    "clip_by_norm": "weights differ",
+}
+WORKS = """
+import contextlib, sys
+sys.path.insert(0, sys.argv[1])
+import _two_devices as two
+import keras, numpy as np
+import zoo
+
+scope = two.strategy().scope()
+x = np.random.default_rng(0).integers(0, 256, (33, 16, 16, 3), "uint8")
+y = np.arange(33) % 3
+
+def train(place, **options):
+    keras.utils.set_random_seed(0)
+    with place:
+        model = zoo.build(zoo.methods.Packed(2), "lenet", 3, (16, 16, 3))
+        optimizer = keras.optimizers.SGD(1e-3, **options.pop("optimizer", {}))
+        model.compile(optimizer, model.loss, metrics=["accuracy"], **options)
+    model.fit(x[:32], y[:32], batch_size=8, epochs=2, shuffle=False, verbose=0)
+    return model
+
+one = train(contextlib.nullcontext())
+for options in ({}, {"steps_per_execution": 2}):
+    for a, b in zip(one.get_weights(), train(scope, **options).get_weights()):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+train(scope).fit(x, y, batch_size=33, verbose=0)  # 17 and 16 images
+for refused in ({"global_clipnorm": 1.0}, {"clipnorm": 1.0}, {"gradient_accumulation_steps": 2}):
+    try:
+        train(scope, optimizer=refused)
+    except ValueError as error:
+        assert "replicas of tf.distribute" in str(error) and "\\n" not in str(error), error
+    else:
+        raise AssertionError(f"{refused} was not refused")
+print("all worked around")
+"""
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_keras_still_has_the_fault(python, name):
+    """Where this fails Keras has mended it: see zoo/keras_workarounds.py."""
+    process = python(BUGS / f"{name}.py", succeeds=False)
+    assert process.returncode == 1, process.stdout + process.stderr
+    assert FAULTS[name] in process.stdout
+
+
+def test_classifiers_train_where_keras_s_own_models_fail(python):
+    assert "all worked around" in python("-c", WORKS, BUGS).stdout
+
+
+def test_a_version_switches_the_workarounds_off(monkeypatch):
+    assert keras_workarounds.needed("3.15.1")
+    monkeypatch.setattr(keras_workarounds, "FIXED_IN", (3, 16))
+    assert keras_workarounds.needed("3.15.1") and not keras_workarounds.needed("3.16.0")
+    assert not keras_workarounds.needed("4.0.0")
+    if keras.backend.backend() != "tensorflow":
+        assert not keras_workarounds.affected
