@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import zoo
+import zoo.weights
 
 
 def pytest_collection_modifyitems(items):

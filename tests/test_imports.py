@@ -14,3 +14,11 @@ import pytest
 )
 def test_parts_come_first(code, python):
     python("-c", code, KERAS_BACKEND="jax")
+
+
+def test_listing_models_needs_neither_keras_nor_a_backend(python):
+    code = (
+        "import sys, zoo; assert 'packed_resnet50' in zoo.list_models(); zoo.list_models(dataset='cifar10'); "
+        "print(*sorted({'keras', 'tensorflow', 'jax', 'torch', 'numpy'} & set(sys.modules)))"
+    )
+    assert python("-c", code).stdout.split() == []

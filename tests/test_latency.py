@@ -6,7 +6,7 @@ import pytest
 
 import zoo
 from zoo import latency
-from zoo.latency import conditions, latencies
+from zoo.latency import conditions, interleaved, latencies, timed
 
 
 class Clock:
@@ -18,6 +18,8 @@ class Clock:
     def perf_counter(self):
         self.now += 1e-6
         return self.now
+
+    process_time = perf_counter
 
 
 class Slow:
@@ -66,6 +68,26 @@ def test_slow_models_get_fewer_rounds_but_three(cost, calls, clock):
     log = []
     latencies({"a": Slow("a", clock, log, cost)}, batch_sizes=(1,), seconds=3)
     assert len(log) - 2 == calls
+
+
+def test_wall_and_cpu_seconds_are_told_apart(clock, monkeypatch):
+    busy = iter((10.0, 12.5))
+    monkeypatch.setattr(clock, "process_time", lambda: next(busy), raising=False)
+    wall, cpu = timed(lambda: clock.perf_counter())()
+    assert (wall, cpu) == (pytest.approx(2e-6), 2.5)
+
+
+def test_rounds_are_rows_and_stop_when_the_time_is_gone(clock):
+    def call():
+        clock.now += 1
+        return clock.now, 7
+
+    times = interleaved({"a": call, "b": call}, rounds=9, seconds=7)
+    assert times["a"].shape == times["b"].shape == (4, 2)
+    np.testing.assert_allclose(times["a"][:, 0], [1, 3, 5, 7], atol=1e-3)
+    np.testing.assert_array_equal(times["b"][:, 1], 7)
+    assert len(interleaved({"a": call}, rounds=2, seconds=0)["a"]) == 2
+    assert len(interleaved({"a": call}, rounds=9, seconds=0, least=5)["a"]) == 5
 
 
 def test_models_of_the_zoo_and_of_others(tiny, images):

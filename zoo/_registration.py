@@ -9,7 +9,9 @@ import importlib.abc
 import importlib.util
 import sys
 
-_MODULES = ("zoo.classifier", "zoo.calibration", "zoo.losses", "zoo.metrics", "zoo.layers")
+_MODULES = (
+    "zoo.classifier", "zoo.calibration", "zoo.initializers", "zoo.losses", "zoo.metrics", "zoo.layers"
+)  # fmt: skip
 
 
 def register_with_keras():

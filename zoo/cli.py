@@ -55,6 +55,8 @@ def _parser():
     )
     command.set_defaults(run=_evaluate)
 
+    _add_benchmark(commands)
+
     command = commands.add_parser("export", help="write a model as a SavedModel or a LiteRT file")
     command.add_argument("name", help="a model's name or a .keras file")
     command.add_argument("directory")
@@ -64,8 +66,47 @@ def _parser():
     command.add_argument(
         "--representative", help="for int8: .npy of images, or .npz with x_train, whose first 200 serve"
     )
+    command.add_argument(
+        "--optimize", action="store_true", help="fold normalisations; compared with the model"
+    )
     command.set_defaults(run=_export)
     return parser
+
+
+def _add_benchmark(commands):
+    command = commands.add_parser(
+        "benchmark", help="what methods cost, measured side by side: times, memory, sizes"
+    )
+    command.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="models of one backbone, instead of --backbone and --methods",
+    )
+    command.add_argument("--backbone", help="resnet18 unless names say")
+    command.add_argument(
+        "--methods",
+        type=_words,
+        help="such as single,packed,packed:alpha=3:gamma=2; all of them by default",
+    )
+    command.add_argument("--weights", help="a data set: measure the published models of the backbone")
+    command.add_argument("--input_shape", type=_integers, default=(32, 32, 3), help="32,32,3")
+    command.add_argument("--num_members", type=int, default=4, help="of all methods but MIMO")
+    command.add_argument("--batch_sizes", type=_integers, default=(1, 32, 128), help="of inference")
+    command.add_argument("--train_batch_size", type=int, default=64)
+    command.add_argument("--rounds", type=int, default=20, help="timed calls of each model, at most")
+    command.add_argument("--seconds", type=float, default=900, help="for warm-up and rounds")
+    command.add_argument(
+        "--peer", help="another library to measure in the same rounds: torch-uncertainty"
+    )
+    command.add_argument("--peer_python", help="the interpreter that has it; this one by default")
+    command.add_argument(
+        "--times_only",
+        action="store_true",
+        help="no fresh processes for memory, size, imports and loading",
+    )
+    command.add_argument("--output", default="benchmark", help="folder of benchmark.json, .md and .png")
+    command.set_defaults(run=_benchmark)
 
 
 def _list(options):
@@ -117,6 +158,20 @@ def _evaluate(options):
     print(os.path.join(options.report, "report.html"))
 
 
+def _benchmark(options):
+    from zoo.benchmarking.command import run
+
+    run(options)
+
+
+def _words(text):
+    return tuple(filter(None, text.split(",")))
+
+
+def _integers(text):
+    return tuple(int(word) for word in text.split(","))
+
+
 def _export(options):
     import zoo
 
@@ -129,7 +184,9 @@ def _export(options):
     else:
         model = zoo.load(options.name, weights=options.weights)
     images = options.representative and _images(options.representative)
-    path = zoo.export(model, options.directory, options.format, options.quantize, images)
+    path = zoo.export(
+        model, options.directory, options.format, options.quantize, images, options.optimize
+    )
     size = f"  {path.stat().st_size:,} bytes" if options.format == "litert" else ""
     print(f"{path}{size}")
 

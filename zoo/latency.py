@@ -1,4 +1,4 @@
-"""`latencies`: how long models take for a call, measured side by side."""
+"""Models timed side by side: `interleaved` calls that take turns, and `latencies`, built on it."""
 
 import os
 import time
@@ -9,14 +9,47 @@ import numpy as np
 BATCH_SIZES = (1, 32)
 
 
+def timed(call):
+    """A function that makes a call and returns its (wall, CPU) seconds; CPU of all threads of this process."""
+
+    def measure():
+        wall, cpu = time.perf_counter(), time.process_time()
+        call()
+        return time.perf_counter() - wall, time.process_time() - cpu
+
+    return measure
+
+
+def interleaved(calls, rounds, seconds, least=3):
+    """Times of calls that take turns, so that what else the machine does strikes all of them.
+
+    A round is one call of each.  Compilation and warm-up are the caller's, before.
+
+    Args:
+        calls: {key: function without arguments that returns (wall, CPU) seconds}, see `timed`.
+        rounds: at most so many.
+        seconds: after which no further round begins.
+        least: rounds that are made in any case, unless `rounds` is less.
+
+    Returns:
+        {key: array (rounds made, 2) of wall and CPU seconds}.
+    """
+    times, start = {key: [] for key in calls}, time.perf_counter()
+    for done in range(rounds):
+        if done >= least and time.perf_counter() - start > seconds:
+            break
+        for key, call in calls.items():
+            times[key].append(call())
+    return {key: np.array(values) for key, values in times.items()}
+
+
 def latencies(models, images=None, rounds=20, batch_sizes=BATCH_SIZES, seconds=3.0):
     """Milliseconds that a call of each model takes, by batch size: the median over rounds.
 
     A call is `model.predict_on_batch`, from NumPy images to the NumPy average of the members, so it
     includes the way to the device and back.  All models are measured in this process, one call of each
-    after the other in every round, so that what else the machine does strikes all of them; compilation
-    and warm-up (two calls of each before the first round) are apart.  Times of different machines,
-    backends or numbers of threads do not compare.
+    after the other in every round (`interleaved`); compilation and warm-up (two calls of each before the
+    first round) are apart.  Times of different machines, backends or numbers of threads do not compare.
 
     Args:
         models: {name: `keras.Model`} whose inputs are images (B, H, W, C).
@@ -39,25 +72,22 @@ def latencies(models, images=None, rounds=20, batch_sizes=BATCH_SIZES, seconds=3
         if not values or min(values) < 1:
             raise ValueError(f"{what} must be at least 1; got {', '.join(map(str, values)) or 'none'}")
     calls = {
-        (name, size): (model, _batch(name, model, images, size))
+        (name, size): _call(model, _batch(name, model, images, size))
         for size in batch_sizes
         for name, model in models.items()
     }
     for _ in range(2):
-        for model, batch in calls.values():
-            model.predict_on_batch(batch)
-    times, start = {key: [] for key in calls}, time.perf_counter()
-    for done in range(rounds):
-        if done >= 3 and time.perf_counter() - start > seconds * len(models):
-            break
-        for key, (model, batch) in calls.items():
-            before = time.perf_counter()
-            model.predict_on_batch(batch)
-            times[key].append(time.perf_counter() - before)
+        for call in calls.values():
+            call()
+    times = interleaved(calls, rounds, seconds * len(models))
     return {
-        name: {size: float(np.median(times[name, size]) * 1e3) for size in batch_sizes}
+        name: {size: float(np.median(times[name, size][:, 0]) * 1e3) for size in batch_sizes}
         for name in models
     }
+
+
+def _call(model, batch):
+    return timed(lambda: model.predict_on_batch(batch))
 
 
 def conditions():

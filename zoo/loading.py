@@ -6,6 +6,7 @@ import warnings
 from zoo import methods, registry
 from zoo import weights as weight_files
 from zoo.building import HEAD, build, build_from_spec
+from zoo.initializers import undrawn
 
 
 def load(name, weights="default", num_classes=None, input_shape=None, *, stem=None, mean=None,
@@ -48,7 +49,8 @@ def load(name, weights="default", num_classes=None, input_shape=None, *, stem=No
             warnings.warn(f"{name} starts untrained: no weights of it exist yet", stacklevel=2)
         return build(method, backbone, activation=activation, **given)
     if _is_file(weights):
-        model = build(method, backbone, activation=activation, **given)
+        with undrawn():
+            model = build(method, backbone, activation=activation, **given)
         weight_files.load_file(model, weights)
         return model
     folder, config = weight_files.find(name, weights)
@@ -78,7 +80,8 @@ def _stored(name, folder, config, method_arguments):
                 f"these weights were trained with {key}={trained.get(key)}, not {value}; leave it out, or "
                 "pass weights=None"
             )
-    model = build_from_spec(config["spec"])
+    with undrawn():
+        model = build_from_spec(config["spec"])
     weight_files.load_folder(model, folder, config)
     return model
 

@@ -5,7 +5,7 @@ import numpy as np
 INK, BLUE, GREY = "#1f2430", "#2f6db5", "#c9ced6"
 
 
-def _figure(width, height):
+def blank_figure(width, height):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -28,7 +28,7 @@ def sorted_by_uncertainty(images, uncertainty, path, rows=8, columns=16):
     order = np.argsort(uncertainty, kind="stable")
     picks = order[np.linspace(0, len(order) - 1, rows * columns).round().astype(int)]
     picks = picks.reshape(rows, columns)
-    figure = _figure(9, 0.62 * rows + 0.6)
+    figure = blank_figure(9, 0.62 * rows + 0.6)
     figure.suptitle("Sorted by uncertainty: certain at the top, uncertain at the bottom", color=INK)
     for axis, row in zip(figure.subplots(rows, 1), picks):
         strip = np.concatenate([np.pad(images[i], ((1, 1), (1, 1), (0, 0)), constant_values=255)
@@ -79,7 +79,7 @@ def reliability_diagram(probabilities, labels, path, num_bins=15):
     confidence, accuracy, counts = reliability(probabilities, labels, num_bins)
     filled = counts > 0
     ece = np.sum(counts[filled] / len(labels) * np.abs(accuracy - confidence))
-    figure = _figure(5, 5.6)
+    figure = blank_figure(5, 5.6)
     top, bottom = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
     top.plot((0, 1), (0, 1), color=GREY, linestyle="--", label="perfectly calibrated")
     top.plot(confidence, accuracy, "o-", color=BLUE, label="this model")

@@ -6,11 +6,13 @@ counts these networks reproduce.
 
 from keras import layers
 
+from zoo.initializers import HeNormal
+
 
 def _conv_norm(method, x, filters, kernel_size, strides, role, name):
     x = method.conv(
         filters, kernel_size, role, strides=strides, padding="same", use_bias=False,
-        kernel_initializer="he_normal", name=f"{name}_conv",
+        kernel_initializer=HeNormal(), name=f"{name}_conv",
     )(x)  # fmt: skip
     return method.norm(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
 

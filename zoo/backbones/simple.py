@@ -2,9 +2,11 @@
 
 from keras import layers
 
+from zoo.initializers import HeNormal
+
 
 def _dense(method, x, units, role, name):
-    x = method.dense(units, role, kernel_initializer="he_normal", name=name)(x)
+    x = method.dense(units, role, kernel_initializer=HeNormal(), name=name)(x)
     return method.each(layers.ReLU(name=f"{name}_relu"))(x)
 
 
@@ -23,7 +25,7 @@ def lenet(method, images, stem=None):
     for index, filters in enumerate((6, 16)):
         name = f"conv{index + 1}"
         x = method.enter(index, x) if index else x
-        options = {"padding": "valid" if index else "same", "kernel_initializer": "he_normal"}
+        options = {"padding": "valid" if index else "same", "kernel_initializer": HeNormal()}
         x = method.conv(filters, 5, "hidden" if index else "stem", name=name, **options)(x)
         x = method.each(layers.ReLU(name=f"{name}_relu"))(x)
         x = method.each(layers.MaxPooling2D(name=f"{name}_pool"))(x)

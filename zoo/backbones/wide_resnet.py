@@ -7,11 +7,13 @@ input.
 
 from keras import layers
 
+from zoo.initializers import HeNormal
+
 
 def _conv(method, x, filters, kernel_size, strides, role, name):
     return method.conv(
         filters, kernel_size, role, strides=strides, padding="same", use_bias=False,
-        kernel_initializer="he_normal", name=f"{name}_conv",
+        kernel_initializer=HeNormal(), name=f"{name}_conv",
     )(x)  # fmt: skip
 
 

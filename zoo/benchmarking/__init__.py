@@ -1,0 +1,1 @@
+"""`zoo benchmark`: what every method costs, as measured ratios to one network."""

@@ -1,0 +1,110 @@
+"""`benchmark`: one run of everything, from contestants to files."""
+
+import contextlib
+import json
+import pathlib
+import tempfile
+import time
+
+from zoo.benchmarking import fresh
+from zoo.benchmarking.contestants import METHODS, from_scratch, published
+from zoo.benchmarking.machine import cores, machine
+from zoo.benchmarking.output import write_markdown
+from zoo.benchmarking.peers import Peer
+from zoo.benchmarking.picture import write_picture
+from zoo.benchmarking.rounds import race, summary
+
+
+def benchmark(settings, methods=METHODS, *, weights=None, rounds=20, seconds=900.0, peer=None,
+              peer_python=None, fresh_processes=True, directory="benchmark", command="",
+              say=lambda line: None):  # fmt: skip
+    """Measure what methods cost, side by side, and write it down.
+
+    All models live in this process and take turns, a call of each in every round (`rounds.race`); a peer's
+    live in another one and take their turns in the same rounds while this one waits.  A ratio is the
+    median over rounds of the time over the single network's in the same round; a peer's is to
+    its own single network.  Sizes, cold loading and peak memory are measured afterwards in fresh processes.
+
+    Args:
+        settings: `Settings`.
+        methods: such as ("single", "packed", "packed:gamma=2"); the single network is always there.
+        weights: a data set's name: measure the published models of the backbone instead, with
+            their accuracy.
+        rounds: calls of each, at most.
+        seconds: the time for warm-up and rounds; what does not fit is said in the table.
+        peer, peer_python: another library whose models of the same methods are measured, too, and the
+            interpreter that has it.
+        fresh_processes: whether to start them, one a model.
+        directory: where `benchmark.json`, `.md` and `.png` go.
+        command: to be written down.
+        say: function of a line of progress.
+
+    Returns:
+        The dictionary of `benchmark.json`.
+
+    Raises:
+        ValueError: for arguments that cannot be measured, before anything is.
+    """
+    if rounds < 1 or not seconds > 0:
+        raise ValueError(f"rounds and seconds must be at least 1; got {rounds} and {seconds:g}")
+    if peer and weights:
+        raise ValueError(f"{peer} has no models with our weights; leave out --peer or --weights")
+    ours = published(weights, settings) if weights else from_scratch(methods, settings)
+    guest = Peer(peer, peer_python) if peer else contextlib.nullcontext()
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    found = machine()
+    with guest:
+        labels = [one.label for one in ours]
+        theirs = guest.models(settings, cores()) if peer else []
+        theirs = [one for one in theirs if one.label in labels]
+        contestants = sorted([*ours, *theirs], key=lambda one: labels.index(one.label))
+        baselines = [*ours[:1], *theirs[:1]]
+        times, skipped = race(contestants, baselines, settings.tasks, rounds, seconds, say)
+    results = {
+        "command": command,
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": found,
+        "settings": {**vars(settings), "weights": weights, "rounds": rounds, "seconds": seconds},
+        "peer": {"name": peer, "version": guest.version} if peer else None,
+        "models": [_record(one, ours[0] if one.of == "zoo" else theirs[0], times, skipped)
+                   for one in (*ours, *theirs)],
+    }  # fmt: skip
+    results["imports"] = _in_fresh_processes(results, ours, skipped, say) if fresh_processes else None
+    (directory / "benchmark.json").write_text(json.dumps(results, indent=1) + "\n")
+    write_markdown(results, directory / "benchmark.md")
+    write_picture(results, directory / "benchmark.png")
+    return results
+
+
+def _record(contestant, single, times, skipped):
+    """What is known of a contestant after the rounds."""
+    record = {"label": contestant.label, "of": contestant.of, "name": contestant.name}
+    if contestant in skipped:
+        return record | {"skipped": skipped[contestant]}
+    tasks = {}
+    for task, measured in times.items():
+        tasks[task] = summary(measured[contestant], measured[single])
+        tasks[task]["seconds"] = measured[contestant].round(6).tolist()
+    return record | contestant.facts() | {"compile_s": contestant.compile_seconds, "tasks": tasks}
+
+
+def _in_fresh_processes(results, ours, skipped, say):
+    """Add sizes, loading and memory to the records of our models; returns the cold imports."""
+    settings, answers = ours[0].settings, []
+    records = [record for record in results["models"] if record["of"] == "zoo"]
+    with tempfile.TemporaryDirectory() as folder:
+        folders = {}
+        for index, (one, record) in enumerate(zip(ours, records)):
+            if one not in skipped:
+                folders[one] = pathlib.Path(folder, str(index))
+                record["weights_bytes"] = fresh.write(one, folders[one])
+                one.model, one.calls = None, {}  # room for the others
+        for one, record in zip(ours, records):
+            if one in folders:
+                say(f"{one.label} in a fresh process")
+                answers.append(fresh.measured(one, folders[one], settings))
+                record.update(
+                    {k: v for k, v in answers[-1].items() if k not in ("keras_s", "zoo_adds_s")}
+                )
+    return fresh.imports(answers)

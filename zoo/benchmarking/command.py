@@ -1,0 +1,46 @@
+"""What `zoo benchmark` does with its options."""
+
+import logging
+import shlex
+import sys
+
+from rich.console import Console
+
+from zoo import registry
+from zoo.benchmarking.benchmark import benchmark
+from zoo.benchmarking.contestants import METHODS, Settings
+from zoo.benchmarking.output import print_tables
+
+
+def run(options):
+    """Measure, write the files and print the tables."""
+    logging.getLogger("tensorflow").setLevel("ERROR")  # many models are many functions
+    backbone, methods = chosen(options.names, options.backbone, options.methods)
+    settings = Settings(
+        backbone, options.input_shape, batch_sizes=options.batch_sizes, num_members=options.num_members,
+        train_batch_size=options.train_batch_size,
+    )  # fmt: skip
+    results = benchmark(
+        settings, methods, weights=options.weights, rounds=options.rounds, seconds=options.seconds,
+        peer=options.peer, peer_python=options.peer_python, fresh_processes=not options.times_only,
+        directory=options.output, command=shlex.join(["zoo", *sys.argv[1:]]),
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )  # fmt: skip
+    print_tables(results, Console(width=None if sys.stdout.isatty() else 160))
+
+
+def chosen(names, backbone=None, methods=None):
+    """(backbone, methods) of models' names, or of what was given in their place.
+
+    Raises:
+        ValueError: for names of several backbones, or names beside a backbone or methods.
+    """
+    if not names:
+        return backbone or "resnet18", methods or METHODS
+    if backbone or methods:
+        raise ValueError("give names, or --backbone and --methods, not both")
+    parsed = [registry.parse(name) for name in names]
+    backbones = sorted({backbone for _, backbone in parsed})
+    if len(backbones) > 1:
+        raise ValueError(f"a run compares models of one backbone; got {', '.join(backbones)}")
+    return backbones[0], tuple(method for method, _ in parsed)

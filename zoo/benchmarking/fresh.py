@@ -1,0 +1,57 @@
+"""Fresh processes of a benchmark: weights on disk, cold imports and loading, peak memory."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+
+from zoo import weights as weight_files
+
+PROBE = pathlib.Path(__file__).with_name("probe.py")
+
+
+def write(contestant, folder):
+    """Write a contestant's weights as they are published, to be loaded by path; returns their bytes."""
+    folder.mkdir(parents=True)
+    model = contestant.model
+    files = weight_files.write(model, folder)
+    config = {"name": contestant.name, "spec": model.spec, "files": files}
+    (folder / "config.json").write_text(json.dumps(config))
+    return sum(file["bytes"] for file in files.values())
+
+
+def probe(**request):
+    """What `probe.py` answers in a process of its own.
+
+    Raises:
+        ValueError: where it fails, with its last line.
+    """
+    command = [sys.executable, "-P", str(PROBE), json.dumps(request)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+        raise ValueError(f"the fresh process failed: {said[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measured(contestant, folder, settings):
+    """Cold loading in seconds and peak memory in MiB, by key; `fresh_error` where it failed."""
+    try:
+        return probe(
+            name=contestant.name, folder=str(folder), batch_size=max(settings.batch_sizes),
+            train_batch_size=settings.train_batch_size,
+        )  # fmt: skip
+    except ValueError as error:
+        return {"fresh_error": str(error)}
+
+
+def imports(answers, least=3):
+    """Median seconds of a cold `import keras`, and of `import zoo` after it, over all fresh processes."""
+    answers = [answer for answer in answers if "keras_s" in answer]
+    answers += [probe() for _ in range(least - len(answers))]
+    return {key: float(np.median([answer[key] for answer in answers])) for key in ("keras_s", "zoo_adds_s")} | {
+        "processes": len(answers)
+    }  # fmt: skip

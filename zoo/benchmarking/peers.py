@@ -1,0 +1,123 @@
+"""Other libraries' models in the same rounds: processes that are told by a pipe to make their next call.
+
+A peer's script reads requests, one JSON object a line, and answers each with one:
+
+    {"settings": {...}}          {"version": "0.13.0", "models": ["single", "packed", ...]}
+    {"prepare": model}           {"warm": {task: seconds}, "compile": {"train": s, "predict": s}, "facts": {...}}
+    {"measure": [model, task]}   {"times": [wall, CPU]}
+
+and {"error": line} where something cannot be done.  It ends with its input.
+"""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+
+PEERS = {
+    "torch-uncertainty": {
+        "module": "torch_uncertainty",
+        "script": pathlib.Path(__file__).with_name("peer_torch_uncertainty.py"),
+        "install": "pip install 'torch-uncertainty[cpu]'",
+    },
+}
+
+
+class Peer:
+    """A peer's process.
+
+    Args:
+        name: one of `PEERS`.
+        python: the interpreter that has it; None for this one.
+
+    Raises:
+        ValueError: for an unknown peer, or an interpreter that is not there or does not have it.
+    """
+
+    def __init__(self, name, python=None):
+        if name not in PEERS:
+            raise ValueError(f"unknown peer {name!r}; there are {', '.join(PEERS)}")
+        self.name, self.python, self.process = name, python or sys.executable, None
+        peer = PEERS[name]
+        self.script = peer["script"]
+        look = f"import importlib.util as u, sys; sys.exit(u.find_spec({peer['module']!r}) is None)"
+        try:
+            missing = subprocess.run([self.python, "-c", look], capture_output=True).returncode
+        except OSError as error:
+            raise ValueError(
+                f"cannot run {self.python} ({error.strerror}); correct --peer_python"
+            ) from None
+        if missing:
+            raise ValueError(
+                f"{self.python} has no {name}; install it: {self.python} -m {peer['install']}"
+            )
+
+    def __enter__(self):
+        # -P: our modules beside the script are none of its own.
+        self.process = subprocess.Popen(
+            [self.python, "-P", str(self.script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_):
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.stdout.close()
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def ask(self, **request):
+        """The answer to one request.
+
+        Raises:
+            ValueError: where the answer is an error, or none came.
+        """
+        try:
+            print(json.dumps(request), file=self.process.stdin, flush=True)
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            status = self.process.wait()
+            raise ValueError(
+                f"the process of {self.name} ended with status {status}; its errors are above"
+            )
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ValueError(f"{self.name}: {answer['error']}")
+        return answer
+
+    def models(self, settings, threads):
+        """Its contestants of such settings; the version is kept."""
+        answer = self.ask(settings={**dataclasses.asdict(settings), "threads": threads})
+        self.version = answer["version"]
+        return [PeerModel(self, label) for label in answer["models"]]
+
+
+class PeerModel:
+    """A contestant that runs in a peer's process; see `zoo.benchmarking.contestants.Contestant`."""
+
+    def __init__(self, peer, label):
+        self.peer, self.label, self.of, self.name = peer, label, peer.name, label
+
+    def prepare(self):
+        """Build and warm up; returns {task: seconds of a warm call}."""
+        answer = self.peer.ask(prepare=self.label)
+        self.compile_seconds, self._facts = answer["compile"], answer["facts"]
+        return answer["warm"]
+
+    def measure(self, task):
+        """(wall, CPU) seconds of one call, measured there."""
+        return tuple(self.peer.ask(measure=[self.label, task])["times"])
+
+    def facts(self):
+        """What is counted of it."""
+        return self._facts

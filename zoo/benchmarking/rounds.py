@@ -1,0 +1,100 @@
+"""The timed part of a benchmark: who fits into the time, rounds of calls, and ratios of what they took."""
+
+import time
+
+import numpy as np
+
+from zoo.latency import interleaved
+
+LEAST_ROUNDS = 3
+
+
+def race(contestants, baselines, tasks, rounds, seconds, say=lambda line: None):
+    """Warm all contestants up and time them, one call of each after the other in every round.
+
+    Warm-up begins for nobody once half of the time is gone, and of those warmed up the most expensive stay
+    out until three rounds of all others fit into the rest; baselines are measured in any case.
+
+    Args:
+        contestants: objects with `label`, `of`, `prepare()` and `measure(task)`, see `Contestant`.
+        baselines: those among them that the others are set in relation to.
+        tasks: names of what is timed.
+        rounds: calls of each contestant and task, at most.
+        seconds: the time for all of it; what is over it is the end of the round that has begun.
+        say: function of a line of progress.
+
+    Returns:
+        ({task: {contestant: array (rounds, 2) of wall and CPU seconds}}, {contestant: why it was not
+        measured}).
+
+    Raises:
+        ValueError: where a baseline cannot be built.
+    """
+    start, warm, skipped = time.perf_counter(), {}, {}
+    for one in contestants:
+        gone = time.perf_counter() - start
+        if one not in baselines and gone > seconds / 2:
+            skipped[one] = f"not begun: {gone:.0f} s of {seconds:g} s were gone before its warm-up"
+            continue
+        say(f"warming up {one.of}: {one.label}")
+        try:
+            warm[one] = prepared = one.prepare()
+        except ValueError as error:
+            if one in baselines:
+                raise
+            skipped[one] = f"cannot be built: {error}"
+        else:
+            say(", ".join(f"{task} {1e3 * t:.0f} ms" for task, t in prepared.items()))
+    left = seconds - (time.perf_counter() - start)
+    skipped |= _too_expensive(warm, baselines, left, seconds)
+    runners = [one for one in warm if one not in skipped]
+    times = {}
+    for index, task in enumerate(tasks):
+        left = seconds - (time.perf_counter() - start)
+        still = sum(warm[one][t] for one in runners for t in tasks[index:]) or 1.0
+        share = left * sum(warm[one][task] for one in runners) / still
+        say(f"timing {task}")
+        calls = {one: _measuring(one, task) for one in runners}
+        times[task] = interleaved(calls, rounds, share, LEAST_ROUNDS)
+    return times, skipped
+
+
+def _measuring(contestant, task):
+    return lambda: contestant.measure(task)
+
+
+def _too_expensive(warm, baselines, left, seconds):
+    """{contestant: why} of the most expensive ones, until the least rounds of all others fit."""
+    costs = {one: LEAST_ROUNDS * sum(times.values()) for one, times in warm.items()}
+    skipped = {}
+    for one in sorted(costs, key=costs.get, reverse=True):
+        total = sum(cost for other, cost in costs.items() if other not in skipped)
+        if total <= left:
+            break
+        if one not in baselines:
+            skipped[one] = (
+                f"left out: {LEAST_ROUNDS} rounds of it take {costs[one]:.0f} s, and of {seconds:g} s "
+                f"{max(left, 0):.0f} s are left for {total:.0f} s of all; give more by --seconds"
+            )
+    return skipped
+
+
+def summary(times, baseline):
+    """What rounds come to: medians, and the median over rounds of each round's ratio to the baseline.
+
+    Args:
+        times: (rounds, 2) wall and CPU seconds of a contestant's calls.
+        baseline: of the same shape, the single network's in the same rounds.
+
+    Returns:
+        A dictionary: `wall_ms`, `cpu_ms`, `wall_ratio`, `cpu_ratio`, `rounds`.
+    """
+    wall, cpu = (float(value) for value in 1e3 * np.median(times, axis=0))
+    ratios = np.median(times / np.maximum(baseline, 1e-9), axis=0)
+    return {
+        "wall_ms": wall,
+        "cpu_ms": cpu,
+        "wall_ratio": float(ratios[0]),
+        "cpu_ratio": float(ratios[1]),
+        "rounds": len(times),
+    }
