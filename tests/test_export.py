@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.methods import Packed, Single
+from zoo.layers.sparse import all_layers
+from zoo.methods import MIMO, BatchEnsemble, MCDropout, Packed, Single, Tickets
 
 ANSWERS = """
 import sys
@@ -53,10 +54,23 @@ def served(script, folder, images, tmp_path, python):
         return dict(arrays)
 
 
-@pytest.mark.parametrize(("method", "backbone"), [(Packed(2, 1), "resnet20"), (Single(), "lenet")])
-def test_saved_model_answers_as_the_model(method, backbone, tiny, images, tmp_path, python):
-    model = tiny(method, backbone)
-    assert zoo.export(model, str(tmp_path / "saved")) == tmp_path / "saved"
+def trained_statistics(model):
+    """The model with moving statistics far from 0 and 1."""
+    rng = np.random.default_rng(3)
+    for layer in all_layers(model.network):
+        if hasattr(layer, "moving_mean"):
+            layer.moving_mean.assign(rng.normal(size=layer.moving_mean.shape))
+            layer.moving_variance.assign(rng.uniform(0.5, 4, layer.moving_variance.shape))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("method", "backbone", "optimize"),
+    [(Packed(2, 1), "resnet20", False), (Packed(2, 1), "resnet20", True), (Single(), "lenet", False)],
+)
+def test_saved_model_answers_as_the_model(method, backbone, optimize, tiny, images, tmp_path, python):
+    model = trained_statistics(tiny(method, backbone))
+    assert zoo.export(model, str(tmp_path / "saved"), optimize=optimize) == tmp_path / "saved"
     prediction = zoo.predict(model, images)
     expected = {
         "probabilities": prediction.probabilities,
@@ -100,6 +114,90 @@ def test_half_precision_models_export(images, tmp_path):
     given = loaded.serve(tf.constant(images))
     assert given["probabilities"].dtype == tf.float32
     np.testing.assert_allclose(given["members"], zoo.predict(model, images).members, atol=5e-3)
+
+
+def stored(folder):
+    """Numbers in the checkpoint of a SavedModel, of each kind but strings."""
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+    kinds = reader.get_variable_to_dtype_map()
+    shapes = [s for name, s in reader.get_variable_to_shape_map().items() if kinds[name] != tf.string]
+    return sum(int(np.prod(shape)) for shape in shapes)
+
+
+def small(method):
+    """A classifier of two convolutions with normalisations."""
+    images, maker = keras.Input((16, 16, 3)), method.maker(1)
+    x = maker.expand(images)
+    for stage, role in enumerate(("stem", "hidden")):
+        x = maker.enter(stage, x) if stage else x
+        x = maker.conv(8, 3, role, use_bias=False, name=f"conv{stage}")(x)
+        x = maker.each(keras.layers.ReLU())(maker.norm()(x))
+    x = maker.enter("head", maker.each(keras.layers.GlobalAveragePooling2D())(x))
+    logits = maker.dense(3, "head", name="head")(x)
+    return zoo.EnsembleClassifier(method.finish(keras.Model(images, maker.members(logits))))
+
+
+METHODS = [Packed(2, 1), BatchEnsemble(2), MCDropout(2), MIMO(2), Tickets(2)]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_every_variable_is_stored_once_and_none_without_need(method, tmp_path):
+    model = small(method)
+    norms = [layer for layer in all_layers(model.network) if hasattr(layer, "moving_mean")]
+    channels = sum(layer.moving_mean.shape[0] for layer in norms)
+    masks = sum(layer.mask.shape.num_elements() for layer in zoo.layers.sparse_layers(model.network))
+    weights = model.network.count_params() - masks
+    zoo.export(model, tmp_path / "saved")
+    assert stored(tmp_path / "saved") == weights
+    zoo.export(model, tmp_path / "saved", optimize=True)
+    biases = channels * (2 if isinstance(method, BatchEnsemble) else 1)
+    copies = 3 * 3 * 3 * 8 if isinstance(method, MIMO) else 0  # of the stem's kernel
+    assert stored(tmp_path / "saved") == weights - 4 * channels + biases - copies
+
+
+PHOTOS = np.arange(6 * 768).reshape(6, 16, 16, 3) % 256
+OPTIMIZED = {
+    "calibrated": lambda: zoo.calibrate(small(Packed(2, 1)), PHOTOS, [0, 1, 2] * 2),
+    "joined": lambda: zoo.ensemble([small(Single()), small(BatchEnsemble(2))]),
+    "drawing": lambda: small(MCDropout(2, rate=0.3)),
+    "sparse": lambda: small(Tickets(2)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZED)
+def test_optimized_files_answer_as_the_model_at_any_batch_size(name, images, tmp_path):
+    import tensorflow as tf
+
+    model = trained_statistics(OPTIMIZED[name]())
+    loaded = tf.saved_model.load(zoo.export(model, tmp_path / "saved", optimize=True))
+    prediction = zoo.predict(model, images)
+    for count in (1, 5, 3):
+        given = loaded.serve(tf.constant(images[:count]))
+        np.testing.assert_allclose(given["members"], prediction.members[:count], atol=1e-5)
+        np.testing.assert_allclose(given["probabilities"], prediction.probabilities[:count], atol=1e-5)
+
+
+class Changed(keras.layers.Layer):
+    """A layer whose copies answer otherwise."""
+
+    factor = 1.0
+
+    def call(self, inputs):
+        return inputs * self.factor
+
+
+def test_what_would_answer_otherwise_is_not_written(images, tmp_path, raises_line):
+    inputs = keras.Input(images.shape[1:])
+    changed = Changed()
+    changed.factor = 3.0  # not in its configuration
+    x = changed(keras.layers.GlobalAveragePooling2D()(inputs))
+    model = zoo.EnsembleClassifier(keras.Model(inputs, keras.layers.Reshape((1, 3))(x)))
+    with raises_line(ValueError, "optimize=False"):
+        zoo.export(model, tmp_path / "saved", optimize=True)
+    assert not (tmp_path / "saved").exists()
+    zoo.export(model, tmp_path / "saved")
 
 
 def test_only_classifiers_are_exported(tmp_path, raises_line):

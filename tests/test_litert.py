@@ -85,6 +85,14 @@ def test_every_method_answers_as_the_model(name, tiny, images, tmp_path):
 
 
 @tensorflow
+@pytest.mark.parametrize(("method", "backbone"), [(methods.Packed(2, 1), "resnet20"), METHODS["mimo"]])
+def test_optimized_files_answer_as_the_model(method, backbone, tiny, images, tmp_path):
+    model = altered(tiny(method, backbone))
+    path = zoo.export(model, tmp_path, "litert", optimize=True)
+    assert max(difference(path, model, images).values()) < 1e-5
+
+
+@tensorflow
 @pytest.mark.parametrize("name", ["batch_ensemble", "masksembles", "mc_dropout"])
 def test_int8_serves_members_that_are_rows(name, tiny, images, tmp_path):
     method, backbone = METHODS[name]
@@ -168,7 +176,7 @@ def test_the_command_reports_the_size(tmp_path, monkeypatch, capsys):
     np.savez(tmp_path / "digits.npz", x_train=OTHERS[..., 0])
     monkeypatch.chdir(tmp_path)
     assert not cli.main(["export", "model.keras", "out", "--format=litert", "--quantize=int8",
-                         "--representative=digits.npz"])  # fmt: skip
+                         "--representative=digits.npz", "--optimize"])  # fmt: skip
     path = tmp_path / "out" / "model.tflite"
     assert f"{path.stat().st_size:,} bytes" in capsys.readouterr().out
     np.savez(tmp_path / "other.npz", images=OTHERS)

@@ -41,7 +41,7 @@ def _entropy(p):
     return -ops.sum(p * ops.log(ops.where(p > 0, p, 1.0)), axis=-1)
 
 
-def export(model, directory, format="savedmodel", quantize=None, representative=None):
+def export(model, directory, format="savedmodel", quantize=None, representative=None, optimize=False):
     """Write a TensorFlow SavedModel, or a LiteRT file, with a free batch size.
 
     Both have a signature `serving_default` that takes `images` (B, H, W, C), float32 in [0, 255], and
@@ -64,13 +64,17 @@ def export(model, directory, format="savedmodel", quantize=None, representative=
             Large kernels are much faster so, small networks are not.
         representative: for "int8", images (N, H, W, C) by which ranges of activations are measured, about
             100 such as the model will see.
+        optimize: whether to multiply normalisations into the layers before them and to leave out copies of
+            images (`zoo.folding.folded`); outputs for random images are compared with the model's before
+            anything is written.
 
     Returns:
         As a `pathlib.Path` the directory, or the LiteRT file in it, `model.tflite`.
 
     Raises:
         ValueError: for another model, backend, format or quantization; representative images that are
-            missing, needless or do not fit; in a LiteRT file MC dropout that draws anew at every call.
+            missing, needless or do not fit; in a LiteRT file MC dropout that draws anew at every call;
+            with optimize a layer that cannot be copied, or outputs that differ.
     """
     from zoo.classifier import EnsembleClassifier
 
@@ -86,21 +90,24 @@ def export(model, directory, format="savedmodel", quantize=None, representative=
             f"format={format!r} needs the {' or '.join(FORMATS[format])} backend, not {backend}: save the "
             "model as .keras, load it with KERAS_BACKEND=tensorflow and export it there"
         )
-    directory = pathlib.Path(directory)
+    directory, model = pathlib.Path(directory), _serving(model, optimize)
     if format == "litert":
-        return _export_litert(_ordinary(model), directory, quantize, representative)
-    {"tensorflow": _export_tensorflow, "jax": _export_jax}[backend](_ordinary(model), directory)
+        return _export_litert(model, directory, quantize, representative)
+    {"tensorflow": _export_tensorflow, "jax": _export_jax}[backend](model, directory)
     return directory
 
 
-def _ordinary(model):
-    """The model, or one of ordinary layers where it has sparse ones."""
+def _serving(model, optimize):
+    """The model, or one of ordinary layers where it has sparse ones; folded if that is wanted."""
     from zoo.classifier import EnsembleClassifier
+    from zoo.folding import folded
     from zoo.layers import densify, sparse_layers
 
-    if not sparse_layers(model.network):
+    network = densify(model.network) if sparse_layers(model.network) else model.network
+    network = folded(network) if optimize else network
+    if network is model.network:
         return model
-    return EnsembleClassifier(densify(model.network), calibration=model.calibration)
+    return EnsembleClassifier(network, calibration=model.calibration)
 
 
 def _export_litert(model, directory, quantize, representative):
@@ -121,11 +128,14 @@ def _export_tensorflow(model, directory):
 
     module = tf.Module()
     module.serve = tf.function(serve)
-    module.weights = [variable.value for variable in model.network.variables]
     signatures = {
         name: module.serve.get_concrete_function(tf.TensorSpec(model.input_shape, dtype, name="images"))
         for name, dtype in (("serving_default", tf.float32), ("serving_uint8", tf.uint8))
     }
+    used = {id(variable) for function in signatures.values() for variable in function.variables}
+    # Not the seeds of what happens in training.
+    values = [variable.value for variable in model.network.variables]
+    module.weights = [value for value in values if id(value) in used]
     tf.saved_model.save(module, str(directory), signatures=signatures)
 
 

@@ -5,6 +5,7 @@ import warnings
 import keras
 from keras import ops
 
+from zoo.folding import HALF, in_float32
 from zoo.layers.monte_carlo import MonteCarloDropout
 from zoo.layers.rows import TileMembers, members_of_rows
 from zoo.layers.sparse import all_layers
@@ -12,7 +13,6 @@ from zoo.layers.sparse import all_layers
 QUANTIZE = (None, "float16", "int8")
 _BATCH = 32  # images whose ranges are measured at a time
 _ANSWERS = "zoo_answers"  # name scope of what follows the logits
-_HALF = ("float16", "bfloat16")
 _FLOAT = (_ANSWERS, "StatefulPartitionedCall")  # the latter is the name of what is put out
 
 
@@ -136,27 +136,16 @@ def _convertible(network):
             "MC dropout with consistent=False draws anew at every call, and a LiteRT file cannot; build the "
             "model with consistent=True"
         )
-    if not found and all(layer.compute_dtype not in _HALF for layer in all_layers(network)):
+    if not found and all(layer.compute_dtype not in HALF for layer in all_layers(network)):
         return network
 
     def twin(layer):
-        config = _in_float32(layer.get_config())
+        config = in_float32(layer.get_config())
         return _CONVERTIBLE.get(type(layer), type(layer)).from_config(config)
 
     copy = keras.models.clone_model(network, clone_function=twin, recursive=True)
     copy.set_weights(network.get_weights())
     return copy
-
-
-def _in_float32(config):
-    """A layer's configuration without half precision, in which LiteRT does not compute."""
-    if isinstance(config, (list, tuple)):
-        return type(config)(map(_in_float32, config))
-    if not isinstance(config, dict):
-        return config
-    if config.get("class_name") == "DTypePolicy" and config["config"]["name"].endswith(_HALF):
-        return "float32"
-    return {key: _in_float32(value) for key, value in config.items()}
 
 
 def _int8(converter, images, in_float):
