@@ -7,6 +7,7 @@ from zoo.layers.batch_ensemble import (
     RandomSign,
 )
 from zoo.layers.erk import erk_densities
+from zoo.layers.grouped import set_grouped_convolution
 from zoo.layers.growth import dense_gradients
 from zoo.layers.hyper_batch import (
     HyperBatchEnsembleConv2D,
@@ -75,6 +76,7 @@ __all__ = [
     "densify",
     "erk_densities",
     "prune_by_magnitude",
+    "set_grouped_convolution",
     "sparse_layers",
     "sparsify",
     "update_topology",

@@ -14,6 +14,7 @@ from zoo.layers.rows import (
     assignment,
     check_channels_last,
     check_members,
+    member_by_member,
     per_row,
 )
 
@@ -103,15 +104,32 @@ class _FastWeights(SavesAllVariables):
         """The variables r and s, which take `fast_weight_lr_multiplier` and no weight decay."""
         return [self.r, self.s] if self.built else []
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         assigned = assignment(inputs, self.num_members)
-        outputs = 0
-        for j in range(self.fast_rank):
-            term = self._transform(inputs * per_row(self.r[j], inputs, assigned))
-            outputs = outputs + term * per_row(self.s[j], term, assigned)
+        if not training and self.fast_rank > 1 and self._folds():
+            outputs = member_by_member(self._transform, inputs, self._member_kernels())
+        else:
+            outputs = self._sum(inputs, assigned)
         if self.use_bias:
             outputs = outputs + per_row(self.bias, outputs, assigned)
         return self.activation(outputs)
+
+    def _sum(self, inputs, assigned):
+        """Inputs and outputs scaled for each term: cheapest for one, and where kernels are large."""
+        outputs = 0
+        for j in range(self.fast_rank):
+            term = self._transform(inputs * per_row(self.r[j], inputs, assigned), self.kernel)
+            outputs = outputs + term * per_row(self.s[j], term, assigned)
+        return outputs
+
+    def _folds(self):
+        """Whether at inference a kernel a member is cheaper than scaling for every term."""
+        return False
+
+    def _member_kernels(self):
+        """W * sum_j r_jm s_jm^T of every member, which makes one pass of several."""
+        factors = ops.einsum("jmc,jmf->mcf", self.r, self.s)
+        return [self.kernel * factor for factor in ops.unstack(factors)]
 
     def get_config(self):
         return {
@@ -160,8 +178,8 @@ class BatchEnsembleDense(_FastWeights, keras.layers.Dense):
     def _outputs(self, inputs):
         return self.units
 
-    def _transform(self, x):
-        return ops.matmul(x, self.kernel)
+    def _transform(self, x, kernel):
+        return ops.matmul(x, kernel)
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -190,8 +208,11 @@ class BatchEnsembleConv2D(_FastWeights, keras.layers.Conv2D):
     def _outputs(self, inputs):
         return self.filters
 
-    def _transform(self, x):
-        return self.convolution_op(x, self.kernel)
+    def _folds(self):
+        return self.groups == 1
+
+    def _transform(self, x, kernel):
+        return self.convolution_op(x, kernel)
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -217,7 +238,7 @@ class BatchEnsembleDepthwiseConv2D(_FastWeights, keras.layers.DepthwiseConv2D):
     def _outputs(self, inputs):
         return inputs * self.depth_multiplier
 
-    def _transform(self, x):
+    def _transform(self, x, kernel):
         return ops.depthwise_conv(
-            x, self.kernel, self.strides, self.padding, self.data_format, self.dilation_rate
+            x, kernel, self.strides, self.padding, self.data_format, self.dilation_rate
         )

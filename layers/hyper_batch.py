@@ -11,7 +11,8 @@ import keras
 from keras import ops
 
 from zoo.layers.batch_ensemble import BatchEnsembleConv2D, BatchEnsembleDense, _FastWeights
-from zoo.layers.rows import assignment, check_members, per_row
+from zoo.layers.replicas import draw_rows
+from zoo.layers.rows import assignment, check_members, member_by_member, per_row
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -32,7 +33,7 @@ class LogUniformHyperparameters(keras.layers.Layer):
         seed: of the draws.
 
     Input shape: (N, ...): row i belongs to member floor(i * M / N).
-    Output shape: (N, d).
+    Output shape: (N, d); at inference (M, d), one row a member.
 
     Raises:
         ValueError: for M < 1, no ranges, a range that is none, or a width outside (0, 1).
@@ -97,14 +98,14 @@ class LogUniformHyperparameters(keras.layers.Layer):
             return self.given
         rows = ops.shape(inputs)[0]
         if training:
-            uniform = keras.random.uniform(
-                (rows, len(self.ranges)), seed=self.generator, dtype="float32"
-            )
+            uniform = draw_rows(self._uniform, rows, self.num_members)
             self.drawn = self.sample(self.log_lower, self.log_upper, uniform)
             return self.drawn
         lower, upper = ops.exp(self.log_lower), ops.exp(self.log_upper)
-        means = (upper - lower) / (self.log_upper - self.log_lower)
-        return per_row(means, ops.zeros((rows, len(self.ranges)), dtype="float32"))
+        return (upper - lower) / (self.log_upper - self.log_lower)
+
+    def _uniform(self, rows):
+        return keras.random.uniform((rows, len(self.ranges)), seed=self.generator, dtype="float32")
 
     def smoothing(self):
         """(B, M), the label smoothing of the rows of the training batch just seen; None without."""
@@ -190,13 +191,21 @@ class _HyperBatchEnsemble(_FastWeights):
     def call(self, inputs, training=None):
         x, hyperparameters = inputs
         assigned = assignment(x, self.num_members)
+        of_row = ops.cast(assigned, "float32")
         outputs = self._outputs(x.shape[-1])
         e = self._e(hyperparameters)
-        e_x = ops.reshape(ops.cast(e[:, :outputs], x.dtype), (-1, *(1,) * (len(x.shape) - 2), outputs))
-        y = self._sum(x, e_x, assigned)
+        kernels = None
+        if hyperparameters.shape[0] == self.num_members:  # one row a member, which N rows may be, too
+            if not training and self._folds():
+                kernels = self._member_kernels(e[:, :outputs])
+            hyperparameters, e = ops.matmul(of_row, hyperparameters), ops.matmul(of_row, e)
+        if kernels:
+            y = member_by_member(self._transform, x, kernels)
+        else:
+            y = self._sum(x, e[:, :outputs], assigned)
         if self.use_bias:
-            bias = ops.matmul(ops.cast(assigned, "float32"), ops.cast(self.bias, "float32"))
-            delta = ops.matmul(ops.cast(assigned, "float32"), ops.cast(self.delta_bias, "float32"))
+            bias = ops.matmul(of_row, ops.cast(self.bias, "float32"))
+            delta = ops.matmul(of_row, ops.cast(self.delta_bias, "float32"))
             bias = bias + e[:, outputs:] * delta
             y = y + ops.reshape(ops.cast(bias, y.dtype), (-1, *(1,) * (len(y.shape) - 2), outputs))
             if training and self.bias_l2_index is not None:
@@ -216,16 +225,28 @@ class _HyperBatchEnsemble(_FastWeights):
         return ops.matmul(scaled, ops.cast(self.e_kernel, "float32"))
 
     def _sum(self, x, e, assigned):
-        """Both kernels' outputs, scaled and added."""
+        """Both kernels' outputs, scaled and added, with e (N, F) of each row."""
+        e = ops.reshape(ops.cast(e, x.dtype), (-1, *(1,) * (len(x.shape) - 2), e.shape[-1]))
         r, s = per_row(self.r[0], x, assigned), per_row(self.s[0], x, assigned)
-        if not self.tie_fast_weights:
-            delta = self._transform(x * per_row(self.delta_r[0], x, assigned), self.delta_kernel)
-            scaled = delta * per_row(self.delta_s[0], x, assigned)
-            return self._transform(x * r, self.kernel) * s + e * scaled
-        outputs = self._outputs(x.shape[-1])
-        kernels = ops.concatenate([self.kernel, self.delta_kernel], axis=-1)
-        both = self._transform(x * r, kernels)
-        return (both[..., :outputs] + e * both[..., outputs:]) * s
+        scaled = x * r
+        if self.tie_fast_weights:
+            delta = self._transform(scaled, self.delta_kernel)
+            return (self._transform(scaled, self.kernel) + e * delta) * s
+        delta = self._transform(x * per_row(self.delta_r[0], x, assigned), self.delta_kernel)
+        delta = delta * per_row(self.delta_s[0], x, assigned)
+        return self._transform(scaled, self.kernel) * s + e * delta
+
+    def _member_kernels(self, e):
+        """The one kernel that each member's rows are multiplied by, for e (M, F) of the members."""
+        kernels = []
+        for m, share in enumerate(ops.unstack(ops.cast(e, self.kernel.dtype))):
+            factor = ops.outer(self.r[0, m], self.s[0, m])
+            if self.tie_fast_weights:
+                kernels.append((self.kernel + share * self.delta_kernel) * factor)
+            else:
+                delta = ops.outer(self.delta_r[0, m], share * self.delta_s[0, m])
+                kernels.append(self.kernel * factor + self.delta_kernel * delta)
+        return kernels
 
     def _l2(self, coefficients, e):
         """Mean over rows of coefficient * ||kernel + e * delta_kernel||^2, by expanding the square."""
@@ -274,7 +295,8 @@ class HyperBatchEnsembleDense(_HyperBatchEnsemble, BatchEnsembleDense):
         tie_fast_weights: whether the delta kernel has the kernel's r and s, or `delta_r` and `delta_s`.
         r_initializer, s_initializer, fast_weight_lr_multiplier, kwargs: as in `BatchEnsembleDense`.
 
-    Inputs: [(N, C), hyperparameters (N, d)], row i belonging to member floor(i * M / N).
+    Inputs: [(N, C), hyperparameters (N, d), or (M, d) of the members], row i belonging to member
+        floor(i * M / N).
     Output shape: (N, F).
 
     Raises:
@@ -287,9 +309,6 @@ class HyperBatchEnsembleDense(_HyperBatchEnsemble, BatchEnsembleDense):
     def __init__(self, units, num_members=4, *, ranges, **kwargs):
         super().__init__(units, num_members, ranges=ranges, **kwargs)
 
-    def _transform(self, x, kernel):
-        return ops.matmul(x, kernel)
-
 
 @keras.saving.register_keras_serializable(package="zoo")
 class HyperBatchEnsembleConv2D(_HyperBatchEnsemble, BatchEnsembleConv2D):
@@ -300,7 +319,8 @@ class HyperBatchEnsembleConv2D(_HyperBatchEnsemble, BatchEnsembleConv2D):
         num_members, ranges, l2_index, bias_l2_index, tie_fast_weights: as in `HyperBatchEnsembleDense`.
         kwargs: as in `BatchEnsembleConv2D`.
 
-    Inputs: [(N, H, W, C), hyperparameters (N, d)].
+    Inputs: [(N, H, W, C), hyperparameters (N, d) or (M, d)].  At inference with those of the members there
+        is one convolution a member and not two: their kernels are added first.
     Output shape: (N, H', W', filters).
 
     Raises:
@@ -309,6 +329,3 @@ class HyperBatchEnsembleConv2D(_HyperBatchEnsemble, BatchEnsembleConv2D):
 
     def __init__(self, filters, kernel_size, num_members=4, *, ranges, **kwargs):
         super().__init__(filters, kernel_size, num_members, ranges=ranges, **kwargs)
-
-    def _transform(self, x, kernel):
-        return self.convolution_op(x, kernel)

@@ -94,8 +94,8 @@ class _Packed(keras.layers.Layer):
 
     minimum_channels = None
 
-    def __init__(self, num_members=4, alpha=2, gamma=1, *, role="hidden", activation=None,
-                 use_bias=True, kernel_initializer="glorot_uniform", bias_initializer="zeros",
+    def __init__(self, num_members=4, alpha=2, gamma=1, *, role="hidden", apart=False,
+                 activation=None, use_bias=True, kernel_initializer="glorot_uniform", bias_initializer="zeros",
                  kernel_regularizer=None, bias_regularizer=None, **kwargs):  # fmt: skip
         super().__init__(**kwargs)
         if not (isinstance(num_members, int) and num_members >= 1):
@@ -107,6 +107,9 @@ class _Packed(keras.layers.Layer):
         self.num_members, self.alpha, self.gamma = num_members, alpha, gamma
         self.role = role
         self._role = packed_role(role)
+        if apart and self._role != "stem":
+            raise ValueError(f'apart=True is for role="stem"; got role={role!r}')
+        self.apart = apart
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -144,15 +147,20 @@ class _Packed(keras.layers.Layer):
 
     def call(self, inputs):
         members = self._members(inputs)
-        kernels = shares(ops.convert_to_tensor(self.kernel), len(members))
-        outputs = [self._transform(x, kernel) for x, kernel in zip(members, kernels)]
+        # Not slices: the gradient of unstacking is one stacking, that of M slices M kernels of zeros.
+        kernels = ops.unstack(ops.convert_to_tensor(self.kernel))
+        if self.apart:  # every member has filters of its own over the same inputs
+            members, kernels = members * self.num_members, shares(kernels[0], self.num_members, axis=-1)
+        count = len(kernels) // len(members)
+        groups = [kernels[i : i + count] for i in range(0, len(kernels), count)]
+        outputs = [self._transform(x, group) for x, group in zip(members, groups)]
         if self.use_bias:
             biases = shares(ops.convert_to_tensor(self.bias), len(members))
             outputs = [y + bias for y, bias in zip(outputs, biases)]
         outputs = [self.activation(y) for y in outputs]
         if self._role == "head":
             return self._stack(outputs)
-        return outputs if is_list_of_members(inputs) else outputs[0]
+        return outputs if self.apart or is_list_of_members(inputs) else outputs[0]
 
     def _stack(self, outputs):
         """Members on an axis of their own, after the batch: (B, M, ..., units)."""
@@ -166,8 +174,9 @@ class _Packed(keras.layers.Layer):
         if self._role == "head":
             return (batch, self.num_members, *spatial, units)
         outputs = packed_channels(units, self.num_members, self.alpha, self._role)
-        shape = (batch, *spatial, outputs // len(members))
-        return [shape] * len(members) if is_list_of_members(input_shape) else shape
+        count = self.num_members if self.apart else len(members)
+        shape = (batch, *spatial, outputs // count)
+        return [shape] * count if self.apart or is_list_of_members(input_shape) else shape
 
     def get_config(self):
         return {
@@ -176,6 +185,7 @@ class _Packed(keras.layers.Layer):
             "alpha": self.alpha,
             "gamma": self.gamma,
             "role": self.role,
+            "apart": self.apart,
             "activation": keras.activations.serialize(self.activation),
             "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
@@ -209,8 +219,8 @@ class _PackedConv(_Packed):
     def build(self, input_shape):
         self._build(input_shape, self.filters, self.kernel_size)
 
-    def _transform(self, x, kernel):
-        return grouped_convolution(x, kernel, self.strides, self.padding, self.dilation_rate)
+    def _transform(self, x, kernels):
+        return grouped_convolution(x, kernels, self.strides, self.padding, self.dilation_rate)
 
     def compute_output_shape(self, input_shape):
         spatial = []
@@ -256,13 +266,14 @@ class PackedConv2D(_PackedConv):
         role: "stem" (or "first": dense over the input, so that every member sees all of it),
             "hidden", "shortcut", or "head" (or "last": `filters` for every member, on an axis of
             their own).
+        apart: in the stem, whether its output is a list with one tensor a member, the fast form.
         activation, use_bias, *_initializer, *_regularizer: as in Keras; kernels are initialised
             group by group.
 
     Input shape: (B, H, W, C), members side by side in C; or a list of M tensors (B, H, W, C / M), the
         fast form.  In the stem (B, H, W, C) is the image.
-    Output shape: (B, H', W', int(alpha * F)) or a list of M tensors, as the input; in the head
-        (B, M, H', W', F).
+    Output shape: (B, H', W', int(alpha * F)) or a list of M tensors, as the input or where `apart`; in
+        the head (B, M, H', W', F).
 
     Raises:
         ValueError: for an argument out of range, and at build where channels do not divide by groups.
@@ -296,7 +307,7 @@ class PackedDense(_Packed):
 
     Args:
         units: units of the single network this layer widens.
-        num_members, alpha, gamma, role, activation, ...: as in `PackedConv2D`.
+        num_members, alpha, gamma, role, apart, activation, ...: as in `PackedConv2D`.
 
     Input shape: (B, ..., C), members side by side in C, or a list of M tensors (B, ..., C / M).
         Keras's Flatten interleaves the members of one tensor: flatten a list of them instead
@@ -317,13 +328,11 @@ class PackedDense(_Packed):
     def build(self, input_shape):
         self._build(input_shape, self.units, ())
 
-    def _transform(self, x, kernel):
-        if kernel.shape[0] == 1:
-            return ops.matmul(x, kernel[0])
-        groups = shares(x, kernel.shape[0], axis=-1)
-        return ops.concatenate(
-            [ops.matmul(part, k) for part, k in zip(groups, ops.unstack(kernel, axis=0))], axis=-1
-        )
+    def _transform(self, x, kernels):
+        if len(kernels) == 1:
+            return ops.matmul(x, kernels[0])
+        groups = shares(x, len(kernels), axis=-1)
+        return ops.concatenate([ops.matmul(part, k) for part, k in zip(groups, kernels)], axis=-1)
 
     def compute_output_shape(self, input_shape):
         spatial = self._members(input_shape)[0][1:-1]

@@ -30,6 +30,18 @@ def members_of_rows(rows, num_members):
     return ops.arange(rows) * num_members // rows
 
 
+def member_by_member(transform, x, kernels):
+    """Rows of `transform(rows of one member, its kernel)` for the rows `x` (N, ...) of all M members."""
+    rows, members = ops.shape(x)[0], len(kernels)
+    bounds = [(m * rows + members - 1) // members for m in range(members + 1)]
+    # Equally many rows for every member, of which those are dropped that are another's: a member may have
+    # none, and TensorFlow's convolution of no rows has a wrong shape.
+    most, outputs = bounds[1], []
+    for kernel, start, stop in zip(kernels, bounds, bounds[1:]):
+        outputs.append(transform(x[stop - most : stop], kernel)[start - stop + most :])
+    return ops.concatenate(outputs, axis=0)
+
+
 def assignment(x, num_members):
     """One-hot (N, M) of the member of each row of `x`, in its dtype."""
     return ops.one_hot(members_of_rows(ops.shape(x)[0], num_members), num_members, dtype=x.dtype)

@@ -65,12 +65,18 @@ def test_dense_without_bias(check_formula):
     assert layer.bias is None and len(layer.weights) == 3
 
 
-@pytest.mark.parametrize(("rank", "strides", "padding"), [(1, 1, "valid"), (2, 2, "same")])
-def test_convolution_is_its_formula(rank, strides, padding, check_formula):
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    ("rank", "strides", "padding", "rows"),
+    [(1, 1, "valid", 3), (2, 2, "same", 3), (2, 1, "valid", 4), (3, 2, "same", 1)],
+)
+def test_convolution_is_its_formula(rank, strides, padding, rows, training, check_formula):
+    """Whether each term has its pass, or at inference each member a kernel that sums its terms."""
     layer = BatchEnsembleConv2D(
         2, (2, 3), 2, rank, strides=strides, padding=padding, activation="tanh", **SPREAD
     )
-    check_formula(layer, draw(3, 3, 4, 2), published(lambda x, k: convolve(x, k, strides, 1, padding)))
+    formula = published(lambda x, k: convolve(x, k, strides, 1, padding))
+    check_formula(layer, draw(rows, 3, 4, 2), formula, training=training)
 
 
 @pytest.mark.parametrize(("rank", "strides", "padding"), [(1, 1, "valid"), (2, 2, "same")])

@@ -105,6 +105,29 @@ def test_untied_delta_kernel_has_its_own_fast_weights(data):
     assert [weight.name for weight in layer.fast_weights] == ["r", "s", "delta_r", "delta_s"]
 
 
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kind", ["conv", "dense"])
+@pytest.mark.parametrize("count", [1, 7, 12])
+def test_hyperparameters_of_members_are_those_of_their_rows(kind, tied, count):
+    """Kernels that are added first give what two passes give, for equal and unequal shares and none."""
+    rng = np.random.default_rng(5)
+    h = np.exp(rng.uniform(*np.log(RANGES).T, (4, 3))).astype("float32")
+    options = {"ranges": RANGES, "tie_fast_weights": tied, "activation": "tanh"}
+    if kind == "conv":
+        layer = HyperBatchEnsembleConv2D(3, (2, 3), 4, strides=2, padding="same", **options)
+        x = rng.normal(size=(count, 5, 4, 2)).astype("float32")
+    else:
+        layer = HyperBatchEnsembleDense(3, 4, **options)
+        x = rng.normal(size=(count, 2)).astype("float32")
+    layer([x, h])
+    _randomised(layer)
+    rows = h[_rows(count, 4)]
+    for training in (False, True):
+        given = _array(layer([x, h], training=training))
+        expected = _array(layer([x, rows], training=training))
+        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_layers_stand_what_layers_must(check_layer, data):
     x, h = data
     check_layer(
@@ -128,12 +151,7 @@ def test_distribution_draws_within_the_members_bounds_and_answers_with_their_mea
     logs = (np.log(drawn) - np.log(lower[:, None])) / np.log(upper / lower)[:, None]
     quantiles = np.quantile(logs, [0.25, 0.5, 0.75], axis=1)
     np.testing.assert_allclose(quantiles, np.tile([[[0.25]], [[0.5]], [[0.75]]], (1, 2, 2)), atol=0.04)
-    means = _array(layer(x)).reshape(2, 2000, 2)
-    np.testing.assert_allclose(
-        means,
-        np.broadcast_to(((upper - lower) / np.log(upper / lower))[:, None], (2, 2000, 2)),
-        rtol=1e-4,
-    )
+    np.testing.assert_allclose(_array(layer(x)), (upper - lower) / np.log(upper / lower), rtol=1e-4)
     again = _array(layer(x, training=True)).reshape(2, 2000, 2)
     assert (again != drawn).mean() > 0.99
 
@@ -256,3 +274,19 @@ def test_bad_arguments_fail_before_training(model, small, tiny, raises_line):
         zoo.methods.HyperBatch(2, l2_min=1.0, l2_max=0.5)
     with raises_line(ValueError, "none of index 5"):
         HyperBatchEnsembleDense(2, ranges=RANGES, l2_index=5)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch exports no SavedModel")
+def test_saved_models_add_the_members_kernels_first(tiny, tmp_path):
+    import tensorflow as tf
+
+    model = tiny(zoo.methods.HyperBatch(3), "lenet", (12, 12, 1))
+    for layer in model.network.layers:
+        if hasattr(layer, "e_kernel"):
+            layer.e_kernel.assign(np.random.default_rng(1).normal(0, 0.3, layer.e_kernel.shape))
+    images = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 1), "uint8")
+    zoo.export(model, tmp_path)
+    loaded = tf.saved_model.load(tmp_path)
+    for count in (1, 5):
+        members = loaded.serve(tf.constant(images[:count], tf.float32))["members"]
+        np.testing.assert_allclose(members, zoo.predict(model, images[:count]).members, atol=1e-5)

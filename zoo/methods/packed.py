@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 
-from zoo.layers import PackedConv2D, PackedDense, PackedFlatten, PerMember, SplitMembers
+from zoo.layers import PackedConv2D, PackedDense, PackedFlatten, PerMember
 from zoo.layers.grouped import members_apart
 from zoo.methods.single import Single
 
@@ -38,11 +38,8 @@ class Packed(Single):
     def _layer(self, layer, size, role, options):
         gamma = 1 if role in ("stem", "entry", "head") else self.gamma
         role = "hidden" if role == "entry" else role
-        made = layer(*size, self.num_members, self.alpha, gamma, role=role, **options)
-        if role != "stem" or not members_apart():
-            return made
-        split = SplitMembers(self.num_members, name=f"{made.name}_members")
-        return lambda images: split(made(images))
+        apart = role == "stem" and members_apart()
+        return layer(*size, self.num_members, self.alpha, gamma, role=role, apart=apart, **options)
 
     def conv(self, filters, kernel_size, role="hidden", **options):
         return self._layer(PackedConv2D, (filters, kernel_size), role, options)
