@@ -22,27 +22,27 @@ import _two_devices as two
 import keras, numpy as np
 import zoo
 
-scope = two.strategy().scope()
+strategy = two.strategy()
 x = np.random.default_rng(0).integers(0, 256, (33, 16, 16, 3), "uint8")
 y = np.arange(33) % 3
 
 def train(place, **options):
     keras.utils.set_random_seed(0)
-    with place:
+    with place():
         model = zoo.build(zoo.methods.Packed(2), "lenet", 3, (16, 16, 3))
         optimizer = keras.optimizers.SGD(1e-3, **options.pop("optimizer", {}))
         model.compile(optimizer, model.loss, metrics=["accuracy"], **options)
     model.fit(x[:32], y[:32], batch_size=8, epochs=2, shuffle=False, verbose=0)
     return model
 
-one = train(contextlib.nullcontext())
+one = train(contextlib.nullcontext)
 for options in ({}, {"steps_per_execution": 2}):
-    for a, b in zip(one.get_weights(), train(scope, **options).get_weights()):
+    for a, b in zip(one.get_weights(), train(strategy.scope, **options).get_weights()):
         np.testing.assert_allclose(a, b, atol=1e-5)
-train(scope).fit(x, y, batch_size=33, verbose=0)  # 17 and 16 images
+train(strategy.scope).fit(x, y, batch_size=33, verbose=0)  # 17 and 16 images
 for refused in ({"global_clipnorm": 1.0}, {"clipnorm": 1.0}, {"gradient_accumulation_steps": 2}):
     try:
-        train(scope, optimizer=refused)
+        train(strategy.scope, optimizer=refused)
     except ValueError as error:
         assert "replicas of tf.distribute" in str(error) and "\\n" not in str(error), error
     else:

@@ -1,6 +1,7 @@
 """Training from the command line, resumed after a kill, and from TensorFlow Datasets' folders."""
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.training import data
+from zoo.training import data, recipes, run
 
 EPOCHS = 12
 ARGUMENTS = [
@@ -129,3 +130,15 @@ def test_prepared_tfds_folders_are_read(tfds_folder, raises_line):
         np.testing.assert_array_equal(loaded.labels, data.load("mnist", name, str(folder)).labels)
     with raises_line(FileNotFoundError, "fashion_mnist"):
         data.load("fashion_mnist", "train", folder)
+
+
+def test_a_run_by_streaming_is_the_run_of_arrays(tfds_folder, tmp_path):
+    """Small images as they are: the same batches, read while it trains, and so the same weights."""
+    folder, _ = tfds_folder
+    recipe = recipes.Recipe("mnist", "single", "mlp", batch_size=4, epochs=2, flip=False, shift=1)
+    for name, stream in (("arrays", False), ("stream", True)):
+        run.train(dataclasses.replace(recipe, stream=stream), folder, tmp_path / name)
+    one, two = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("arrays", "stream"))
+    assert one["files"] == two["files"] and one["metrics"] == two["metrics"]
+    with pytest.raises(ValueError, match="set held_out=0"):
+        run.train(dataclasses.replace(recipe, stream=True, held_out=0.1), folder, tmp_path / "held")

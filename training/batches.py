@@ -1,5 +1,7 @@
 """Batches of images in memory, in an order that seed and epoch decide."""
 
+import copy
+
 import keras
 import numpy as np
 
@@ -42,3 +44,31 @@ class EpochShuffle(keras.utils.PyDataset):
         start = (self.first + index) * self.batch_size + self.part * size
         rows = self.order[start : start + size]
         return self.split.images[rows], self.split.labels[rows]
+
+    def feed(self):
+        """What `fit` takes: these batches."""
+        return {"x": self}
+
+    def dataset(self, replicas=1):
+        """This part of the batches without end, a `tf.data.Dataset` with a batch for each of its replicas."""
+        import tensorflow as tf
+
+        size = self.batch_size // self.parts // replicas
+        images, labels = self.split
+
+        def rows():
+            ahead = copy.copy(self)  # what is fetched in advance may be of the next epoch
+            while True:
+                for index in range(len(ahead)):
+                    x, y = ahead[index]
+                    for replica in range(replicas):
+                        own = slice(replica * size, (replica + 1) * size)
+                        yield x[own], y[own]
+                ahead.start(ahead.epoch + 1)
+
+        signature = (
+            tf.TensorSpec((size, *images.shape[1:]), images.dtype),
+            tf.TensorSpec((size,), labels.dtype),
+        )
+        dataset = tf.data.Dataset.from_generator(rows, output_signature=signature)
+        return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))

@@ -5,12 +5,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from zoo.training.batches import EpochShuffle
+
 # Mean and deviation of the training images, a channel, in [0, 255].
 STATISTICS = {
     "cifar10": ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
     "cifar100": ((129.3, 124.1, 112.4), (68.2, 65.4, 70.4)),
     "mnist": ((33.3,), (78.6,)),
     "fashion_mnist": ((72.9,), (90.0,)),
+    "imagenet2012": ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4)),
 }
 
 
@@ -22,6 +25,25 @@ class Split(NamedTuple):
 
     def __len__(self):
         return len(self.labels)
+
+    @property
+    def image_shape(self):
+        """(H, W, C)."""
+        return self.images.shape[1:]
+
+    @property
+    def num_classes(self):
+        """One more than the highest label."""
+        return int(self.labels.max()) + 1
+
+    def batches(self, size):
+        """All (images, labels) in order."""
+        for start in range(0, len(self), size):
+            yield self.images[start : start + size], self.labels[start : start + size]
+
+    def shuffled(self, recipe, part=0, parts=1):
+        """What trains by it: an `EpochShuffle`."""
+        return EpochShuffle(self, recipe.batch_size, recipe.seed, part=part, parts=parts)
 
 
 def load(name, split, data_dir):

@@ -50,8 +50,8 @@ class Placement:
         return False
 
     def feed(self, batches):
-        """What `fit` takes to train by an `EpochShuffle`: data, and steps where the data do not say."""
-        return {"x": batches}
+        """What `fit` takes to train by such batches: data, and steps where the data do not say."""
+        return batches.feed()
 
     def sum(self, array):
         """Sum of a NumPy array of int32 over all workers."""

@@ -7,7 +7,6 @@ import keras
 from zoo import methods
 from zoo.classifier import EnsembleClassifier
 from zoo.metrics import Accuracy
-from zoo.training.batches import EpochShuffle
 from zoo.training.checkpoint import Checkpoint
 from zoo.training.preemption import SaveOnSignal
 
@@ -19,9 +18,7 @@ def fit(model, student, recipe, splits, folder, callbacks, placement, remat=Fals
         Preempted: after SIGTERM.
     """
     training, held_out, _ = splits
-    batches = EpochShuffle(
-        training, recipe.batch_size, recipe.seed, part=placement.worker, parts=placement.workers
-    )
+    batches = training.shuffled(recipe, placement.worker, placement.workers)
     own = methods.deserialize(model.spec["method"]).callbacks(held_out.images, held_out.labels)
     callbacks = [*_held_out(model, held_out, placement), *callbacks, *own]
     for callback in callbacks:

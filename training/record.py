@@ -104,9 +104,10 @@ def measure(model, split):
         NegativeLogLikelihood(),
         ExpectedCalibrationError(),
     ]
-    answers = model.predict(split.images, batch_size=250, verbose=0)
-    for metric in metrics:
-        metric.update_state(split.labels, answers)
+    for images, labels in split.batches(250):
+        answers = model.predict_on_batch(images)
+        for metric in metrics:
+            metric.update_state(labels, answers)
     return {metric.name: round(float(metric.result()), 5) for metric in metrics} | {"images": len(split)}
 
 

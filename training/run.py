@@ -119,7 +119,7 @@ def train_model(recipe, splits, classes, folder, callbacks=(), options=None, *, 
     _seed(recipe.seed)
     rate = rate or learning_rate(recipe, steps)
     with placement.scope():
-        model = (make or model_of)(recipe, splits[0].images.shape[1:], classes)
+        model = (make or model_of)(recipe, splits[0].image_shape, classes)
         check_batch(model.spec, recipe.batch_size // placement.replicas)
         network = student_of(model) if student_of else model.network
         student = _augmented(model, rematerialize(network) if remat else network, recipe)
@@ -161,9 +161,11 @@ def load_splits(recipe, data_dir, limit=None):
         ValueError: where fewer training images are left than a batch has.
         FileNotFoundError: where the data set is not in `data_dir`.
     """
+    if recipe.stream:
+        return _streams(recipe, data_dir, limit)
     training = datasets.load(recipe.dataset, "train", data_dir)
     test = datasets.load(recipe.dataset, "test", data_dir)
-    classes = int(training.labels.max()) + 1
+    classes = training.num_classes
     if limit:
         training, test = (
             datasets.Split(*(part[:limit] for part in split)) for split in (training, test)
@@ -176,9 +178,26 @@ def load_splits(recipe, data_dir, limit=None):
     return (training, held_out, test), classes
 
 
+def _streams(recipe, data_dir, limit):
+    """`load_splits` of a recipe that streams; TFDS knows ImageNet's test images as "validation"."""
+    from zoo.training.streamed import StreamedSplit  # which needs TensorFlow, whatever the backend
+
+    if recipe.held_out:
+        raise ValueError("a recipe that streams holds no images out; set held_out=0")
+    of_images = f"[:{limit}]" if limit else ""
+    test = "validation" if recipe.dataset == "imagenet2012" else "test"
+    training, test = (
+        StreamedSplit(recipe.dataset, f"{split}{of_images}", data_dir, recipe.image_size)
+        for split in ("train", test)
+    )
+    nothing = datasets.Split(np.zeros((0, *training.image_shape), "uint8"), np.zeros(0, "int32"))
+    return (training, nothing, test), training.num_classes
+
+
 def _augmented(model, network, recipe):
     """A network behind augmentation: trained instead of `model`, whose weights it shares."""
-    augmentation = RandomShiftFlip(recipe.shift, recipe.flip, seed=recipe.seed, name="augmentation")
+    shift, flip = (0, False) if recipe.image_size else (recipe.shift, recipe.flip)  # crops are random
+    augmentation = RandomShiftFlip(shift, flip, seed=recipe.seed, name="augmentation")
     images = keras.Input(model.input_shape[1:], name="images")
     network = keras.Model(images, network(augmentation(images)))
     return EnsembleClassifier(network, member_loss=model.member_loss)

@@ -1,6 +1,5 @@
 """Placements of `tf.distribute`: several devices of one machine, several machines, a TPU."""
 
-import copy
 import json
 import os
 
@@ -33,34 +32,13 @@ class StrategyPlacement(Placement):
         return self.workers > 1 and isinstance(error, gone)
 
     def feed(self, batches):
-        """A distributed data set without end: each device gets its contiguous part of each global batch.
+        """A distributed data set: each device gets its contiguous part of each global batch.
 
         Not `experimental_distribute_dataset`, whose automatic sharding gives workers other images than
         one device would see in the same step.
         """
-        part = batches.batch_size // self.replicas
         local = self.replicas // self.workers
-        images, labels = batches.split.images, batches.split.labels
-
-        def rows():
-            ahead = copy.copy(batches)  # what is fetched in advance may be of the next epoch
-            while True:
-                for index in range(len(ahead)):
-                    x, y = ahead[index]
-                    for device in range(local):
-                        own = slice(device * part, (device + 1) * part)
-                        yield x[own], y[own]
-                ahead.start(ahead.epoch + 1)
-
-        def of_worker(context):
-            signature = (
-                tf.TensorSpec((part, *images.shape[1:]), images.dtype),
-                tf.TensorSpec((part,), labels.dtype),
-            )
-            dataset = tf.data.Dataset.from_generator(rows, output_signature=signature)
-            return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-
-        feed = self.strategy.distribute_datasets_from_function(of_worker)
+        feed = self.strategy.distribute_datasets_from_function(lambda context: batches.dataset(local))
         return {"x": feed, "steps_per_epoch": len(batches)}
 
     def sum(self, array):

@@ -30,10 +30,10 @@ def model(scope, steps_per_execution=1, **options):
 
 
 def report(work):
-    """Exit with 1 and the error's first line where `work` fails, with 0 where it does not."""
+    """Exit with 1 and the error where `work` fails, with 0 where it does not."""
     try:
         work()
     except Exception as error:
-        print(f"fails: {type(error).__name__}: {str(error).strip()[:400]}")
+        print(f"fails: {type(error).__name__}: {str(error).strip()}")
         raise SystemExit(1) from None
     print("works")
