@@ -1,5 +1,7 @@
 """Hyper-batch ensembles: the layers' formula, the distributions, the loss and the tuning."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -290,3 +292,11 @@ def test_saved_models_add_the_members_kernels_first(tiny, tmp_path):
     for count in (1, 5):
         members = loaded.serve(tf.constant(images[:count], tf.float32))["members"]
         np.testing.assert_allclose(members, zoo.predict(model, images[:count]).members, atol=1e-5)
+
+
+def test_tuning_on_several_replicas_is_refused(raises_line):
+    tuning = zoo.HyperparameterTuning(np.zeros((4, 16, 16, 3), "uint8"), np.zeros(4, "int32"))
+    model = zoo.build(zoo.methods.HyperBatch(2), "lenet", 3, (16, 16, 3))
+    model._distribute_strategy = types.SimpleNamespace(num_replicas_in_sync=2)
+    with raises_line(ValueError, "data_parallel"):
+        tuning.set_model(model)

@@ -34,7 +34,8 @@ class HyperparameterTuning(keras.callbacks.Callback):
 
     Raises:
         ValueError: before training, for images or labels that do not fit the model or each other, a
-            model that has no such hyperparameters, or an argument < 1 (or negative).
+            model that has no such hyperparameters or trains on several replicas of tf.distribute, or an
+            argument < 1 (or negative).
 
     Reference: Wenzel et al., Hyperparameter Ensembles, NeurIPS 2020, arXiv 2006.13570, section 5.2.
     """
@@ -59,6 +60,12 @@ class HyperparameterTuning(keras.callbacks.Callback):
 
     def set_model(self, model):
         super().set_model(model)
+        strategy = getattr(model, "_distribute_strategy", None)
+        if strategy is not None and strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                "tf.distribute cannot tune hyperparameters between steps on several replicas; train on one "
+                "device, or with KERAS_BACKEND=jax by data parallelism (--strategy=data_parallel)"
+            )
         network = _network_with_hyperparameters(model)
         if self.images.shape[1:] != model.input_shape[1:]:
             raise ValueError(
