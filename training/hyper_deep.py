@@ -67,10 +67,12 @@ def main(argv):
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     import optuna
 
-    from zoo.training import ensemble_search, shared_tasks  # Keras, and so the backend, only now
+    from zoo.training import ensemble_search, shared_tasks, trained_networks  # and so Keras, only now
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
+        trained_networks.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
+        train.check_folders()
         config = ensemble_search.search_ensemble(
             train.recipe_from_flags(), FLAGS.data_dir, pathlib.Path(FLAGS.output_dir),
             options_from_flags(), storage=FLAGS.storage, heartbeat=FLAGS.heartbeat, limit=FLAGS.limit,

@@ -16,12 +16,6 @@ import pathlib
 from absl import app, flags, logging
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list(
-    "runs", None, "folders that zoo.training.train left, of single networks", required=True
-)
-flags.DEFINE_string("data_dir", None, "folder of the data set", required=True)
-flags.DEFINE_string("output_dir", None, "folder of the ensemble", required=True)
-flags.DEFINE_integer("limit", None, "what the runs were limited to", lower_bound=1)
 
 
 def join_runs(runs, data_dir, output_dir, limit=None, command=""):
@@ -87,5 +81,16 @@ def main(argv):
     logging.info("test: %s", config["metrics"])
 
 
+def _define_flags():
+    """Not where the module is imported: other scripts have flags of these names."""
+    flags.DEFINE_list(
+        "runs", None, "folders that zoo.training.train left, of single networks", required=True
+    )
+    flags.DEFINE_string("data_dir", None, "folder of the data set", required=True)
+    flags.DEFINE_string("output_dir", None, "folder of the ensemble", required=True)
+    flags.DEFINE_integer("limit", None, "what the runs were limited to", lower_bound=1)
+
+
 if __name__ == "__main__":
+    _define_flags()
     app.run(main)

@@ -76,10 +76,12 @@ def main(argv):
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     import optuna
 
-    from zoo.training import shared_tasks, ticket_ensemble  # Keras, and so the backend, only now
+    from zoo.training import shared_tasks, ticket_ensemble, trained_networks  # and so Keras, only now
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
+        trained_networks.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
+        train.check_folders()
         recipe, options = recipe_and_options()
         config = ticket_ensemble.ticket_ensemble(
             recipe, FLAGS.data_dir, pathlib.Path(FLAGS.output_dir), options, storage=FLAGS.storage,

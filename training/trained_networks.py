@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 
 import keras
 import numpy as np
@@ -22,6 +23,53 @@ def numbers_of(name):
     """(configuration, seed) of such a name."""
     configuration, seed = name.removeprefix("c").split("_s")
     return int(configuration), int(seed)
+
+
+def check_flags(strategy, num_devices, dry_run=False, remat=False):
+    """Refuse flags of `zoo.training.train` that do not go with workers that share whole networks.
+
+    Raises:
+        ValueError: one line that names the alternative.
+    """
+    if strategy != "none" or num_devices not in (None, 1):
+        given = f"--num_devices={num_devices}" if strategy == "none" else f"--strategy={strategy}"
+        raise ValueError(
+            f"{given} spreads one network over devices, and workers share whole networks here; leave it out "
+            "and start this command once for each device"
+        )
+    if dry_run:
+        raise ValueError("--dry_run is for one network; ask python -m zoo.training.train")
+    if remat:
+        raise ValueError("--remat is for python -m zoo.training.train and members; leave it out")
+
+
+def working_folder(parent, name, attempt):
+    """An attempt's folder, with the checkpoint of the last attempt, which it is taken away from.
+
+    Args:
+        parent: folder of all networks.
+        name: of the network.
+        attempt: a number or word that no other attempt at it has.
+    """
+    folder = parent / f"{name}.attempt{attempt}"
+    for earlier in parent.glob(f"{name}.attempt*"):
+        try:
+            earlier.rename(folder)
+            break
+        except OSError:  # its worker lives, and has just finished
+            continue
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def appear(folder, whole):
+    """Rename a folder that is complete, unless another worker was faster, with the same contents."""
+    try:
+        folder.rename(whole)
+    except OSError:
+        if not whole.is_dir():
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class TrainedNetworks:
@@ -58,7 +106,8 @@ class TrainedNetworks:
         if not self.is_done(name):
             seed = self.recipe.seed + numbers_of(name)[1]
             recipe = dataclasses.replace(configured_recipe(self.recipe, configuration), seed=seed)
-            self._train(name, recipe, configuration, self._working_folder(name, attempt), callbacks)
+            folder = working_folder(self.folder, name, attempt)
+            self._train(name, recipe, configuration, folder, callbacks)
         return self.nll(name)
 
     def fit(self, recipe, configuration, folder, callbacks):
@@ -90,23 +139,7 @@ class TrainedNetworks:
         (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
         for checkpoint in folder.glob("checkpoint*"):
             checkpoint.unlink()
-        try:
-            folder.rename(self.folder / name)
-        except OSError:
-            if not self.is_done(name):  # else another worker was faster, with the same network
-                raise
-
-    def _working_folder(self, name, attempt):
-        """This attempt's folder, with the checkpoint of the last attempt, which it is taken away from."""
-        folder = self.folder / f"{name}.attempt{attempt}"
-        for earlier in self.folder.glob(f"{name}.attempt*"):
-            try:
-                earlier.rename(folder)
-                break
-            except OSError:  # its worker lives, and has just finished
-                continue
-        folder.mkdir(exist_ok=True)
-        return folder
+        appear(folder, self.folder / name)
 
     def held_out(self, name):
         """Probabilities (n, K) of the held-out images.
