@@ -8,6 +8,7 @@ model is touched.
 
 import hashlib
 import json
+import math
 import os
 import pathlib
 import urllib.request
@@ -44,7 +45,10 @@ def _write_dense(model, folder):
     if kernels <= SHARD_BYTES:
         model.network.save_weights(folder / "model.weights.h5")
     else:
-        model.network.save_weights(folder / "model.weights.json", max_shard_size=2 * SHARD_BYTES / 1e9)
+        # Keras never divides a variable: one that is larger has a file of its own.
+        largest = max(4 * math.prod(weight.shape) for weight in model.network.weights)
+        size = max(2 * SHARD_BYTES, 1.01 * largest)
+        model.network.save_weights(folder / "model.weights.json", max_shard_size=size / 1e9)
     for path in folder.glob("model*.weights.h5"):
         _halve(path)
 

@@ -70,11 +70,18 @@ def benchmark(settings, methods=METHODS, *, weights=None, rounds=20, seconds=900
         "models": [_record(one, ours[0] if one.of == "zoo" else theirs[0], times, skipped)
                    for one in (*ours, *theirs)],
     }  # fmt: skip
-    results["imports"] = _in_fresh_processes(results, ours, skipped, say) if fresh_processes else None
+    results["imports"] = None
+    _write(results, directory)  # before anything else can fail
+    if fresh_processes:
+        results["imports"] = _in_fresh_processes(results, ours, skipped, say)
+        _write(results, directory)
+    return results
+
+
+def _write(results, directory):
     (directory / "benchmark.json").write_text(json.dumps(results, indent=1) + "\n")
     write_markdown(results, directory / "benchmark.md")
     write_picture(results, directory / "benchmark.png")
-    return results
 
 
 def _record(contestant, single, times, skipped):
