@@ -1,6 +1,6 @@
 """`python -m zoo.training.train` that sends itself a signal after a step, for test_survival.py.
 
-    python dying_worker.py KILL 7 FLAGS ...        SIGKILL after step 7; "NONE 0": lives
+python dying_worker.py KILL 7 FLAGS ...        SIGKILL after step 7; "NONE 0": lives
 """
 
 import os

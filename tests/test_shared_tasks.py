@@ -145,5 +145,25 @@ def test_a_task_queued_twice_is_done_once_even_when_the_first_is_through(study):
             study.enqueue_trial({}, user_attrs={"task": "a"})  # by a slow worker that started together
         done.append(name)
 
-    shared_tasks.work_off(study, {"a": {}, "b": {}}, lambda n, t: perform(n, t) or 0.0, done.__contains__)
+    shared_tasks.work_off(
+        study, {"a": {}, "b": {}}, lambda n, t: perform(n, t) or 0.0, done.__contains__
+    )
     assert done == ["a", "b"]
+
+
+def test_a_task_whose_worker_is_told_to_stop_is_for_others_at_once(study):
+    class Stopped(Exception):
+        pass
+
+    done = []
+
+    def perform(name, trial):
+        if trial.number == 0:
+            raise Stopped
+        done.append((name, trial.suggest_float("x", 0, 1)))
+        return 0.0
+
+    with pytest.raises(Stopped):
+        shared_tasks.work_off(study, {"a": {"x": 0.25}}, perform, lambda n: bool(done), stopped=Stopped)
+    shared_tasks._take_one(study, perform, lambda name: bool(done))  # by a worker that is there already
+    assert done == [("a", 0.25)]

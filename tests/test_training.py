@@ -138,7 +138,9 @@ def test_a_run_by_streaming_is_the_run_of_arrays(tfds_folder, tmp_path):
     recipe = recipes.Recipe("mnist", "single", "mlp", batch_size=4, epochs=2, flip=False, shift=1)
     for name, stream in (("arrays", False), ("stream", True)):
         run.train(dataclasses.replace(recipe, stream=stream), folder, tmp_path / name)
-    one, two = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("arrays", "stream"))
+    one, two = (
+        json.loads((tmp_path / name / "config.json").read_text()) for name in ("arrays", "stream")
+    )
     assert one["files"] == two["files"] and one["metrics"] == two["metrics"]
     with pytest.raises(ValueError, match="set held_out=0"):
         run.train(dataclasses.replace(recipe, stream=True, held_out=0.1), folder, tmp_path / "held")

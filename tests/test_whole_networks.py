@@ -1,4 +1,4 @@
-"""Whole networks shared by processes, of other scripts than members: a worker that dies, flags that do not go."""
+"""Workers that share whole networks, in scripts beside members: one dies, some flags do not go."""
 
 from test_members import checksums, mnist, recipe_of, three_workers  # noqa: F401  (a fixture)
 

@@ -119,13 +119,13 @@ def place(strategy="none", num_devices=None):
     return strategies.place(strategy, num_devices)
 
 
-def check(placement, recipe, *, steps_per_execution=1, jit_compile="auto", steps=None):
+def check(placement, recipe, *, steps_per_execution=1, jit_compile="auto", steps=None, **_):
     """Refuse before any step what a placement cannot do exactly, or at all.
 
     Args:
         placement: a `Placement`.
         recipe: whose batch, accumulation and clipping it must be able to do.
-        steps_per_execution, jit_compile: as `compile` takes them.
+        steps_per_execution, jit_compile: as `compile` takes them, whose other options are no matter here.
         steps: of an epoch.
 
     Raises:

@@ -16,6 +16,7 @@ import numpy as np
 from zoo import methods
 from zoo.joining import fuse
 from zoo.training import record, run, shared_folder, shared_tasks
+from zoo.training.preemption import Preempted
 from zoo.training.search_picture import draw_search
 from zoo.training.search_progress import SearchProgress
 from zoo.training.search_space import search_space
@@ -159,7 +160,10 @@ class _Search:
 
         self.progress.stage(stage, len(names), there())
         study = shared_tasks.open_study(f"{self.study}-{stage}", self.database)
-        shared_tasks.work_off(study, tasks, perform, self.networks.is_done, self.pause, look)
+        shared_tasks.work_off(
+            study, tasks, perform, self.networks.is_done, self.pause, look,
+            stopped=(Preempted, KeyboardInterrupt),
+        )  # fmt: skip
 
     def _configuration(self, name):
         index = numbers_of(name)[0]

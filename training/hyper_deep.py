@@ -67,9 +67,11 @@ def main(argv):
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     import optuna
 
-    from zoo.training import ensemble_search, shared_tasks, trained_networks  # and so Keras, only now
+    # Keras, and so the backend, only now
+    from zoo.training import ensemble_search, preemption, shared_tasks, trained_networks
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    config = None
     try:
         trained_networks.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
         train.check_folders()
@@ -84,7 +86,10 @@ def main(argv):
         )  # fmt: skip
     except (ValueError, FileNotFoundError, shared_tasks.TaskFailed) as error:
         raise SystemExit(f"zoo.training.hyper_deep: {error}") from None
-    logging.info("test: %s", config["metrics"])
+    except preemption.Preempted as stopped:
+        logging.info("%s; the same command goes on", stopped)
+    if config:
+        logging.info("test: %s", config["metrics"])
 
 
 def _deciding_flags():

@@ -45,8 +45,8 @@ def member_ensemble(recipe, data_dir, output_dir, *, member=None, storage=None, 
         options: more arguments of `run.train`.
 
     Returns:
-        The dictionary written to `config.json`, as `join_runs` leaves it; None where members are missing,
-        which only a call with `member` leaves so.
+        The dictionary written to `config.json`, as `join_runs` leaves it; None where a call with
+        `member` leaves others missing.
 
     Raises:
         ValueError: for a recipe, a member or a storage that cannot be used, or a folder of another run.
@@ -115,19 +115,14 @@ def _share(members, study, database, pause):
     """Have every member trained and the ensemble written, by this worker or others."""
     tasks = {name: {} for name in members.names}
     training = shared_tasks.open_study(f"{study}-train", database)
-    taken = []
 
     def perform(name, trial):
-        taken.append(name)
         return members.train(name, trial.number)
 
-    try:
-        shared_tasks.work_off(training, tasks, perform, members.is_done, pause, members.say_missing)
-    except (Preempted, KeyboardInterrupt):
-        for name in taken[-1:]:
-            if not members.is_done(name):
-                training.enqueue_trial({}, user_attrs={"task": name})  # for workers that are left
-        raise
+    shared_tasks.work_off(
+        training, tasks, perform, members.is_done, pause, members.say_missing,
+        stopped=(Preempted, KeyboardInterrupt),
+    )  # fmt: skip
     shared_tasks.work_off(
         shared_tasks.open_study(f"{study}-join", database), {"join": {}},
         lambda name, trial: members.join(), lambda name: members.is_joined(), pause,
@@ -137,8 +132,8 @@ def _share(members, study, database, pause):
 class Members:
     """A folder with `members` in it, which has one folder a member, there when it is whole.
 
-    Each is what `zoo.training.train` leaves, without checkpoints.  `members/ensemble` is the ensemble, and its
-    files are linked into the folder itself.
+    Each is what `zoo.training.train` leaves, without checkpoints.  `members/ensemble` is the ensemble,
+    and its files are linked into the folder itself.
 
     Args:
         folder: of the run.

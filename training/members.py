@@ -4,21 +4,22 @@
         --data_dir=DATA --output_dir=RUN
 
 Member m is the network of `python -m zoo.training.train --recipe=cifar10_single_resnet20` with the seed
---seed + m: take seeds M apart for ensembles that share no member.  Start the same command as often as there
-are devices, on this machine or on others that share RUN and a database (`--storage=postgresql://...`): each
-worker takes the next member from a queue.  A stopped run goes on when it is started again; a worker that
-dies costs no more than its own unfinished epoch, and its member is trained by another.
+--seed + m: take seeds M apart for ensembles that share no member.  Start the same command as often as
+there are devices, on this machine or on others that share RUN and a database
+(`--storage=postgresql://...`): each worker takes the next member from a queue.  A stopped run goes on
+when it is started again; a worker that dies costs no more than its own unfinished epoch, and its member
+is trained by another.
 
     python -m zoo.training.members ... --member=$SLURM_ARRAY_TASK_ID
 
 trains one member without a queue or a database, for job arrays (SLURM; indexed jobs of Kubernetes:
-$JOB_COMPLETION_INDEX).  The last to finish joins the ensemble; the same command without --member does it,
-too, after it has trained what is missing, so start it when the array has ended.
+$JOB_COMPLETION_INDEX).  The last to finish joins the ensemble; the same command without --member does
+it, too, after it has trained what is missing, so start that when the array has ended.
 
-Cost: M trainings, and one pass of all members over the test images.  Nothing is exchanged between workers.
-Result: RUN is what `zoo.training.train` leaves, with `joined` in `config.json` saying who trained the members;
-`zoo.load("deep_ensemble_resnet20", weights="RUN")` loads it.  RUN/members keeps every member as its own run
-would have left it.
+Cost: M trainings, and a pass of all members over the test images.  Workers exchange nothing.
+Result: RUN is what `zoo.training.train` leaves, with `joined` in `config.json` saying who trained the
+members; `zoo.load("deep_ensemble_resnet20", weights="RUN")` loads it.  RUN/members keeps every member as
+its own run would have left it.
 """
 
 import pathlib

@@ -69,7 +69,7 @@ def open_study(name, storage):
     )
 
 
-def work_off(study, tasks, perform, is_done, pause=2.0, on_wait=None):
+def work_off(study, tasks, perform, is_done, pause=2.0, on_wait=None, stopped=KeyboardInterrupt):
     """Return when every task is done, by this worker or others.
 
     Args:
@@ -79,6 +79,7 @@ def work_off(study, tasks, perform, is_done, pause=2.0, on_wait=None):
         is_done: called with a name; must be true after `perform` has returned.
         pause: seconds between looks while only other workers have work.
         on_wait: called at each such look.
+        stopped: exceptions by which `perform` says that somebody is to go on with its task at once.
 
     Raises:
         TaskFailed: for a task that keeps killing its workers.
@@ -92,7 +93,7 @@ def work_off(study, tasks, perform, is_done, pause=2.0, on_wait=None):
     while missing := [name for name in tasks if not is_done(name)]:
         _retry_stale(study)
         if any(_task(trial) in missing for trial in _trials(study, TrialState.WAITING)):
-            _take_one(study, perform, is_done)
+            _take_one(study, perform, is_done, stopped)
             idle = 0
             continue
         at_work = {_task(trial) for trial in _trials(study, TrialState.RUNNING)}
@@ -133,14 +134,15 @@ def _retry_stale(study):
             study.enqueue_trial(parameters, user_attrs={"task": _task(trial)})
 
 
-def _take_one(study, perform, is_done):
+def _take_one(study, perform, is_done, stopped=KeyboardInterrupt):
     """Do the task of the next queued trial."""
-    lost = False
+    taken, lost = None, False
 
     def objective(trial):
-        nonlocal lost
+        nonlocal taken, lost
         if _task(trial) is None or _has_twin(study, trial, is_done):
             raise optuna.TrialPruned()
+        taken = trial.number
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
         try:
             return perform(_task(trial), trial)
@@ -149,6 +151,11 @@ def _take_one(study, perform, is_done):
 
     try:
         study.optimize(objective, n_trials=1, gc_after_trial=True)
+    except stopped:
+        if taken is not None and not lost:  # only now, when its own trial has ended
+            trial = study.get_trials(deepcopy=False)[taken]
+            study.enqueue_trial(trial.system_attrs["fixed_params"], user_attrs={"task": _task(trial)})
+        raise
     except Exception:
         # A worker that was taken for dead (a suspended machine) cannot tell: another has its trial.
         if not lost:

@@ -14,6 +14,7 @@ import keras
 from zoo import methods
 from zoo.joining import fuse
 from zoo.training import recipes, record, run, shared_folder, shared_tasks
+from zoo.training.preemption import Preempted
 from zoo.training.progress import ProgressLine
 from zoo.training.search_progress import SearchProgress
 from zoo.training.ticket_networks import TicketNetworks
@@ -113,7 +114,7 @@ def _train(networks, names, study, progress, pause):
     progress.stage(networks.ticket_options.procedure, len(names), there())
     shared_tasks.work_off(
         study, {name: {} for name in names}, perform, networks.is_done, pause,
-        lambda: progress.others(there()),
+        lambda: progress.others(there()), stopped=(Preempted, KeyboardInterrupt),
     )  # fmt: skip
 
 

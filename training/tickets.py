@@ -76,9 +76,11 @@ def main(argv):
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     import optuna
 
-    from zoo.training import shared_tasks, ticket_ensemble, trained_networks  # and so Keras, only now
+    # Keras, and so the backend, only now
+    from zoo.training import preemption, shared_tasks, ticket_ensemble, trained_networks
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    config = None
     try:
         trained_networks.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
         train.check_folders()
@@ -94,7 +96,10 @@ def main(argv):
         )  # fmt: skip
     except (ValueError, FileNotFoundError, shared_tasks.TaskFailed) as error:
         raise SystemExit(f"zoo.training.tickets: {error}") from None
-    logging.info("test: %s", config["metrics"])
+    except preemption.Preempted as stopped:
+        logging.info("%s; the same command goes on", stopped)
+    if config:
+        logging.info("test: %s", config["metrics"])
 
 
 def _deciding_flags():

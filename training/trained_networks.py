@@ -34,8 +34,8 @@ def check_flags(strategy, num_devices, dry_run=False, remat=False):
     if strategy != "none" or num_devices not in (None, 1):
         given = f"--num_devices={num_devices}" if strategy == "none" else f"--strategy={strategy}"
         raise ValueError(
-            f"{given} spreads one network over devices, and workers share whole networks here; leave it out "
-            "and start this command once for each device"
+            f"{given} spreads one network over devices, and workers share whole networks here; leave it "
+            "out and start this command once for each device"
         )
     if dry_run:
         raise ValueError("--dry_run is for one network; ask python -m zoo.training.train")

@@ -21,7 +21,9 @@ if "TF_CONFIG" not in os.environ:
         config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         environment = os.environ | {"TF_CONFIG": json.dumps(config)}
         workers.append(
-            subprocess.Popen([sys.executable, __file__], env=environment, stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [sys.executable, __file__], env=environment, stdout=subprocess.PIPE, text=True
+            )
         )
     outputs = [worker.communicate(timeout=300)[0] for worker in workers]
     print(outputs[0].strip())
