@@ -47,6 +47,15 @@ for refused in ({"global_clipnorm": 1.0}, {"clipnorm": 1.0}, {"gradient_accumula
         assert "replicas of tf.distribute" in str(error) and "\\n" not in str(error), error
     else:
         raise AssertionError(f"{refused} was not refused")
+
+keras.config.set_dtype_policy("mixed_float16")
+with strategy.scope():
+    model = zoo.build(zoo.methods.Packed(2), "lenet", 3, (16, 16, 3))
+    model.compile(keras.optimizers.SGD(1e-3), model.loss)
+weights = np.where(np.arange(8) < 4, 1, 1e4).astype("float32")  # the second replica's gradients overflow
+model.fit(x[:8], y[:8], sample_weight=weights, batch_size=8, shuffle=False, verbose=0)
+assert all(np.isfinite(w).all() for w in model.get_weights())
+assert float(model.optimizer.dynamic_scale.numpy()) == 2.0**14
 print("all worked around")
 """
 

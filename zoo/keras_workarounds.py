@@ -9,6 +9,8 @@ and fail as soon as one is gone, which is when `FIXED_IN` is to be set and, late
 3. `steps_per_execution` > 1 under several replicas: "You must feed a value for placeholder" (keras #19246).
 4. Gradient accumulation under several replicas: "merge_call called while defining a new graph"; and
    clipping by norm clips each replica's gradient before they are added up, in silence.  Both are refused.
+5. Loss scaling (float16) looks for overflow in the first replica's gradient alone: what overflows on another
+   is added to the weights.
 """
 
 import keras
@@ -65,6 +67,7 @@ class _TensorFlowTrainer:
 
     def make_train_function(self, force=False):
         _refuse(self.optimizer, self._replicas)
+        _look_everywhere_for_overflow(self.optimizer, self._replicas)
         if self._replicas == 1 or self.steps_per_execution == 1:
             return super().make_train_function(force)
         if self.train_function is None or force:
@@ -84,6 +87,22 @@ def _refuse(optimizer, replicas):
             f"{what} on {replicas} replicas of tf.distribute; leave it out, or train on one device or by "
             "keras.distribution.DataParallel with KERAS_BACKEND=jax"
         )
+
+
+def _look_everywhere_for_overflow(optimizer, replicas):
+    """Make a LossScaleOptimizer skip a step in which the gradient of any replica overflows."""
+    if replicas == 1 or not hasattr(optimizer, "check_finite") or hasattr(optimizer, "_looks_everywhere"):
+        return
+    import tensorflow as tf
+
+    check = optimizer.check_finite
+
+    def on_all(gradients):
+        overflows = 1.0 - tf.cast(check(gradients), "float32")
+        return tf.distribute.get_replica_context().all_reduce("SUM", overflows) == 0
+
+    optimizer._looks_everywhere = True
+    optimizer.check_finite = on_all
 
 
 def _inner_loop(model):
