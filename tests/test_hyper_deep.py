@@ -34,21 +34,6 @@ def recipe():
 
 
 @pytest.fixture(scope="module")
-def mnist(tmp_path_factory):
-    """A folder with a tiny `mnist.npz` of noisy images 6x6 of four classes."""
-    rng = np.random.default_rng(3)
-    arrays = {}
-    for split, count in (("train", 100), ("test", 40)):
-        y = np.arange(count) % 4
-        x = rng.integers(0, 150, (count, 6, 6))
-        x[np.arange(count), y] += 90
-        arrays |= {f"x_{split}": x.astype("uint8"), f"y_{split}": y.astype("uint8")}
-    folder = tmp_path_factory.mktemp("mnist")
-    np.savez(folder / "mnist.npz", **arrays)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def finished(recipe, mnist, tmp_path_factory):
     """(folder, config) of a search that nobody interrupted."""
     folder = tmp_path_factory.mktemp("search")

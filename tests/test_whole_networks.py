@@ -1,12 +1,12 @@
 """Workers that share whole networks, in scripts beside members: one dies, some flags do not go."""
 
-from test_members import checksums, mnist, recipe_of, three_workers  # noqa: F401  (a fixture)
+from test_members import checksums, recipe_of, three_workers
 
 from zoo.training import ticket_ensemble, trained_networks
 from zoo.training.ticket_plans import TicketOptions
 
 
-def test_two_workers_go_on_with_the_tickets_of_a_third(mnist, tmp_path):  # noqa: F811
+def test_two_workers_go_on_with_the_tickets_of_a_third(mnist, tmp_path):
     flags = ["--recipe=mnist_dst_tickets_mlp", "--held_out=0.2", "--sparsity=0.7", "--every=4"]
     found = three_workers("tickets", mnist, tmp_path / "shared", *flags)
     recipe = recipe_of("dst_tickets", held_out=0.2, arguments="sparsity=0.7", num_members=3)

@@ -92,12 +92,7 @@ def member_recipe(recipe):
             f"members that are trained apart make a deep_ensemble; for {recipe.method} start python -m "
             f"zoo.training.{script} --recipe={recipe.dataset}_{method}_{recipe.backbone}"
         )
-    arguments = recipes.method_arguments(recipe.arguments)
-    if recipe.num_members:
-        arguments["num_members"] = recipe.num_members
-    unknown = sorted(set(arguments) - set(methods.arguments(methods.DeepEnsemble)))
-    if unknown:
-        raise ValueError(f"{recipe.method} takes no argument {', '.join(unknown)}")
+    arguments = recipes.checked_arguments(recipe, methods.arguments(methods.DeepEnsemble))
     count = methods.DeepEnsemble(**arguments).num_members
     return dataclasses.replace(recipe, method="single", num_members=0, arguments=""), count
 

@@ -102,6 +102,21 @@ def method_arguments(text):
     return arguments
 
 
+def checked_arguments(recipe, known):
+    """A recipe's arguments for its method, `num_members` among them where it is set.
+
+    Raises:
+        ValueError: for one that is not among `known`.
+    """
+    arguments = method_arguments(recipe.arguments)
+    if recipe.num_members:
+        arguments["num_members"] = recipe.num_members
+    unknown = sorted(set(arguments) - set(known))
+    if unknown:
+        raise ValueError(f"{recipe.method} takes no argument {', '.join(unknown)}")
+    return arguments
+
+
 def recipe(name):
     """The recipe of such a name.
 

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.metadata
 import json
-import os
 import pathlib
 import subprocess
 import time
@@ -14,6 +13,7 @@ import numpy as np
 from zoo import cost
 from zoo import weights as weight_files
 from zoo.building import build_from_spec
+from zoo.latency import cores
 from zoo.metrics import Accuracy, ExpectedCalibrationError, NegativeLogLikelihood
 from zoo.uncertainty import predict
 
@@ -78,8 +78,7 @@ def hardware():
 
         if torch.cuda.is_available():
             return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
-    cores = len(os.sched_getaffinity(0))
-    return f"{cores} CPU core{'s' if cores > 1 else ''}"
+    return f"{cores()} CPU core{'s' if cores() > 1 else ''}"
 
 
 def _backend_version():

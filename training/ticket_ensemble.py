@@ -88,12 +88,7 @@ def ticket_method(recipe, options):
             f"the procedure {options.procedure} makes {expected.name}; take the recipe "
             f"{recipe.dataset}_{expected.name}_{recipe.backbone}, not one of {recipe.method}"
         )
-    arguments = recipes.method_arguments(recipe.arguments)
-    if recipe.num_members:
-        arguments["num_members"] = recipe.num_members
-    unknown = sorted(set(arguments) - set(methods.arguments(expected)))
-    if unknown:
-        raise ValueError(f"{recipe.method} takes no argument {', '.join(unknown)}")
+    arguments = recipes.checked_arguments(recipe, methods.arguments(expected))
     return expected(**arguments)
 
 

@@ -96,8 +96,12 @@ def conditions():
 
     device = str(keras.ops.zeros(1).device).rsplit("device:")[-1]
     device = "the CPU" if "cpu" in device.lower() else device
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{keras.backend.backend()} on {device}, {cores} CPU core{'s' * (cores != 1)}"
+    return f"{keras.backend.backend()} on {device}, {cores()} CPU core{'s' * (cores() != 1)}"
+
+
+def cores():
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _batch(name, model, images, size):

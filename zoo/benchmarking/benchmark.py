@@ -8,11 +8,12 @@ import time
 
 from zoo.benchmarking import fresh
 from zoo.benchmarking.contestants import METHODS, from_scratch, published
-from zoo.benchmarking.machine import cores, machine
+from zoo.benchmarking.machine import machine
 from zoo.benchmarking.output import write_markdown
 from zoo.benchmarking.peers import Peer
 from zoo.benchmarking.picture import write_picture
 from zoo.benchmarking.rounds import race, summary
+from zoo.latency import cores
 
 
 def benchmark(settings, methods=METHODS, *, weights=None, rounds=20, seconds=900.0, peer=None,

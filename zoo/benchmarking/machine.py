@@ -4,12 +4,7 @@ import importlib.metadata
 import os
 import platform
 
-from zoo.latency import conditions
-
-
-def cores():
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+from zoo.latency import conditions, cores
 
 
 def machine():
