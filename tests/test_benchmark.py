@@ -176,7 +176,7 @@ def test_a_run_is_written_as_json_markdown_and_picture(tmp_path, peer):
                  "* fake: mimo: cannot be built", "`zoo benchmark here`", "not measured, see below"):  # fmt: skip
         assert line in text
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 3
+    assert len(tables) == 4
     for lines in tables:
         assert len({line.count("|") for line in lines}) == 1
     assert (tmp_path / "out" / "benchmark.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
@@ -260,7 +260,7 @@ def test_the_peers_script_knows_nothing_of_keras_or_us():
     }
     names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.split(".")[0] for name in names} <= {
-        "importlib", "json", "os", "sys", "time", "torch", "torch_uncertainty",
+        "functools", "importlib", "json", "os", "sys", "time", "torch", "torch_uncertainty",
     }  # fmt: skip
 
 
@@ -284,6 +284,8 @@ def test_the_peers_script_knows_nothing_of_keras_or_us():
         (["--backbone", "lenet", "--weights", "imagenet"], "no weights of lenet for 'imagenet'"),
         (["--peer", "nobody"], "unknown peer 'nobody'; there are torch-uncertainty"),
         (["--peer", "torch-uncertainty", "--weights", "mnist"], "leave out --peer or --weights"),
+        (["--peer", "torch-uncertainty", "--precision", "bfloat16"], "leave out --peer or --precision"),
+        (["--precision", "float8"], "precision must be one of float32, bfloat16, float16, float64"),
         (["packed_lenet", "mimo_resnet20"], "models of one backbone; got lenet, resnet20"),
         (["packed_lenet", "--methods", "mimo"], "not both"),
         (["packed_lenett"], "unknown model 'packed_lenett'"),

@@ -94,6 +94,11 @@ def _add_benchmark(commands):
     command.add_argument("--num_members", type=int, default=4, help="of all methods but MIMO")
     command.add_argument("--batch_sizes", type=_integers, default=(1, 32, 128), help="of inference")
     command.add_argument("--train_batch_size", type=int, default=64)
+    command.add_argument(
+        "--precision",
+        default="float32",
+        help="float32, bfloat16, float16 (weights in float32) or float64",
+    )
     command.add_argument("--rounds", type=int, default=20, help="timed calls of each model, at most")
     command.add_argument("--seconds", type=float, default=900, help="for warm-up and rounds")
     command.add_argument(

@@ -91,7 +91,11 @@ def _refuse(optimizer, replicas):
 
 def _look_everywhere_for_overflow(optimizer, replicas):
     """Make a LossScaleOptimizer skip a step in which the gradient of any replica overflows."""
-    if replicas == 1 or not hasattr(optimizer, "check_finite") or hasattr(optimizer, "_looks_everywhere"):
+    if (
+        replicas == 1
+        or not hasattr(optimizer, "check_finite")
+        or hasattr(optimizer, "_looks_everywhere")
+    ):
         return
     import tensorflow as tf
 

@@ -12,8 +12,10 @@ from zoo.benchmarking.machine import machine
 from zoo.benchmarking.output import write_markdown
 from zoo.benchmarking.peers import Peer
 from zoo.benchmarking.picture import write_picture
+from zoo.benchmarking.roofline import peaks
 from zoo.benchmarking.rounds import race, summary
 from zoo.latency import cores
+from zoo.training.run import precision
 
 
 def benchmark(settings, methods=METHODS, *, weights=None, rounds=20, seconds=900.0, peer=None,
@@ -50,12 +52,14 @@ def benchmark(settings, methods=METHODS, *, weights=None, rounds=20, seconds=900
         raise ValueError(f"rounds and seconds must be at least 1; got {rounds} and {seconds:g}")
     if peer and weights:
         raise ValueError(f"{peer} has no models with our weights; leave out --peer or --weights")
+    if peer and settings.precision != "float32":
+        raise ValueError(f"{peer} is measured in float32; leave out --peer or --precision")
     ours = published(weights, settings) if weights else from_scratch(methods, settings)
     guest = Peer(peer, peer_python) if peer else contextlib.nullcontext()
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    found = machine()
-    with guest:
+    with precision(settings.precision), guest:
+        found = {**machine(), "peaks": peaks()}
         labels = [one.label for one in ours]
         theirs = guest.models(settings, cores()) if peer else []
         theirs = [one for one in theirs if one.label in labels]

@@ -18,7 +18,7 @@ def run(options):
     backbone, methods = chosen(options.names, options.backbone, options.methods)
     settings = Settings(
         backbone, options.input_shape, batch_sizes=options.batch_sizes, num_members=options.num_members,
-        train_batch_size=options.train_batch_size,
+        train_batch_size=options.train_batch_size, precision=options.precision,
     )  # fmt: skip
     results = benchmark(
         settings, methods, weights=options.weights, rounds=options.rounds, seconds=options.seconds,

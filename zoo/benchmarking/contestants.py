@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from zoo import cost, methods, registry
+from zoo.benchmarking.roofline import training_work
 from zoo.building import build
 from zoo.checks import check_batch
 from zoo.latency import timed
@@ -14,12 +15,14 @@ from zoo.loading import load
 from zoo.losses import CrossEntropy
 from zoo.metrics import Accuracy
 from zoo.training.recipes import method_arguments
+from zoo.training.step_cost import step_cost
 
 METHODS = (
     "single", "packed", "packed:gamma=2", "batch_ensemble", "mimo", "masksembles", "mc_dropout", "hyper_batch",
     "deep_ensemble", "dst_tickets",
 )  # fmt: skip
 TRAIN = "train"
+PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Settings:
     """What is the same for all contestants of a run.
 
     Fields: `backbone`; `input_shape` (H, W, C); `num_classes`; `batch_sizes` of inference;
-    `train_batch_size`; `num_members` of every method but MIMO, which has its own default unless told.
+    `train_batch_size`; `num_members` of every method but MIMO, which has its own default unless told;
+    `precision`, as a recipe's: "float32", "bfloat16" or "float16" with weights in float32, "float64".
     """
 
     backbone: str = "resnet18"
@@ -36,6 +40,7 @@ class Settings:
     batch_sizes: tuple = (1, 32, 128)
     train_batch_size: int = 64
     num_members: int = 4
+    precision: str = "float32"
 
     def __post_init__(self):
         if self.backbone not in registry.BACKBONES:
@@ -51,6 +56,8 @@ class Settings:
             raise ValueError(f"batch sizes must be at least 1; got {', '.join(map(str, sizes))}")
         if len(set(self.batch_sizes)) < len(self.batch_sizes):
             raise ValueError(f"batch sizes must differ; got {', '.join(map(str, self.batch_sizes))}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}")
         if self.num_members < 1:
             raise ValueError(f"num_members must be at least 1; got {self.num_members}")
 
@@ -108,7 +115,8 @@ class Contestant:
         """What is counted of it."""
         trainable, _ = cost.parameters(self.model.network)
         counted = {"members": self.model.num_members, "parameters": trainable}
-        return counted | {"macs": cost.macs(self.model.network), **self.known}
+        work = training_work(step_cost(self.model.network), self.settings.train_batch_size)
+        return counted | {"macs": cost.macs(self.model.network), "training_work": work, **self.known}
 
     def _calls(self):
         model, settings = self.model, self.settings

@@ -42,7 +42,7 @@ def measured(contestant, folder, settings):
     try:
         return probe(
             name=contestant.name, folder=str(folder), batch_size=max(settings.batch_sizes),
-            train_batch_size=settings.train_batch_size,
+            train_batch_size=settings.train_batch_size, precision=settings.precision,
         )  # fmt: skip
     except ValueError as error:
         return {"fresh_error": str(error)}

@@ -1,6 +1,7 @@
 """A benchmark's tables, for the terminal and in Markdown."""
 
 from zoo.benchmarking.machine import in_words
+from zoo.benchmarking.roofline import nearest_limit
 from zoo.evaluation.tables import Table
 
 
@@ -10,6 +11,7 @@ def tables(results):
     tasks = list(measured[0]["tasks"])
     yield _ratios(results, tasks)
     yield _times(measured, tasks)
+    yield _work(results, measured, tasks)
     yield _costs(measured)
 
 
@@ -79,6 +81,34 @@ def _times(measured, tasks):
         rows.append((title(record), [min(t["rounds"] for t in record["tasks"].values()), *cells]))
     head = ["model", "rounds", *map(_task_title, tasks)]
     return Table("Times", "Median milliseconds, wall / CPU", head, rows, [None, *["down"] * len(tasks)])
+
+
+def _work(results, measured, tasks):
+    """Images and FLOPs a second of wall time, and how near to the limits of the device."""
+    found, settings = results["machine"]["peaks"], results["settings"]
+    counted = {record["label"]: record for record in measured if record["of"] == "zoo"}
+    sizes = {tasks[0]: settings["train_batch_size"], tasks[-1]: settings["batch_sizes"][-1]}
+    rows = []
+    for record in measured:
+        alike = counted.get(record["label"], {})  # a peer's models have our shapes
+        forward = "macs" in alike and (2 * alike["macs"] * sizes[tasks[-1]], 0)
+        cells = []
+        for (task, size), work in zip(sizes.items(), (alike.get("training_work"), forward)):
+            seconds = record["tasks"][task]["wall_ms"] / 1e3
+            cells.append(_digits(size / seconds))
+            if work:
+                limit, share = nearest_limit(work, seconds, found)
+                cells += [_digits(work[0] / seconds / 1e9), f"{limit} {share:.0%}"]
+            else:
+                cells += [None, None]
+        rows.append((title(record), cells))
+    head = ["model", *(f"{_task_title(task)}: {what}" for task in sizes
+                       for what in ("images/s", "GFLOP/s", "nearest limit"))]  # fmt: skip
+    caption = (
+        f"Work counted over wall time; the limits, measured before: a matrix product {found['flops'] / 1e9:,.0f} "
+        f"GFLOP/s, reading or copying {found['bytes'] / 1e9:,.0f} GB/s"
+    )
+    return Table("Work", caption, head, rows, ["up", "up", None] * 2)
 
 
 def _costs(measured):

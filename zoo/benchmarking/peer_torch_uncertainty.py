@@ -7,6 +7,7 @@ tiles its batch in training (`repeat_strategy="legacy"`), as ours does, Masksemb
 Inference ends with the average of the members' probabilities.  `zoo.benchmarking.peers` tells the protocol.
 """
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -45,7 +46,8 @@ class Models:
         self.makers = _makers(settings)
         if not self.makers:
             raise ValueError(
-                f"no {settings['backbone']} with a CIFAR stem there; try resnet18 or resnet50"
+                f"no {settings['backbone']} of our shape with a CIFAR stem there; there are "
+                + ", ".join(BACKBONES)
             )
 
     def describe(self):
@@ -74,39 +76,66 @@ class Models:
         return {"times": _times(self.calls[label][task])}
 
 
+def _resnets(nets, depth):
+    """Functions that make networks of one depth, by method."""
+    names = {"single": "resnet", "packed": "packed_resnet", "batched": "batched_resnet",
+             "mimo": "mimo_resnet", "masked": "masked_resnet"}  # fmt: skip
+    return {kind: functools.partial(getattr(nets, name), arch=depth) for kind, name in names.items()}
+
+
+def _wide_resnets(nets):
+    kinds = {
+        "single": "",
+        "packed": "packed_",
+        "batched": "batched_",
+        "mimo": "mimo_",
+        "masked": "masked_",
+    }
+    makers = {kind: getattr(nets, f"{start}wideresnet28x10") for kind, start in kinds.items()}
+    return {kind: functools.partial(make, dropout_rate=0.0) for kind, make in makers.items()}
+
+
+BACKBONES = {
+    "resnet18": lambda nets: _resnets(nets, 18),
+    "resnet20": lambda nets: _resnets(nets, 20),
+    "resnet50": lambda nets: _resnets(nets, 50),
+    "wide_resnet28_10": _wide_resnets,
+}
+
+
 def _makers(settings):
     """{label: (members, function that makes the model, times the batch is given, rows of its training answer)}."""
     from torch_uncertainty.methods import deep_ensembles, mc_dropout
     from torch_uncertainty.models import classification as nets
 
-    depth = {"resnet18": 18, "resnet20": 20, "resnet50": 50}.get(settings["backbone"])
-    if depth is None or min(settings["input_shape"][:2]) >= 112:
+    if settings["backbone"] not in BACKBONES or min(settings["input_shape"][:2]) >= 112:
         return {}
+    make = BACKBONES[settings["backbone"]](nets)
     m = settings["num_members"]
     shape = {
-        "in_channels": settings["input_shape"][2], "num_classes": settings["num_classes"], "arch": depth,
+        "in_channels": settings["input_shape"][2], "num_classes": settings["num_classes"],
         "conv_bias": False, "style": "cifar",
     }  # fmt: skip
 
     def packed(gamma):
-        return lambda: nets.packed_resnet(**shape, num_estimators=m, alpha=2, gamma=gamma)
+        return lambda: make["packed"](**shape, num_estimators=m, alpha=2, gamma=gamma)
 
     def batched():
-        return nets.batched_resnet(**shape, num_estimators=m, repeat_strategy="legacy")
+        return make["batched"](**shape, num_estimators=m, repeat_strategy="legacy")
 
     def dropout():
-        core = nets.resnet(**shape, dropout_rate=0.1)
+        core = make["single"](**shape | {"dropout_rate": 0.1})
         return mc_dropout(core, num_estimators=m, on_batch=True)
 
     return {
-        "single": (1, lambda: nets.resnet(**shape), 1, 1),
+        "single": (1, lambda: make["single"](**shape), 1, 1),
         "packed": (m, packed(1), 1, m),
         "packed gamma=2": (m, packed(2), 1, m),
         "batch_ensemble": (m, batched, 1, m),
-        "mimo": (3, lambda: nets.mimo_resnet(**shape, num_estimators=3), 3, 3),
-        "masksembles": (m, lambda: nets.masked_resnet(**shape, num_estimators=m, scale=2.0), 1, 1),
+        "mimo": (3, lambda: make["mimo"](**shape, num_estimators=3), 3, 3),
+        "masksembles": (m, lambda: make["masked"](**shape, num_estimators=m, scale=2.0), 1, 1),
         "mc_dropout": (m, dropout, 1, 1),
-        "deep_ensemble": (m, lambda: deep_ensembles([nets.resnet(**shape) for _ in range(m)]), 1, m),
+        "deep_ensemble": (m, lambda: deep_ensembles([make["single"](**shape) for _ in range(m)]), 1, m),
     }
 
 

@@ -1,6 +1,6 @@
 """What only a fresh process can tell: cold imports, cold loading and peak memory.
 
-    python -P probe.py '{"name": ..., "folder": ..., "batch_size": ..., "train_batch_size": ...}'
+    python -P probe.py '{"name": ..., "folder": ..., "batch_size": ..., "train_batch_size": ..., "precision": ...}'
 
 prints one JSON object.  It is run as a file, so that nothing of the zoo is there before the clock starts.
 """
@@ -29,6 +29,8 @@ def main(request):
 def _of_model(zoo, keras, request, memory):
     import numpy as np
 
+    precision = request.get("precision", "float32")
+    keras.config.set_dtype_policy("mixed_" * (precision in ("bfloat16", "float16")) + precision)
     baseline = memory.now()
     start = time.perf_counter()
     model = zoo.load(request["name"], weights=request["folder"])
