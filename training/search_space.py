@@ -125,6 +125,6 @@ def configure(model, recipe, configuration):
 
 def _with_dropout(network, rate, seed):
     head = network.get_layer(HEAD)
-    x = keras.Model(network.inputs, head.input)(network.inputs[0])
+    x = keras.Model(network.input, head.input)(network.input)
     x = head(keras.layers.Dropout(rate, seed=seed, name="dropout")(x))
-    return keras.Model(network.inputs, network.layers[-1](x))
+    return keras.Model(network.input, network.layers[-1](x))

@@ -93,7 +93,7 @@ def member_features(model, images, layer="head", batch_size=128):
     apart = packed and isinstance(inputs, (list, tuple))
     if isinstance(inputs, (list, tuple)) and not packed:
         inputs = inputs[0]  # the others are hyperparameters, or which image is where
-    part = keras.Model(network.inputs, inputs)
+    part = keras.Model(network.input, inputs)
     batches = range(0, len(images), batch_size)
     outputs = [part.predict_on_batch(images[i : i + batch_size]) for i in batches]
     if apart:
