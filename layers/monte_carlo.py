@@ -1,5 +1,6 @@
 """MC dropout (Gal & Ghahramani, ICML 2016, arXiv 1506.02142)."""
 
+import math
 import random
 
 import keras
@@ -50,8 +51,13 @@ class MonteCarloDropout(keras.layers.Layer):
         shape = (self.num_members, *inputs.shape[1:])
         keep = keras.random.uniform(shape, seed=seed) >= self.rate
         scaled = ops.cast(keep, inputs.dtype) / (1 - self.rate)
-        members = members_of_rows(ops.shape(inputs)[0], self.num_members)
-        return inputs * ops.take(scaled, members, axis=0)
+        if inputs.shape[0] is not None and inputs.shape[0] % self.num_members:
+            members = members_of_rows(inputs.shape[0], self.num_members)
+            return inputs * ops.take(scaled, members, axis=0)
+        # A factor for every row would be a constant of TensorFlow's graph, as large as the activations.
+        by_member = ops.reshape(inputs, (self.num_members, -1, math.prod(inputs.shape[1:])))
+        outputs = by_member * ops.reshape(scaled, (self.num_members, 1, -1))
+        return ops.reshape(outputs, (-1, *inputs.shape[1:]))
 
     def compute_output_shape(self, input_shape):
         return input_shape

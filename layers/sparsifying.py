@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from zoo.initializers import undrawn
 from zoo.layers import blocks, packed, sparse
 from zoo.layers.erk import DISTRIBUTIONS, nonzero_counts
 
@@ -192,7 +193,8 @@ def _stored(layer):
 def _rebuilt(model, classes, values):
     """The model with layers of other classes (by id), loaded with `values(old layer, new layer)`."""
     pairs = []
-    new = _from_config(model, classes)
+    with undrawn():
+        new = _from_config(model, classes)
     _pair(model, new, pairs, set())
     for old, twin in pairs:
         if type(twin) is not classes.get(id(old), type(old)):
