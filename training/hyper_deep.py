@@ -21,7 +21,7 @@ other `--members` use what is there.  RUN/networks keeps every network and its h
 
 import pathlib
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from zoo.training import train
 
@@ -63,33 +63,23 @@ def options_from_flags():
 
 def main(argv):
     """Entry point of absl."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    train.run_command(argv, "zoo.training.hyper_deep", _work)
+
+
+def _work():
     import optuna
 
-    # Keras, and so the backend, only now
-    from zoo.training import ensemble_search, preemption, shared_tasks, trained_networks
+    from zoo.training import ensemble_search, trained_networks
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    config = None
-    try:
-        trained_networks.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
-        train.check_folders()
-        config = ensemble_search.search_ensemble(
-            train.recipe_from_flags(), FLAGS.data_dir, pathlib.Path(FLAGS.output_dir),
-            options_from_flags(), storage=FLAGS.storage, heartbeat=FLAGS.heartbeat, limit=FLAGS.limit,
-            command=" ".join(["python -m zoo.training.hyper_deep", *_deciding_flags()]),
-            compile_options={
-                "steps_per_execution": FLAGS.steps_per_execution,
-                "jit_compile": "auto" if FLAGS.jit_compile is None else FLAGS.jit_compile,
-            },
-        )  # fmt: skip
-    except (ValueError, FileNotFoundError, shared_tasks.TaskFailed) as error:
-        raise SystemExit(f"zoo.training.hyper_deep: {error}") from None
-    except preemption.Preempted as stopped:
-        logging.info("%s; the same command goes on", stopped)
-    if config:
-        logging.info("test: %s", config["metrics"])
+    trained_networks.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
+    train.check_folders()
+    return ensemble_search.search_ensemble(
+        train.recipe_from_flags(), FLAGS.data_dir, pathlib.Path(FLAGS.output_dir),
+        options_from_flags(), storage=FLAGS.storage, heartbeat=FLAGS.heartbeat, limit=FLAGS.limit,
+        command=" ".join(["python -m zoo.training.hyper_deep", *_deciding_flags()]),
+        compile_options=train.compile_options(),
+    )  # fmt: skip
 
 
 def _deciding_flags():

@@ -19,11 +19,11 @@ import keras
 from zoo import methods, weights
 from zoo.training import recipes, run, shared_folder, shared_tasks
 from zoo.training.join_runs import join_runs
-from zoo.training.preemption import Preempted
+from zoo.training.preemption import CannotGoOn, Preempted
 from zoo.training.trained_networks import appear, working_folder
 
 
-class TakenOver(Exception):
+class TakenOver(CannotGoOn):
     """Another worker goes on with the member that this one trained."""
 
 

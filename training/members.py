@@ -24,7 +24,7 @@ its own run would have left it.
 
 import pathlib
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from zoo.training import train
 
@@ -41,35 +41,26 @@ flags.adopt_module_key_flags(train)
 
 def main(argv):
     """Entry point of absl."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    train.run_command(argv, "zoo.training.members", _work)
+
+
+def _work():
     import optuna
 
-    from zoo.training import member_ensemble, preemption, shared_tasks  # and so Keras, only now
+    from zoo.training import member_ensemble
     from zoo.training.trained_networks import check_flags
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    config = None
-    try:
-        check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run)
-        train.check_folders()
-        config = member_ensemble.member_ensemble(
-            train.recipe_from_flags(), FLAGS.data_dir, pathlib.Path(FLAGS.output_dir),
-            member=FLAGS.member, storage=FLAGS.storage, heartbeat=FLAGS.heartbeat, limit=FLAGS.limit,
-            command=" ".join(["python -m zoo.training.members", *train.deciding_flags()]),
-            options={
-                "steps_per_execution": FLAGS.steps_per_execution,
-                "jit_compile": "auto" if FLAGS.jit_compile is None else FLAGS.jit_compile,
-                "tensorboard": FLAGS.tensorboard,
-                "remat": FLAGS.remat,
-            },
-        )  # fmt: skip
-    except (ValueError, FileNotFoundError, shared_tasks.TaskFailed, member_ensemble.TakenOver) as error:
-        raise SystemExit(f"zoo.training.members: {error}") from None
-    except preemption.Preempted as stopped:
-        logging.info("%s; the same command goes on", stopped)
-    if config:
-        logging.info("test: %s", config["metrics"])
+    check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run)
+    train.check_folders()
+    return member_ensemble.member_ensemble(
+        train.recipe_from_flags(), FLAGS.data_dir, pathlib.Path(FLAGS.output_dir),
+        member=FLAGS.member, storage=FLAGS.storage, heartbeat=FLAGS.heartbeat, limit=FLAGS.limit,
+        command=" ".join(["python -m zoo.training.members", *train.deciding_flags()]),
+        options={
+            **train.compile_options(), "tensorboard": FLAGS.tensorboard, "remat": FLAGS.remat,
+        },
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

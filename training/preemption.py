@@ -12,6 +12,10 @@ class Preempted(Exception):
     """Training was stopped by a signal, and its state is saved."""
 
 
+class CannotGoOn(Exception):
+    """This worker has nothing more to do, for the reason that the one line tells."""
+
+
 class SaveOnSignal(keras.callbacks.Callback):
     """Saves a checkpoint and ends training soon after SIGTERM has reached any of the workers.
 

@@ -15,12 +15,14 @@ import optuna
 import sqlalchemy.exc
 from optuna.trial import TrialState
 
+from zoo.training.preemption import CannotGoOn
+
 MOST_RETRIES = 3
 # How long a worker may take from getting a trial to its first sign of life, and clocks may differ.
 SILENCE = datetime.timedelta(minutes=10)
 
 
-class TaskFailed(Exception):
+class TaskFailed(CannotGoOn):
     """A task that killed or left every worker that tried it."""
 
 

@@ -26,7 +26,7 @@ the same command takes the next network of dst, static, pruned and lottery.
 import dataclasses
 import pathlib
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from zoo.training import train
 
@@ -72,34 +72,24 @@ def recipe_and_options():
 
 def main(argv):
     """Entry point of absl."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    train.run_command(argv, "zoo.training.tickets", _work)
+
+
+def _work():
     import optuna
 
-    # Keras, and so the backend, only now
-    from zoo.training import preemption, shared_tasks, ticket_ensemble, trained_networks
+    from zoo.training import ticket_ensemble, trained_networks
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    config = None
-    try:
-        trained_networks.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
-        train.check_folders()
-        recipe, options = recipe_and_options()
-        config = ticket_ensemble.ticket_ensemble(
-            recipe, FLAGS.data_dir, pathlib.Path(FLAGS.output_dir), options, storage=FLAGS.storage,
-            heartbeat=FLAGS.heartbeat, limit=FLAGS.limit,
-            command=" ".join(["python -m zoo.training.tickets", *_deciding_flags()]),
-            compile_options={
-                "steps_per_execution": FLAGS.steps_per_execution,
-                "jit_compile": "auto" if FLAGS.jit_compile is None else FLAGS.jit_compile,
-            },
-        )  # fmt: skip
-    except (ValueError, FileNotFoundError, shared_tasks.TaskFailed) as error:
-        raise SystemExit(f"zoo.training.tickets: {error}") from None
-    except preemption.Preempted as stopped:
-        logging.info("%s; the same command goes on", stopped)
-    if config:
-        logging.info("test: %s", config["metrics"])
+    trained_networks.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
+    train.check_folders()
+    recipe, options = recipe_and_options()
+    return ticket_ensemble.ticket_ensemble(
+        recipe, FLAGS.data_dir, pathlib.Path(FLAGS.output_dir), options, storage=FLAGS.storage,
+        heartbeat=FLAGS.heartbeat, limit=FLAGS.limit,
+        command=" ".join(["python -m zoo.training.tickets", *_deciding_flags()]),
+        compile_options=train.compile_options(),
+    )  # fmt: skip
 
 
 def _deciding_flags():

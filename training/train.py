@@ -76,40 +76,65 @@ def check_folders():
             raise ValueError(f"--{name} must be given, a folder: {FLAGS[name].help}")
 
 
-def main(argv):
-    """Entry point of absl."""
+def compile_options():
+    """What flags say of how steps are compiled, for `run.train` and its kin."""
+    return {
+        "steps_per_execution": FLAGS.steps_per_execution,
+        "jit_compile": "auto" if FLAGS.jit_compile is None else FLAGS.jit_compile,
+    }
+
+
+def run_command(argv, script, work):
+    """Do what a training script is for, and say how it ended.
+
+    Args:
+        argv: absl's, with nothing but the script's name.
+        script: the module's name.
+        work: function that returns the contents of `config.json`, or None where there are none.  A
+            ValueError, a FileNotFoundError or a `preemption.CannotGoOn` ends with its one line.
+    """
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    from zoo.training import distribution, preemption, run  # Keras, and so the backend, only now
+    from zoo.training import preemption  # Keras, and so the backend, only now
 
     config = None
     try:
-        recipe = recipe_from_flags()
-        if FLAGS.dry_run:
-            from zoo.training import dry_run
-
-            devices = FLAGS.num_devices or 1
-            print(dry_run.report(recipe, num_devices=devices, remat=FLAGS.remat).text())
-            return
-        check_folders()
-        config = run.train(
-            recipe, FLAGS.data_dir, pathlib.Path(FLAGS.output_dir),
-            command=" ".join(["python -m zoo.training.train", *deciding_flags()]),
-            steps_per_execution=FLAGS.steps_per_execution,
-            jit_compile="auto" if FLAGS.jit_compile is None else FLAGS.jit_compile,
-            tensorboard=FLAGS.tensorboard, limit=FLAGS.limit,
-            placement=distribution.place(FLAGS.strategy, FLAGS.num_devices), remat=FLAGS.remat,
-        )  # fmt: skip
-    except (ValueError, FileNotFoundError) as error:
-        raise SystemExit(f"zoo.training.train: {error}") from None
+        config = work()
+    except (ValueError, FileNotFoundError, preemption.CannotGoOn) as error:
+        raise SystemExit(f"{script}: {error}") from None
     except preemption.Preempted as stopped:
         logging.info("%s; the same command goes on", stopped)
+    if config:
+        logging.info("test: %s", config["metrics"])
+
+
+def main(argv):
+    """Entry point of absl."""
+    run_command(argv, "zoo.training.train", _train)
+
+
+def _train():
+    from zoo.training import distribution, run
+
+    recipe = recipe_from_flags()
+    if FLAGS.dry_run:
+        from zoo.training import dry_run
+
+        devices = FLAGS.num_devices or 1
+        print(dry_run.report(recipe, num_devices=devices, remat=FLAGS.remat).text())
+        return None
+    check_folders()
+    try:
+        return run.train(
+            recipe, FLAGS.data_dir, pathlib.Path(FLAGS.output_dir),
+            command=" ".join(["python -m zoo.training.train", *deciding_flags()]),
+            tensorboard=FLAGS.tensorboard, limit=FLAGS.limit, remat=FLAGS.remat,
+            placement=distribution.place(FLAGS.strategy, FLAGS.num_devices), **compile_options(),
+        )  # fmt: skip
     except run.WorkerLost as error:
         logging.error("%s", error)
         logging.flush()
         os._exit(75)  # EX_TEMPFAIL, and no waiting for the others at the exit
-    if config:
-        logging.info("test: %s", config["metrics"])
 
 
 def deciding_flags():
