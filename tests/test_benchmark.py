@@ -102,6 +102,16 @@ def test_one_call_of_each_in_every_round(clock):
     np.testing.assert_array_equal(times["predict 1"][b], [[1, 2]] * 4)
 
 
+def test_a_short_call_comes_after_another_of_its_own(clock):
+    log = []
+    short, long = (
+        Runner(label, clock, {"t": t}, log=log) for label, t in (("short", 0.09), ("long", 2))
+    )
+    times, _ = rounds.race([short, long], [short], ["t"], rounds=2, seconds=1e6)
+    assert [label for label, _ in log] == ["short", "short", "long"] * 2
+    assert times["t"][short].shape == times["t"][long].shape == (2, 2)
+
+
 def test_what_does_not_fit_is_said(clock):
     cheap, dear = {"t": 1.0}, {"t": 30.0}
     first = Runner("single", clock, cheap, warm_up=20)
