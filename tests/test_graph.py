@@ -51,3 +51,24 @@ def test_strided_shortcuts_of_few_channels_train(channels):
     given = np.random.default_rng(0).normal(size=(17 * 20, 16, 16, channels))
     model.fit(given, np.zeros((17 * 20, 8, 8, 2 * channels)), batch_size=17, verbose=0)
     assert np.isfinite(model.layers[-1].get_weights()[0]).all()
+
+
+def test_factors_of_dropout_do_not_grow_with_the_batch():
+    """Whatever needs no image is made once and kept: a factor for every row would be gigabytes of constants."""
+    import keras
+    import tensorflow as tf
+
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("TensorFlow's graphs")
+    model = zoo.build(zoo.methods.MCDropout(3), "lenet", 3, (16, 16, 3))
+    call = tf.function(lambda images: model(images, training=False))
+    graph = call.get_concrete_function(tf.TensorSpec((64, 16, 16, 3), "float32")).graph
+    depends = {graph.inputs[0].op}
+    sizes = []
+    for operation in graph.get_operations():  # in the order in which they were made
+        if depends.intersection(x.op for x in operation.inputs):
+            depends.add(operation)
+        else:
+            sizes += [y.shape.num_elements() or 0 for y in operation.outputs if y.dtype == tf.float32]
+    assert 3 * 8 * 8 * 6 in sizes  # of the first dropout: members, height, width, channels
+    assert max(sizes) < 64 * 3 * 8 * 8 * 6
