@@ -60,15 +60,20 @@ def _draw_ratios(axis, measured, labels, results):
 
 def _draw_accuracy(axis, accurate):
     task = list(accurate[0]["tasks"])[-1]
-    for index, record in enumerate(accurate):
-        x, y = record["tasks"][task]["cpu_ratio"], record["accuracy"]
+    costs = [record["tasks"][task]["cpu_ratio"] for record in accurate]
+    above = 2.0  # no accuracy
+    for index, record in sorted(enumerate(accurate), key=lambda item: -item[1]["accuracy"]):
+        x, y = costs[index], record["accuracy"]
         axis.plot(x, y, marker=MARKERS[index % 6], color=COLOURS[index % 6], linestyle="none")
+        right = x * x > min(costs) * max(costs)  # labels of points on the right stand to their left
         axis.annotate(
-            title(record), (x, y), xytext=(5, 3), textcoords="offset points", fontsize=7, color=INK
-        )
+            title(record), (x, y), xytext=(-5 if right else 5, 3 if above - y > 0.005 else -8),
+            textcoords="offset points", fontsize=7, color=INK, ha="right" if right else "left",
+        )  # fmt: skip
+        above = y
     axis.set_xscale("log", base=2)
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.margins(x=0.2)
-    axis.set_xlabel(f"CPU time of {task} images, times the single network's")
+    axis.set_xlabel(f"CPU time of {task} images; single network: 1")
     axis.set_ylabel("accuracy")
     axis.set_title(f"Accuracy on {accurate[0]['dataset']}", color=INK, loc="left")
