@@ -190,6 +190,7 @@ class _HyperBatchEnsemble(_FastWeights):
 
     def call(self, inputs, training=None):
         x, hyperparameters = inputs
+        hyperparameters = ops.cast(hyperparameters, "float32")  # which Keras casts to the layer's dtype
         assigned = assignment(x, self.num_members)
         of_row = ops.cast(assigned, "float32")
         outputs = self._outputs(x.shape[-1])
@@ -221,7 +222,7 @@ class _HyperBatchEnsemble(_FastWeights):
             ops.convert_to_tensor([math.log(r[side]) for r in self.ranges], dtype="float32")
             for side in (0, 1)
         )
-        scaled = (ops.log(ops.cast(hyperparameters, "float32")) - low) / (high - low)
+        scaled = (ops.log(hyperparameters) - low) / (high - low)
         return ops.matmul(scaled, ops.cast(self.e_kernel, "float32"))
 
     def _sum(self, x, e, assigned):

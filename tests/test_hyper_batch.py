@@ -300,3 +300,12 @@ def test_tuning_on_several_replicas_is_refused(raises_line):
     model._distribute_strategy = types.SimpleNamespace(num_replicas_in_sync=2)
     with raises_line(ValueError, "data_parallel"):
         tuning.set_model(model)
+
+
+@pytest.mark.parametrize("precision", ["float64", "mixed_bfloat16"])
+def test_networks_train_and_answer_in_other_precisions(precision, tiny):
+    keras.config.set_dtype_policy(precision)
+    model = tiny(zoo.methods.HyperBatch(2), "lenet", (12, 12, 1))
+    x = np.random.default_rng(0).integers(0, 256, (8, 12, 12, 1), "uint8")
+    assert np.isfinite(model.train_on_batch(x, np.arange(8) % 3)).all()
+    assert np.isfinite(model.predict_on_batch(x)).all()
