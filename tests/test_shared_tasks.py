@@ -1,7 +1,9 @@
 """Work shared by processes: each task is done once, also when a worker dies or is taken for dead."""
 
+import concurrent.futures
 import subprocess
 import sys
+import threading
 import time
 
 import optuna
@@ -42,6 +44,23 @@ def test_workers_that_start_together_share_the_tasks(tmp_path):
         assert float(line.split()[1]) == index / 20
 
 
+def test_a_queued_trial_is_given_to_one_worker(tmp_path):
+    url = f"sqlite:///{tmp_path}/tasks.db"
+    study = shared_tasks.open_study("tasks", shared_tasks.open_storage(url))
+    for index in range(30):
+        study.enqueue_trial({"x": index / 30})
+
+    def take(_):
+        own = shared_tasks.open_study("tasks", shared_tasks.open_storage(url))
+        together.wait()
+        return [own.ask().number for _ in range(10)]
+
+    together = threading.Barrier(3)
+    with concurrent.futures.ThreadPoolExecutor(3) as workers:
+        numbers = sum(workers.map(take, range(3)), [])
+    assert sorted(numbers) == list(range(30))
+
+
 def test_the_task_of_a_killed_worker_is_done_with_the_same_parameters(tmp_path):
     process = worker(tmp_path, 60)
     try:
@@ -61,8 +80,9 @@ def test_the_task_of_a_killed_worker_is_done_with_the_same_parameters(tmp_path):
 
 
 @pytest.fixture
-def study():
-    return shared_tasks.open_study("tasks", shared_tasks.open_storage("sqlite://", heartbeat=60))
+def study(tmp_path):
+    storage = shared_tasks.open_storage(f"sqlite:///{tmp_path}/tasks.db", heartbeat=60)
+    return shared_tasks.open_study("tasks", storage)
 
 
 def test_a_worker_that_died_before_its_first_sign_of_life(study, monkeypatch):

@@ -12,7 +12,7 @@ import time
 import warnings
 
 import optuna
-import sqlalchemy.exc
+import sqlalchemy
 from optuna.trial import TrialState
 
 from zoo.training.preemption import CannotGoOn
@@ -40,7 +40,7 @@ def open_storage(url, heartbeat=60):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return optuna.storages.RDBStorage(
+                storage = optuna.storages.RDBStorage(
                     url,
                     # Workers that write at once wait for each other.
                     engine_kwargs={"connect_args": {"timeout": 120}} if url.startswith("sqlite") else {},
@@ -50,6 +50,12 @@ def open_storage(url, heartbeat=60):
                         MOST_RETRIES
                     ),
                 )
+            if storage.engine.dialect.name == "sqlite":
+                # SQLite knows no SELECT FOR UPDATE, by which Optuna gives a queued trial to one worker only.
+                sqlalchemy.event.listen(
+                    storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
+                )
+            return storage
         except Exception as error:  # SQLAlchemy, Alembic and every driver have errors of their own
             # Two workers that make the tables at the same time get in each other's way.
             collided = isinstance(error, sqlalchemy.exc.IntegrityError) or "already exists" in str(error)
