@@ -17,6 +17,7 @@ METHODS = {
     "hyper_batch": (methods.HyperBatch(2), "mlp"),
     "masksembles": (methods.Masksembles(3), "lenet"),
     "mc_dropout": (methods.MCDropout(2, rate=0.3), "lenet"),
+    "mc_dropout of channels": (methods.MCDropout(2, rate=0.3, filterwise=True), "lenet"),
     "mimo": (methods.MIMO(2), "mlp"),
 }
 

@@ -38,6 +38,7 @@ METHODS = {
     "masksembles": Masksembles(3, 1.5, seed=2),
     "masksembles tile": Masksembles(2, tile_at=0, training_mode="tile"),
     "mc dropout": MCDropout(3, 0.3, seed=4),
+    "mc dropout of channels": MCDropout(2, filterwise=True),
     "mc dropout anew": MCDropout(2, tile_at="head", consistent=False),
     "dst tickets": Tickets(2, 0.7),
     "edst tickets": SequentialTickets(3, 0.5),
@@ -46,6 +47,7 @@ IN_TRAINING = {
     "batch ensemble split": 1,
     "masksembles": 1,
     "mc dropout": 1,
+    "mc dropout of channels": 1,
     "mc dropout anew": 1,
     "mimo": 6,
 }
@@ -67,7 +69,9 @@ def build(name, backbone):
 
 built = functools.cache(build)  # for tests that leave a model as it is
 CHEAP = [(name, "mlp") for name in METHODS]
-CHEAP += [(name, "lenet") for name in ("batch ensemble", "mimo", "masksembles", "mc dropout")]
+CHEAP += [
+    (name, "lenet") for name in ("batch ensemble", "mimo", "masksembles", "mc dropout of channels")
+]
 # Packed networks, deep ensembles among them, have their own tests.
 RESIDUAL = [(name, "resnet20") for name in ("batch ensemble", "mimo", "masksembles", "mc dropout")]
 

@@ -45,6 +45,25 @@ def test_inference_is_its_formula(shape, check_formula):
     check_formula(layer, draw(*shape), formula, training=False)
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("rows", [6, 7])
+def test_filterwise_drops_whole_channels(rows, training, check_formula):
+    layer = MonteCarloDropout(0.4, 3, seed=2, filterwise=True)
+    y = numpy(layer(ones(rows, 5, 4, 50), training=training))
+    np.testing.assert_array_equal(y, np.broadcast_to(y[:, :1, :1], y.shape))
+    assert (y == 0).mean() == pytest.approx(0.4, abs=0.1)
+    np.testing.assert_allclose(y[y != 0], 1 / 0.6, rtol=1e-6)
+    alike = [(a[0, 0] == b[0, 0]).all() for a, b in itertools.combinations(y, 2)]
+    members = [i * 3 // rows for i in range(rows)]
+    expected = [not training and a == b for a, b in itertools.combinations(members, 2)]
+    assert alike == expected
+
+
+def test_filterwise_is_plain_dropout_of_vectors():
+    plain, filterwise = (MonteCarloDropout(0.4, 3, seed=2, filterwise=f) for f in (False, True))
+    np.testing.assert_array_equal(numpy(plain(ones(6, 9))), numpy(filterwise(ones(6, 9))))
+
+
 def test_members_and_layers_drop_different_units():
     one, other = (numpy(MonteCarloDropout(0.5, 3, seed=seed)(ones(3, 40))) for seed in (1, 2))
     for a, b in itertools.combinations([*one, *other], 2):
@@ -84,6 +103,7 @@ def test_training_drops_fresh_units_for_every_row():
 def test_layer_is_a_good_keras_layer(options, check_layer):
     check_layer(lambda: MonteCarloDropout(num_members=1, seed=3, **options), draw(5, 4, 6))
     check_layer(lambda: MonteCarloDropout(num_members=4, seed=3, **options), ones(5, 6))
+    check_layer(lambda: MonteCarloDropout(seed=3, filterwise=True, **options), draw(4, 3, 2, 6))
 
 
 def test_an_unseeded_layer_keeps_its_draws_when_saved():
@@ -115,6 +135,16 @@ def test_dropout_stands_before_every_hidden_layer_and_the_head(tiny):
     seeds = {layer.seed for layer in dropouts(model)}
     assert len(seeds) == len(names)
     assert seeds.isdisjoint(layer.seed for layer in dropouts(tiny(MCDropout(3, seed=1), "lenet")))
+
+
+def test_filterwise_drops_channels_of_convolutions_and_trains(tiny, images, labels):
+    model = tiny(MCDropout(3, rate=0.5, filterwise=True), "lenet")
+    assert all(layer.filterwise for layer in dropouts(model))
+    twin = tiny(MCDropout(3, rate=0.5), "lenet")
+    twin.set_weights(model.get_weights())
+    assert np.abs(numpy(twin(images)) - numpy(model(images))).max() > 1e-3
+    model.fit(images, labels, batch_size=5, epochs=2, verbose=0)
+    assert np.isfinite(model.evaluate(images, labels, verbose=0)).all()
 
 
 def test_answers_are_one_draw_a_member(tiny, images):

@@ -1,6 +1,7 @@
 """Work shared by processes: each task is done once, also when a worker dies or is taken for dead."""
 
 import concurrent.futures
+import itertools
 import subprocess
 import sys
 import threading
@@ -57,7 +58,7 @@ def test_a_queued_trial_is_given_to_one_worker(tmp_path):
 
     together = threading.Barrier(3)
     with concurrent.futures.ThreadPoolExecutor(3) as workers:
-        numbers = sum(workers.map(take, range(3)), [])
+        numbers = list(itertools.chain(*workers.map(take, range(3))))
     assert sorted(numbers) == list(range(30))
 
 

@@ -53,7 +53,9 @@ def open_storage(url, heartbeat=60):
             if storage.engine.dialect.name == "sqlite":
                 # SQLite knows no SELECT FOR UPDATE, by which Optuna gives a queued trial to one worker only.
                 sqlalchemy.event.listen(
-                    storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
+                    storage.engine,
+                    "begin",
+                    lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"),
                 )
             return storage
         except Exception as error:  # SQLAlchemy, Alembic and every driver have errors of their own

@@ -196,7 +196,9 @@ def _made_inside(layer):
         return layer.fast_rank * (inputs + outputs)  # before they are scaled, and after
     if isinstance(layer, (MaskedConv2D, MaskedDense)):
         return inputs
-    if isinstance(layer, (MonteCarloDropout, keras.layers.Dropout)):
+    if isinstance(layer, MonteCarloDropout):
+        return math.prod(layer.units(layer.output, 1))
+    if isinstance(layer, keras.layers.Dropout):
         return math.prod(layer.output.shape[1:])
     return 0
 

@@ -119,7 +119,7 @@ class _Drawn(MonteCarloDropout):
         import tensorflow as tf
 
         with tf.init_scope():  # now, not in the file
-            drawn = keras.random.uniform((self.num_members, *inputs.shape[1:]), seed=self.seed)
+            drawn = keras.random.uniform(self.units(inputs, self.num_members), seed=self.seed)
         scaled = (ops.convert_to_numpy(drawn) >= self.rate) / (1 - self.rate)
         members = members_of_rows(ops.shape(inputs)[0], self.num_members)
         return inputs * ops.take(ops.cast(scaled, inputs.dtype), members, axis=0)

@@ -18,8 +18,8 @@ from zoo.training.recipes import method_arguments
 from zoo.training.step_cost import step_cost
 
 METHODS = (
-    "single", "packed", "packed:gamma=2", "batch_ensemble", "mimo", "masksembles", "mc_dropout", "hyper_batch",
-    "deep_ensemble", "dst_tickets",
+    "single", "packed", "packed:gamma=2", "batch_ensemble", "mimo", "masksembles", "mc_dropout",
+    "mc_dropout:filterwise=True", "hyper_batch", "deep_ensemble", "dst_tickets",
 )  # fmt: skip
 TRAIN = "train"
 PRECISIONS = ("float32", "bfloat16", "float16", "float64")

@@ -134,7 +134,7 @@ def _makers(settings):
         "batch_ensemble": (m, batched, 1, m),
         "mimo": (3, lambda: make["mimo"](**shape, num_estimators=3), 3, 3),
         "masksembles": (m, lambda: make["masked"](**shape, num_estimators=m, scale=2.0), 1, 1),
-        "mc_dropout": (m, dropout, 1, 1),
+        "mc_dropout filterwise=True": (m, dropout, 1, 1),  # its networks drop whole channels
         "deep_ensemble": (m, lambda: deep_ensembles([make["single"](**shape) for _ in range(m)]), 1, m),
     }
 

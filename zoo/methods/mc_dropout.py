@@ -20,6 +20,8 @@ class MCDropout(Tiled):
         tile_at: see `Tiled`: the first stage with dropout.
         consistent: whether the draws are the same at every call (see `zoo.layers.MonteCarloDropout`).
         seed: of the draws.
+        filterwise: whether convolutions' inputs lose whole channels instead of single values, as in the
+            tuned MC dropout of uncertainty-baselines and in torch-uncertainty's networks.
 
     Raises:
         ValueError: for an argument out of range.
@@ -28,6 +30,7 @@ class MCDropout(Tiled):
     rate: float = 0.1
     consistent: bool = True
     seed: int = 0
+    filterwise: bool = dataclasses.field(default=False, kw_only=True)
     tile_at: int | str = dataclasses.field(default=1, kw_only=True)
     training_mode: str = dataclasses.field(default="split", init=False)
     name = "mc_dropout"
@@ -39,7 +42,7 @@ class MCDropout(Tiled):
     def _dropout(self, name):
         seed = zlib.crc32(f"{self.seed} {name}".encode()) % 2**31  # another one for every layer
         return MonteCarloDropout(
-            self.rate, self.num_members, self.consistent, seed, name=f"{name}_dropout"
+            self.rate, self.num_members, self.consistent, seed, self.filterwise, name=f"{name}_dropout"
         )
 
     def _after_dropout(self, layer, role):
