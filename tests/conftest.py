@@ -27,24 +27,9 @@ import zoo
 import zoo.weights
 
 
-def pytest_collection_modifyitems(config, items):
-    """The long tests on JAX come first, so that another process can do the rest meanwhile.
-
-    With CASES=n in the environment each test has n of its cases at most, from first to last.
-    """
+def pytest_collection_modifyitems(items):
+    """The long tests on JAX come first, so that another process can do the rest meanwhile."""
     items.sort(key=lambda item: item.path.name != "test_jax.py")
-    if most := int(os.environ.get("CASES", 0)):
-        cases = {}
-        for item in items:
-            cases.setdefault((item.path, item.originalname), []).append(item)
-        kept = {id(some[i]) for some in cases.values() for i in spread(len(some), most)}
-        config.hook.pytest_deselected(items=[item for item in items if id(item) not in kept])
-        items[:] = [item for item in items if id(item) in kept]
-
-
-def spread(count, most):
-    """At most `most` of the indices below `count`, the first and the last among them."""
-    return range(count) if count <= most else np.linspace(0, count - 1, most).round().astype(int)
 
 
 @pytest.fixture(autouse=True)

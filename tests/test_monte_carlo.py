@@ -47,7 +47,7 @@ def test_inference_is_its_formula(shape, check_formula):
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("rows", [6, 7])
-def test_filterwise_drops_whole_channels(rows, training, check_formula):
+def test_filterwise_drops_whole_channels(rows, training):
     layer = MonteCarloDropout(0.4, 3, seed=2, filterwise=True)
     y = numpy(layer(ones(rows, 5, 4, 50), training=training))
     np.testing.assert_array_equal(y, np.broadcast_to(y[:, :1, :1], y.shape))
