@@ -36,9 +36,17 @@ def worker(folder, pause):
     )  # fmt: skip
 
 
+def finished(process):
+    """What a process printed until its end, which it must come to."""
+    try:
+        return process.communicate(timeout=300)
+    finally:
+        process.kill()
+
+
 def test_workers_that_start_together_share_the_tasks(tmp_path):
     workers = [worker(tmp_path, 0.05) for _ in range(2)]
-    outputs = [process.communicate(timeout=300) for process in workers]
+    outputs = [finished(process) for process in workers]
     assert ["all done" in out for out, _ in outputs] == [True, True], outputs
     for index in range(10):
         (line,) = (tmp_path / f"task{index}.log").read_text().splitlines()  # once
@@ -71,7 +79,7 @@ def test_the_task_of_a_killed_worker_is_done_with_the_same_parameters(tmp_path):
     finally:
         process.kill()
         process.communicate()
-    assert "all done" in worker(tmp_path, 0).communicate(timeout=300)[0]
+    assert "all done" in finished(worker(tmp_path, 0))[0]
     killed, retried = (line.split() for line in (tmp_path / "task0.log").read_text().splitlines())
     assert killed[0] == "0" and int(retried[0]) >= 10 and killed[1] == retried[1] == "0.0"
     study = optuna.load_study(study_name="tasks", storage=f"sqlite:///{tmp_path}/tasks.db")
@@ -101,6 +109,31 @@ def test_a_worker_that_died_before_its_first_sign_of_life(study, monkeypatch):
 
     shared_tasks.work_off(study, {"one": {"x": 0.5}}, perform, done.__contains__, 0, wait)
     assert done == {"one": 0.25}
+
+
+def test_a_worker_that_died_before_its_thread_gave_a_sign_of_life(tmp_path):
+    storage = shared_tasks.open_storage(f"sqlite:///{tmp_path}/tasks.db", heartbeat=1)
+    study, done = shared_tasks.open_study("tasks", storage), []
+
+    def die(name, trial):
+        raise SystemExit  # Optuna leaves the trial as a killed process does
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        for name in ("start", "join"):
+            patch.setattr(optuna.storages._heartbeat.HeartbeatThread, name, lambda self: None)
+        shared_tasks.work_off(study, {"one": {}}, die, done.__contains__)
+    assert study.trials[0].state.name == "RUNNING"
+    end = time.monotonic() + 60
+
+    def wait():
+        assert time.monotonic() < end
+
+    def perform(name, trial):
+        done.append(name)
+        return 0.0
+
+    shared_tasks.work_off(study, {"one": {}}, perform, done.__contains__, 0.2, wait)
+    assert done == ["one"] and study.trials[0].state.name == "FAIL"
 
 
 def test_a_task_queued_twice_is_left_to_the_first(study):

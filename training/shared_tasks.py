@@ -153,6 +153,8 @@ def _take_one(study, perform, is_done, stopped=KeyboardInterrupt):
         if _task(trial) is None or _has_twin(study, trial, is_done):
             raise optuna.TrialPruned()
         taken = trial.number
+        # Optuna's thread may give its first sign of life later: who died before that would seem to live on.
+        study._storage.record_heartbeat(trial._trial_id)
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
         try:
             return perform(_task(trial), trial)
