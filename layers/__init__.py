@@ -38,6 +38,7 @@ from zoo.layers.sparse import (
 )
 from zoo.layers.sparsifying import densify, sparsify
 from zoo.layers.topology import TopologyUpdates, cosine_drop, update_topology
+from zoo.layers.whitening import PatchWhitening
 
 __all__ = [
     "BatchEnsembleConv2D",
@@ -59,6 +60,7 @@ __all__ = [
     "PackedDense",
     "PackedDepthwiseConv2D",
     "PackedFlatten",
+    "PatchWhitening",
     "PerMember",
     "PerMemberBatchNormalization",
     "RandomSign",

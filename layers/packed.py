@@ -128,7 +128,7 @@ class _Packed(keras.layers.Layer):
         self.kernel = self.add_weight(
             name="kernel",
             shape=(self.groups, *kernel_size, inputs // self.groups, outputs // self.groups),
-            initializer=lambda shape, dtype=None: per_group(self.kernel_initializer, shape, dtype),
+            initializer=self._initial_kernel,
             regularizer=self.kernel_regularizer,
         )
         if self.use_bias:
@@ -136,6 +136,14 @@ class _Packed(keras.layers.Layer):
                 name="bias", shape=(outputs,), initializer=self.bias_initializer,
                 regularizer=self.bias_regularizer,
             )  # fmt: skip
+
+    def _initial_kernel(self, shape, dtype=None):
+        """Each group as a layer of its own; in the stem, which is one group, each member."""
+        if self._role != "stem":
+            return per_group(self.kernel_initializer, shape, dtype)
+        members = (self.num_members, *shape[1:-1], shape[-1] // self.num_members)
+        kernels = per_group(self.kernel_initializer, members, dtype)
+        return ops.concatenate(ops.unstack(kernels), axis=-1)[None]
 
     def _members(self, inputs):
         """One entry a member, or a single entry where all members are in one tensor."""

@@ -51,3 +51,45 @@ class RandomShiftFlip(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "shift": self.shift, "flip": self.flip, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class RandomCutout(keras.layers.Layer):
+    """Blank a square at a random place in each training image (DeVries & Taylor, 2017, arXiv 1708.04552).
+
+    Args:
+        size: int, pixels of a side; a square that reaches over the border is cut off there.
+        value: float, what pixels in it become. Default 127.5.
+        seed: int or None, of the draws.
+
+    Input and output shape: (B, H, W, C).  Outside training images pass unchanged.
+    """
+
+    def __init__(self, size, value=127.5, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.size, self.value, self.seed = size, value, seed
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def call(self, images, training=False):
+        if not training:
+            return images
+        rows = self._inside(images, 1)[:, :, None, None]
+        columns = self._inside(images, 2)[:, None, :, None]
+        return ops.where(rows & columns, ops.cast(self.value, images.dtype), images)
+
+    def _inside(self, images, axis):
+        """Which of the pixels along an axis lie in the square, (B, pixels)."""
+        pixels = images.shape[axis]
+        starts = draw_rows(lambda rows: self._starts(rows, pixels), ops.shape(images)[0])
+        places = ops.arange(pixels, dtype="int32")[None]
+        return (places >= starts) & (places < starts + self.size)
+
+    def _starts(self, rows, pixels):
+        lowest = -(self.size // 2)
+        return keras.random.randint((rows, 1), lowest, pixels + lowest, seed=self.generator)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size, "value": self.value, "seed": self.seed}

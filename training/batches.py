@@ -15,10 +15,15 @@ class EpochShuffle(keras.utils.PyDataset):
         seed: of the order.
         epoch: to begin with.
         part, parts: which of how many equal, contiguous parts of every batch is given.
+        alternate_flips: whether to mirror a random half of the images in the first epoch, and then every
+            image every other epoch (arXiv 2404.00498, section 3.6), so that two epochs show each both ways.
     """
 
-    def __init__(self, split, batch_size, seed, epoch=0, part=0, parts=1):
+    def __init__(self, split, batch_size, seed, epoch=0, part=0, parts=1, alternate_flips=False):
         super().__init__()
+        self.mirrored = None
+        if alternate_flips:
+            self.mirrored = np.random.default_rng([seed, 0xF11B]).integers(0, 2, len(split))
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self.part, self.parts = part, parts  # Keras's `workers` are threads
         self.start(epoch)
@@ -43,7 +48,11 @@ class EpochShuffle(keras.utils.PyDataset):
         size = self.batch_size // self.parts
         start = (self.first + index) * self.batch_size + self.part * size
         rows = self.order[start : start + size]
-        return self.split.images[rows], self.split.labels[rows]
+        images = self.split.images[rows]
+        if self.mirrored is not None:
+            mirrored = (self.mirrored[rows] + self.epoch) % 2 == 1
+            images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        return images, self.split.labels[rows]
 
     def feed(self):
         """What `fit` takes: these batches."""

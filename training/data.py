@@ -1,7 +1,7 @@
 """Image data sets as arrays in memory: TensorFlow Datasets' folders, or `.npz` without TensorFlow."""
 
+import dataclasses
 import pathlib
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,18 +13,34 @@ STATISTICS = {
     "cifar100": ((129.3, 124.1, 112.4), (68.2, 65.4, 70.4)),
     "mnist": ((33.3,), (78.6,)),
     "fashion_mnist": ((72.9,), (90.0,)),
+    "tiny_imagenet": ((122.5, 114.3, 101.4), (70.5, 68.6, 71.8)),
     "imagenet2012": ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4)),
 }
 
 
-class Split(NamedTuple):
-    """Images (N, H, W, C) uint8 and labels (N,) int32."""
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Images and labels in memory; it unpacks into these two.
+
+    Args:
+        images: array (N, H, W, C) of uint8.
+        labels: array (N,) of int32.
+        class_names: tuple of K str, or empty where the data set does not name its classes.
+    """
 
     images: np.ndarray
     labels: np.ndarray
+    class_names: tuple = ()
 
     def __len__(self):
         return len(self.labels)
+
+    def __iter__(self):
+        return iter((self.images, self.labels))
+
+    def subset(self, rows):
+        """The split of some rows, a slice or indices."""
+        return dataclasses.replace(self, images=self.images[rows], labels=self.labels[rows])
 
     @property
     def image_shape(self):
@@ -33,8 +49,8 @@ class Split(NamedTuple):
 
     @property
     def num_classes(self):
-        """One more than the highest label."""
-        return int(self.labels.max()) + 1
+        """K: as many as are named, or one more than the highest label."""
+        return len(self.class_names) or int(self.labels.max()) + 1
 
     def batches(self, size):
         """All (images, labels) in order."""
@@ -43,7 +59,10 @@ class Split(NamedTuple):
 
     def shuffled(self, recipe, part=0, parts=1):
         """What trains by it: an `EpochShuffle`."""
-        return EpochShuffle(self, recipe.batch_size, recipe.seed, part=part, parts=parts)
+        return EpochShuffle(
+            self, recipe.batch_size, recipe.seed, part=part, parts=parts,
+            alternate_flips=recipe.flip and recipe.alternate_flips,
+        )  # fmt: skip
 
 
 def load(name, split, data_dir):
@@ -59,11 +78,12 @@ def load(name, split, data_dir):
             if f"x_{split}" not in arrays:
                 raise FileNotFoundError(f"{path} has no {split} split")
             images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
+            names = arrays["class_names"] if "class_names" in arrays else ()
     else:
-        images, labels = _from_tfds(name, split, data_dir)
+        images, labels, names = _from_tfds(name, split, data_dir)
     if images.ndim == 3:
         images = images[..., None]
-    return Split(images, labels.reshape(-1).astype("int32"))
+    return Split(images, labels.reshape(-1).astype("int32"), tuple(str(name) for name in names))
 
 
 def _from_tfds(name, split, data_dir):
@@ -71,11 +91,11 @@ def _from_tfds(name, split, data_dir):
         import tensorflow_datasets as tfds
 
         # One file at a time, so that examples come in the same order on every machine.
-        arrays = tfds.load(
-            name, split=split, data_dir=str(data_dir), download=False, batch_size=-1,
+        arrays, info = tfds.load(
+            name, split=split, data_dir=str(data_dir), download=False, batch_size=-1, with_info=True,
             as_supervised=True, read_config=tfds.ReadConfig(interleave_cycle_length=1),
         )  # fmt: skip
-        return tfds.as_numpy(arrays)
+        return *tfds.as_numpy(arrays), info.features["label"].names
     except Exception as error:  # TFDS raises AssertionError, ImportError and errors of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FileNotFoundError(
@@ -89,4 +109,4 @@ def hold_out(data, fraction, seed):
     order = np.random.default_rng([seed, 0x5EED]).permutation(len(data))
     count = round(len(data) * fraction)
     held, rest = np.sort(order[:count]), np.sort(order[count:])
-    return Split(data.images[rest], data.labels[rest]), Split(data.images[held], data.labels[held])
+    return data.subset(rest), data.subset(held)

@@ -11,8 +11,8 @@ from zoo.training.checkpoint import Checkpoint
 from zoo.training.preemption import SaveOnSignal
 
 
-def fit(model, student, recipe, splits, folder, callbacks, placement, remat=False):
-    """Train a model through the compiled `student`; returns the seconds that all of it took.
+def fit(model, student, recipe, splits, folder, callbacks, placement, remat, last_epoch):
+    """Train a model through the compiled `student` until an epoch; returns the seconds that all of it took.
 
     Raises:
         Preempted: after SIGTERM.
@@ -32,13 +32,16 @@ def fit(model, student, recipe, splits, folder, callbacks, placement, remat=Fals
         callbacks.append(keras.callbacks.CSVLogger(folder / "log.csv", append=epoch > 0 or first > 0))
     started = time.time()
     # The rest of an epoch that was stopped within is a fit of its own.
-    for start, stop in ((epoch, epoch + bool(first)), (epoch + bool(first), recipe.epochs)):
-        if start < stop:
+    for start, stop in ((epoch, epoch + bool(first)), (epoch + bool(first), last_epoch)):
+        if start < min(stop, last_epoch):
             batches.start(start + 1, first)
             _fit(
                 student, batches, range(start, stop), recipe, held_out, callbacks, checkpoint, placement
             )
             first = 0
+    if recipe.ema and last_epoch == recipe.epochs:
+        optimizer = getattr(student.optimizer, "inner_optimizer", student.optimizer)
+        type(optimizer).finalize_variable_values(optimizer, student.trainable_variables)
     return checkpoint.seconds + time.time() - started
 
 

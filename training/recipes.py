@@ -14,15 +14,39 @@ import dataclasses
 class Recipe:
     """Everything that decides a training run.
 
-    Fields: dataset, method, backbone, and of the method's arguments `num_members` (0: its default),
-    `alpha` and `gamma` where it has them, the others in `arguments`, "rank=2,tile_at=1"; `batch_size` (global), `epochs`; SGD with Nesterov `momentum`, peak `learning_rate`,
-    `accumulate` (steps whose gradients make one update), `clip_norm` (of all gradients together; 0:
-    none), `warm_up` (share of all steps), `schedule` "cosine" or "step" (with `milestones`, shares of all
-    steps, and `factor`); `weight_decay` as in L2-regularised SGD (gradient + weight_decay * w), on
-    kernels alone; `label_smoothing`; augmentation by `shift` pixels and `flip`; `held_out`, share of
-    the training images kept for validation; `stream`, whether images are read and decoded while it
-    trains, and their `image_size` then (0: as they are), by random crops in place of shifts; `precision`, "float32", or "bfloat16" or "float16" with weights in float32
-    (loss scaling is automatic), or a Keras dtype policy; `seed`.
+    Args:
+        dataset: str, name of the data set, as in `DATA_DIR/NAME.npz`.
+        method: str, such as "packed".
+        backbone: str, such as "resnet50".
+        num_members: int, M; 0 takes the method's default.
+        alpha, gamma: width and groups of the methods that have them.
+        arguments: str, the method's other arguments: "rank=2,tile_at=1".
+        batch_size: int, images of one step on all devices together.
+        epochs: int.
+        learning_rate: float, peak rate of SGD with Nesterov momentum.
+        momentum: float.
+        accumulate: int, steps whose gradients make one update.
+        clip_norm: float, bound of the norm of all gradients together; 0 for none.
+        schedule: "cosine" or "linear", both down to 0, or "step".
+        warm_up: float, share of all steps in which the rate rises linearly to its peak.
+        milestones, factor: of "step": shares of all steps, and what each multiplies the rate by.
+        bias_factor: float, times the learning rate for the offsets of normalisations.
+        weight_decay: float, as in L2-regularised SGD (gradient + weight_decay * w), on kernels alone.
+        ema: float, momentum of the average of the weights over steps (Keras's `use_ema`), which becomes
+            the trained model; 0 for none.
+        label_smoothing: float, share of a label that is spread over all classes.
+        shift: int, pixels by which images are moved at random, each way.
+        flip: bool, whether to mirror images from left to right at random.
+        alternate_flips: bool, whether to mirror a random half first and then every image every other epoch.
+        cutout: int, pixels of a side of the square that is blanked at random; 0 for none.
+        image_sizes: str, pixels of a side at which the first epochs train, "32:10,48:3": ten epochs
+            at 32, three at 48, and the others at full size.
+        held_out: float, share of the training images kept for validation.
+        stream: bool, whether images are read and decoded while it trains.
+        image_size: int, pixels of a side of streamed images, cropped at random; 0 takes them as they are.
+        precision: "float32", "bfloat16" or "float16" with weights in float32 (loss scaling is automatic),
+            or a Keras dtype policy.
+        seed: int, decides initial weights, the order of images and augmentation.
     """
 
     dataset: str
@@ -42,10 +66,15 @@ class Recipe:
     warm_up: float = 0.025
     milestones: tuple = (0.3, 0.6, 0.8)
     factor: float = 0.2
+    bias_factor: float = 1.0
     weight_decay: float = 5e-4
+    ema: float = 0.0
     label_smoothing: float = 0.0
     shift: int = 4
     flip: bool = True
+    alternate_flips: bool = False
+    cutout: int = 0
+    image_sizes: str = ""
     held_out: float = 0.0
     stream: bool = False
     image_size: int = 0
@@ -55,6 +84,12 @@ class Recipe:
 
 # Per data set and backbone, whatever the method.
 _SETTINGS = {
+    # airbench94 (arXiv 2404.00498), 500 images a batch: half an hour on two fast CPU cores.
+    ("cifar10", "cifarnet"): {
+        "batch_size": 500, "epochs": 10, "learning_rate": 0.73, "momentum": 0.85, "schedule": "linear",
+        "warm_up": 0.23, "bias_factor": 64.0, "weight_decay": 1.33e-3, "shift": 2,
+        "alternate_flips": True,
+    },
     # An hour or two on two CPU cores.  Members of alpha=2 have 8 channels and underfit: .834 in 8 epochs.
     ("cifar10", "resnet20"): {
         "alpha": 3.0, "epochs": 14, "learning_rate": 0.2, "warm_up": 0.25, "weight_decay": 2e-4,
@@ -82,6 +117,30 @@ _SETTINGS = {
     },
     ("cifar10", "wide_resnet28_10"): {"learning_rate": 0.1, "schedule": "step", "warm_up": 0.005},
 }  # fmt: skip
+
+
+def size_stages(recipe):
+    """[(size, last epoch), ...] at which a recipe trains; the last size is None, that of the images.
+
+    Raises:
+        ValueError: for `image_sizes` that are not like "32:10,48:3", or take more than all epochs.
+    """
+    stages, last = [], 0
+    for part in filter(None, recipe.image_sizes.split(",")):
+        size, _, epochs = part.partition(":")
+        if not (size.strip().isdigit() and epochs.strip().isdigit() and int(size) and int(epochs)):
+            raise ValueError(
+                f'image_sizes must be SIZE:EPOCHS with commas between, as "32:10,48:3"; got '
+                f"{recipe.image_sizes!r}"
+            )
+        last += int(epochs)
+        stages.append((int(size), last))
+    if last >= recipe.epochs and stages:
+        raise ValueError(
+            f"image_sizes={recipe.image_sizes!r} takes {last} epochs; epochs={recipe.epochs} must be more, so "
+            "that the last train at full size"
+        )
+    return [*stages, (None, recipe.epochs)]
 
 
 def method_arguments(text):

@@ -32,6 +32,7 @@ def write_run(model, recipe, splits, folder, command, seconds, **more):
     config = {
         "name": model.name,
         "dataset": recipe.dataset,
+        "class_names": list(test.class_names) or None,
         "spec": model.spec,
         "num_members": model.num_members,
         "parameters": cost.parameters(model.network)[0],

@@ -8,7 +8,7 @@ import random
 import keras
 import numpy as np
 
-from zoo import methods
+from zoo import fast_weights, layers, methods
 from zoo.building import build
 from zoo.checks import check_batch
 from zoo.classifier import EnsembleClassifier
@@ -16,13 +16,13 @@ from zoo.losses import CrossEntropy
 from zoo.metrics import Accuracy
 from zoo.training import data as datasets
 from zoo.training import recipes
-from zoo.training.augmentation import RandomShiftFlip
+from zoo.training.augmentation import RandomCutout, RandomShiftFlip
 from zoo.training.distribution import Placement, check
 from zoo.training.fitting import fit
 from zoo.training.progress import ProgressLine
 from zoo.training.record import write_run
 from zoo.training.remat import rematerialize
-from zoo.training.schedules import WarmUpCosine, WarmUpSteps
+from zoo.training.schedules import WarmUpCosine, WarmUpLinear, WarmUpSteps
 
 
 def train(recipe, data_dir, output_dir, *, command="", steps_per_execution=1, jit_compile="auto",
@@ -116,16 +116,23 @@ def train_model(recipe, splits, classes, folder, callbacks=(), options=None, *, 
     placement, options = placement or Placement(), options or {}
     steps = len(splits[0]) // recipe.batch_size
     check(placement, recipe, steps=steps, **options)
-    _seed(recipe.seed)
     rate = rate or learning_rate(recipe, steps)
-    with placement.scope():
-        model = (make or model_of)(recipe, splits[0].image_shape, classes)
-        check_batch(model.spec, recipe.batch_size // placement.replicas)
-        network = student_of(model) if student_of else model.network
-        student = _augmented(model, rematerialize(network) if remat else network, recipe)
-        loss = CrossEntropy(recipe.label_smoothing)
-        student.compile(_optimizer(recipe, model, rate), loss, metrics=[Accuracy()], **options)
-    return model, fit(model, student, recipe, splits, folder, callbacks, placement, remat)
+    full = splits[0].image_shape
+    for size, last_epoch in recipes.size_stages(recipe):
+        _seed(recipe.seed)
+        shape = full if size is None else (size, size, full[-1])
+        with placement.scope():
+            model = (make or model_of)(recipe, shape, classes)
+            adapt(model.network, splits[0])
+            check_batch(model.spec, recipe.batch_size // placement.replicas)
+            network = student_of(model) if student_of else model.network
+            student = _augmented(model, rematerialize(network) if remat else network, recipe, full)
+            loss = CrossEntropy(recipe.label_smoothing)
+            optimizer = _optimizer(recipe, model, rate)
+            student.compile(optimizer, loss, metrics=[Accuracy()], **options)
+            fast_weights.respect(student.optimizer, student, _bias_factors(recipe, model))
+        seconds = fit(model, student, recipe, splits, folder, callbacks, placement, remat, last_epoch)
+    return model, seconds
 
 
 def _seed(seed):
@@ -167,9 +174,7 @@ def load_splits(recipe, data_dir, limit=None):
     test = datasets.load(recipe.dataset, "test", data_dir)
     classes = training.num_classes
     if limit:
-        training, test = (
-            datasets.Split(*(part[:limit] for part in split)) for split in (training, test)
-        )
+        training, test = training.subset(slice(limit)), test.subset(slice(limit))
     training, held_out = datasets.hold_out(training, recipe.held_out, seed=0)
     if len(training) < recipe.batch_size:
         raise ValueError(
@@ -194,13 +199,18 @@ def _streams(recipe, data_dir, limit):
     return (training, nothing, test), training.num_classes
 
 
-def _augmented(model, network, recipe):
+def _augmented(model, network, recipe, image_shape):
     """A network behind augmentation: trained instead of `model`, whose weights it shares."""
     shift, flip = (0, False) if recipe.image_size else (recipe.shift, recipe.flip)  # crops are random
-    augmentation = RandomShiftFlip(shift, flip, seed=recipe.seed, name="augmentation")
-    images = keras.Input(model.input_shape[1:], name="images")
-    network = keras.Model(images, network(augmentation(images)))
-    return EnsembleClassifier(network, member_loss=model.member_loss)
+    flip = flip and not recipe.alternate_flips  # the batches are mirrored already
+    images = x = keras.Input(image_shape, name="images")
+    x = RandomShiftFlip(shift, flip, seed=recipe.seed, name="augmentation")(x)
+    if recipe.cutout:
+        x = RandomCutout(recipe.cutout, seed=recipe.seed + 1, name="cutout")(x)
+    height, width = model.input_shape[1:3]
+    if (height, width) != image_shape[:2]:
+        x = keras.layers.Resizing(height, width, antialias=True, name="resize")(x)
+    return EnsembleClassifier(keras.Model(images, network(x)), member_loss=model.member_loss)
 
 
 def learning_rate(recipe, steps_per_epoch):
@@ -211,12 +221,13 @@ def learning_rate(recipe, steps_per_epoch):
     """
     steps = steps_per_epoch * recipe.epochs
     warm_up = round(recipe.warm_up * steps)
-    if recipe.schedule == "cosine":
-        return WarmUpCosine(recipe.learning_rate, steps, warm_up)
+    if recipe.schedule in ("cosine", "linear"):
+        schedule = WarmUpCosine if recipe.schedule == "cosine" else WarmUpLinear
+        return schedule(recipe.learning_rate, steps, warm_up)
     if recipe.schedule == "step":
         milestones = [round(share * steps) for share in recipe.milestones]
         return WarmUpSteps(recipe.learning_rate, milestones, recipe.factor, warm_up)
-    raise ValueError(f'schedule must be "cosine" or "step"; got {recipe.schedule!r}')
+    raise ValueError(f'schedule must be "cosine", "linear" or "step"; got {recipe.schedule!r}')
 
 
 def _optimizer(recipe, model, rate):
@@ -232,9 +243,36 @@ def _optimizer(recipe, model, rate):
         rate, recipe.momentum, nesterov=True, weight_decay=decay or None,
         global_clipnorm=recipe.clip_norm or None,
         gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
+        use_ema=recipe.ema > 0, ema_momentum=recipe.ema or 0.99,
     )  # fmt: skip
+    # At the end of every `fit`, even of a part of an epoch, Keras would put averages in the weights' place.
+    optimizer.finalize_variable_values = lambda variables: None
     optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if id(v) not in kernels])
     return optimizer
+
+
+def _bias_factors(recipe, model):
+    """(offset of a normalisation, factor of its learning rate) pairs."""
+    if recipe.bias_factor == 1:
+        return []
+    norms = (keras.layers.BatchNormalization, layers.PerMemberBatchNormalization)
+    return [
+        (layer.beta, recipe.bias_factor)
+        for layer in model.network.layers
+        if isinstance(layer, norms) and layer.center
+    ]
+
+
+def adapt(network, split):
+    """Fit layers such as `PatchWhitening` to the first 5,000 training images."""
+    for layer in network.layers:
+        if hasattr(layer, "adapt"):
+            images, _ = next(iter(split.batches(5000)))
+            height, width = network.input_shape[1:3]
+            if images.shape[1:3] != (height, width):
+                images = keras.ops.image.resize(images, (height, width), antialias=True)
+            before = keras.Model(network.input, layer.input)
+            layer.adapt(before.predict(images, batch_size=250, verbose=0))
 
 
 def _tensorboard(folder):

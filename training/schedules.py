@@ -29,6 +29,17 @@ class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 
 @keras.saving.register_keras_serializable(package="zoo")
+class WarmUpLinear(WarmUpCosine):
+    """Rise linearly to `peak` over `warm_up` steps, then fall linearly to 0 at `steps`."""
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        rise = (step + 1) / max(self.warm_up, 1)
+        fall = (self.steps - step) / max(self.steps - self.warm_up, 1)
+        return self.peak * ops.clip(ops.minimum(rise, fall), 0.0, 1.0)
+
+
+@keras.saving.register_keras_serializable(package="zoo")
 class WarmUpSteps(keras.optimizers.schedules.LearningRateSchedule):
     """Rise linearly to `peak` over `warm_up` steps, then multiply by `factor` at each of `milestones`.
 

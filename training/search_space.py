@@ -83,7 +83,11 @@ def l2_groups(network):
     With the stages of a residual network these are the six groups of the paper's Wide ResNet.
     Normalisation and other biases are left alone, as the recipes do.
     """
-    layers = [layer for layer in network.layers if getattr(layer, "kernel", None) is not None]
+    layers = [
+        layer
+        for layer in network.layers
+        if getattr(layer, "kernel", None) is not None and layer.trainable_weights
+    ]
     groups = {}
     for index, layer in enumerate(layers):
         if layer.name == HEAD:

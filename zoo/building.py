@@ -17,7 +17,7 @@ def build(method, backbone, num_classes=10, input_shape=(32, 32, 3), *, stem=Non
 
     Args:
         method: a method, such as `zoo.methods.Packed(4, alpha=2, gamma=1)`.
-        backbone: one of mlp, lenet, resnet20, resnet18, resnet50, wide_resnet28_10.
+        backbone: one of mlp, lenet, cifarnet, resnet20, resnet18, resnet50, wide_resnet28_10.
         num_classes: K >= 2.
         input_shape: (H, W, C) of the images, whose values run from 0 to 255.
         stem: "cifar" (3x3) or "imagenet" (7x7, stride 2, pooled) for residual networks; None
@@ -88,6 +88,8 @@ def _network(method, spec):
     offset = [-mean / std for mean, std in zip(spec["mean"], spec["std"])]
     x = keras.layers.Rescaling(scale, offset, name="normalize")(images)
     backbone = BACKBONES[spec["backbone"]]
+    if hasattr(backbone, "preprocess"):
+        x = backbone.preprocess(x)
     maker = method.maker(backbone.stages)
     x = backbone(maker, maker.expand(x), stem=spec["stem"])
     x = maker.enter("head", x)

@@ -47,6 +47,10 @@ def _lines(name, config):
         return
     recipe = config["recipe"]
     yield f"Trained on {config['dataset']}, by this project."
+    names = config.get("class_names")
+    if names:
+        more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+        yield f"{len(names)} classes: {', '.join(names[:12])}{more}."
     yield ""
     yield "| test set | accuracy | NLL | ECE (15 bins) | images |"
     yield "|---|---|---|---|---|"

@@ -39,6 +39,23 @@ def check_labels(labels, num_classes):
         )
 
 
+def check_class_names(names, num_classes):
+    """Class names as a list of strings, or None.
+
+    Raises:
+        ValueError: for another number of names than classes, or a name that occurs twice.
+    """
+    if names is None:
+        return None
+    names = [str(name) for name in names]
+    if len(names) != num_classes:
+        raise ValueError(f"class_names has {len(names)} names for {num_classes} classes")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"class_names holds {twice[0]!r} more than once; names must differ")
+    return names
+
+
 def check_batch(spec, batch_size):
     """Raise ValueError where a batch is shared out among members and is smaller than their number.
 

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from zoo import fast_weights
-from zoo.checks import check_batch, check_labels, check_loss
+from zoo.checks import check_batch, check_class_names, check_labels, check_loss
 from zoo.keras_workarounds import TrainsUnderStrategies
 from zoo.losses import label_distribution
 
@@ -30,6 +30,7 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
         spec: what `zoo.build` made the network from (a plain dictionary), or None.
         calibration: a layer from log-probabilities (B, K) to calibrated ones, applied to the average
             (see `zoo.calibrate`), or None.
+        class_names: K strings, or None; `zoo.predict` answers with them.
 
     Called with `training=True` it returns member logits (B, M, K), or as many as the network gives in
     training (split batches: 1, MIMO: M * r).  Otherwise it returns (B, K): the
@@ -46,8 +47,9 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
     """
 
     def __init__(
-        self, network, activation=None, member_loss="sum", spec=None, calibration=None, **kwargs
-    ):
+        self, network, activation=None, member_loss="sum", spec=None, calibration=None,
+        class_names=None, **kwargs,
+    ):  # fmt: skip
         super().__init__(**kwargs)
         if activation not in (None, "softmax"):
             raise ValueError(f'activation must be None or "softmax"; got {activation!r}')
@@ -60,6 +62,7 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
         self.member_loss = member_loss
         self.spec = spec
         self.calibration = calibration
+        self.class_names = check_class_names(class_names, self.num_classes)
         self.build((None, *network.input_shape[1:]))
 
     @property
@@ -155,6 +158,7 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
             "activation": self.activation,
             "member_loss": self.member_loss,
             "spec": self.spec,
+            "class_names": self.class_names,
             "calibration": self.calibration and keras.saving.serialize_keras_object(self.calibration),
         }
 

@@ -1,7 +1,7 @@
 """Learning-rate factors of fast weights, under any Keras optimiser."""
 
 
-def respect(optimizer, model):
+def respect(optimizer, model, factors=()):
     """Make an optimiser give a model's fast weights their learning-rate factor and no weight decay.
 
     Which variables are fast, the layers say (`fast_weights`, `fast_weight_lr_multiplier`).  It is the
@@ -11,9 +11,10 @@ def respect(optimizer, model):
     Args:
         optimizer: a `keras.optimizers.Optimizer`.
         model: the `keras.Model` it trains, built.
+        factors: more (variable, factor of the learning rate) pairs.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
-    factors = {
+    factors = {optimizer._var_key(weight): factor for weight, factor in factors} | {
         optimizer._var_key(weight): layer.fast_weight_lr_multiplier
         for layer in model._flatten_layers()
         for weight in getattr(layer, "fast_weights", ())

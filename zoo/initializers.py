@@ -1,9 +1,10 @@
-"""He's initialiser, which draws nothing for a network whose weights are read from a file at once."""
+"""Initialisers of backbones, which draw nothing for a network whose weights are read from a file at once."""
 
 import contextlib
 import contextvars
 
 import keras
+import numpy as np
 from keras import ops
 
 _UNDRAWN = contextvars.ContextVar("undrawn", default=False)
@@ -29,3 +30,34 @@ class HeNormal(keras.initializers.HeNormal):
 
     def __call__(self, shape, dtype=None):
         return ops.zeros(shape, dtype) if _UNDRAWN.get() else super().__call__(shape, dtype)
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class PartialIdentity(keras.initializers.VarianceScaling):
+    """The first filters of a convolution copy its inputs; the others are uniform in +-1/sqrt(inputs).
+
+    A kernel with fewer filters than inputs has random filters alone.
+
+    Args:
+        seed: int, or None for one of its own.
+
+    Reference: Jordan, arXiv 2404.00498, section 3.2 (Dirac initialisation).
+    """
+
+    def __init__(self, seed=None):
+        super().__init__(scale=1 / 3, mode="fan_in", distribution="uniform", seed=seed)
+
+    def __call__(self, shape, dtype=None):
+        if _UNDRAWN.get():
+            return ops.zeros(shape, dtype)
+        kernel = super().__call__(shape, dtype)
+        *sizes, inputs, filters = shape
+        if filters < inputs:
+            return kernel
+        identity = np.zeros((*sizes, inputs, inputs), "float32")
+        identity[tuple(size // 2 for size in sizes)] = np.eye(inputs)
+        identity = ops.convert_to_tensor(identity, kernel.dtype)
+        return ops.concatenate([identity, kernel[..., inputs:]], axis=-1)
+
+    def get_config(self):
+        return {"seed": self.seed}

@@ -6,11 +6,12 @@ import warnings
 from zoo import methods, registry
 from zoo import weights as weight_files
 from zoo.building import HEAD, build, build_from_spec
+from zoo.checks import check_class_names
 from zoo.initializers import undrawn
 
 
 def load(name, weights="default", num_classes=None, input_shape=None, *, stem=None, mean=None,
-         std=None, activation=None, **method_arguments):  # fmt: skip
+         std=None, activation=None, class_names=None, **method_arguments):  # fmt: skip
     """Load a compiled `EnsembleClassifier`, ready for `fit`, `evaluate`, `predict` and `zoo.predict`.
 
     Args:
@@ -21,13 +22,15 @@ def load(name, weights="default", num_classes=None, input_shape=None, *, stem=No
         input_shape: (H, W, C); another H or W works with weights wherever the backbone pools.
         stem, mean, std: as in `zoo.build`; with weights they come from there.
         activation: None for log-probabilities, "softmax" for probabilities.
+        class_names: K strings; default: those of the data set that the weights were trained on, where
+            the model still has its classes.  Without `num_classes` their number is K.
         method_arguments: of the method, such as num_members, alpha, gamma.
 
     Raises:
         ValueError: for an unknown name, weights that do not exist, are damaged or do not fit.
         FileNotFoundError: for a path that does not exist.
     """
-    method_name, backbone = registry.parse(name)
+    method_name, _ = registry.parse(name)
     method_class = methods.METHODS[method_name]
     try:
         method = method_class(**method_arguments)
@@ -36,6 +39,8 @@ def load(name, weights="default", num_classes=None, input_shape=None, *, stem=No
         raise ValueError(f"{name} takes {known}; got {', '.join(method_arguments)}") from None
     if not (weights is None or isinstance(weights, (str, os.PathLike))):
         raise ValueError(f"weights must be None, a data set's name or a path; got {weights!r}")
+    if class_names is not None and num_classes is None:
+        num_classes = len(class_names)
     given = {
         "num_classes": num_classes,
         "input_shape": input_shape,
@@ -44,9 +49,17 @@ def load(name, weights="default", num_classes=None, input_shape=None, *, stem=No
         "std": std,
     }
     given = {key: value for key, value in given.items() if value is not None}
+    model = _loaded(name, weights, given, method, method_arguments, activation)
+    if class_names is not None:
+        model.class_names = check_class_names(class_names, model.num_classes)
+    return model
+
+
+def _loaded(name, weights, given, method, method_arguments, activation):
+    backbone = registry.parse(name)[1]
     if weights is None:
         if not registry.entries(name):
-            warnings.warn(f"{name} starts untrained: no weights of it exist yet", stacklevel=2)
+            warnings.warn(f"{name} starts untrained: no weights of it exist yet", stacklevel=3)
         return build(method, backbone, activation=activation, **given)
     if _is_file(weights):
         with undrawn():
@@ -59,6 +72,8 @@ def load(name, weights="default", num_classes=None, input_shape=None, *, stem=No
     if wanted == stored.spec and activation is None:
         return stored
     model = build_from_spec(wanted, activation=activation)
+    if model.num_classes == stored.num_classes:
+        model.class_names = stored.class_names
     _transfer(stored, model)
     return model
 
@@ -83,6 +98,7 @@ def _stored(name, folder, config, method_arguments):
     with undrawn():
         model = build_from_spec(config["spec"])
     weight_files.load_folder(model, folder, config)
+    model.class_names = check_class_names(config.get("class_names"), model.num_classes)
     return model
 
 

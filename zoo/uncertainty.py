@@ -14,10 +14,12 @@ class Prediction:
     Args:
         members: (N, M, K) probabilities of each member.
         calibrated: (N, K) probabilities of a model whose average is calibrated, or None.
+        class_names: K strings, or None where the model's classes have no names.
     """
 
     members: np.ndarray
     calibrated: np.ndarray | None = None
+    class_names: list | None = None
 
     @functools.cached_property
     def probabilities(self):
@@ -28,6 +30,17 @@ class Prediction:
     def labels(self):
         """(N,): the most probable class."""
         return self.probabilities.argmax(axis=-1)
+
+    @property
+    def names(self):
+        """(N,): name of the most probable class.
+
+        Raises:
+            ValueError: where the model's classes have no names.
+        """
+        if self.class_names is None:
+            raise ValueError("this model's classes have no names; load it with class_names=[...]")
+        return np.asarray(self.class_names)[self.labels]
 
     @property
     def confidence(self):
@@ -87,7 +100,8 @@ def predict(model, images, batch_size=128, progress=None):
         images = _checked(images, model.input_shape[1:])
         batches = -(-len(images) // batch_size)
         if not batches:
-            return Prediction(np.zeros((0, model.num_members, model.num_classes)))
+            nothing = np.zeros((0, model.num_members, model.num_classes))
+            return Prediction(nothing, class_names=model.class_names)
         network = model.network
     else:
         batches, batch_size = None, None
@@ -105,9 +119,10 @@ def predict(model, images, batch_size=128, progress=None):
     logits -= logits.max(axis=-1, keepdims=True)
     exponentials = np.exp(logits)
     members = exponentials / exponentials.sum(axis=-1, keepdims=True)
-    if model.calibration is None:
-        return Prediction(members)
-    return Prediction(members, _calibrated(model.calibration, members.mean(axis=1), batch_size or 128))
+    calibrated = None
+    if model.calibration is not None:
+        calibrated = _calibrated(model.calibration, members.mean(axis=1), batch_size or 128)
+    return Prediction(members, calibrated, model.class_names)
 
 
 def _calibrated(calibration, p, batch_size):

@@ -98,7 +98,7 @@ class Data:
     def __init__(self, data_dir, settings):
         end = settings.limit or None
         self.training, self.test, self.foreign = (
-            datasets.Split(*(part[:end] for part in datasets.load(name, split, data_dir)))
+            datasets.load(name, split, data_dir).subset(slice(end))
             for name, split in ((IN, "train"), (IN, "test"), (OUT, "test"))
         )
         if len(self.training) < settings.batch_size:
