@@ -3,6 +3,7 @@
 import dataclasses
 
 from zoo.checks import check_batch
+from zoo.training import recipes
 from zoo.training.run import model_of, precision
 from zoo.training.step_cost import step_cost
 
@@ -147,6 +148,28 @@ def report(recipe, input_shape=None, num_classes=None, *, num_devices=1, num_exa
         steps_per_epoch=steps_per_epoch,
         steps=steps_per_epoch and steps_per_epoch * recipe.epochs,
     )
+
+
+def run_flops(recipe, input_shape=None, num_classes=None, num_examples=None):
+    """FLOPs that a whole run of a recipe takes, by the image sizes of its epochs.
+
+    Args:
+        recipe, input_shape, num_classes, num_examples: as in `report`.
+
+    Returns:
+        An integer; 2 a multiply-accumulate, the backward pass twice the forward pass.
+
+    Raises:
+        ValueError: as `report`.
+    """
+    shape = input_shape or DATASETS.get(recipe.dataset, (None,))[0]
+    total, epoch = 0, 0
+    for size, last in recipes.size_stages(recipe):
+        at = (size, size, shape[-1]) if size else shape
+        counted = report(recipe, at, num_classes, num_examples=num_examples)
+        total += counted.training_flops * counted.steps_per_epoch * (last - epoch)
+        epoch = last
+    return int(total)
 
 
 def _check(recipe, num_devices):

@@ -3,7 +3,7 @@
     python -m zoo.training.publish RUN [RUN ...]
 
 Each RUN is an `--output_dir` of `zoo.training.train`.  Of runs that differ in their seed alone, the one
-with the lowest held-out NLL is shipped, and all go into the table of `docs/results.md`.  With no RUN,
+with the lowest held-out NLL is shipped (the lowest seed where no images were held out), and all go into the table of `docs/results.md`.  With no RUN,
 index and tables are made anew.
 """
 
@@ -22,8 +22,7 @@ def publish(runs, folder=None):
     """Copy runs into `folder` (default: the installation's saved_models); returns the new index.
 
     Raises:
-        ValueError: for runs of one model and data set that differ in more than their seed, or have no
-            held-out part to choose by.
+        ValueError: for runs of one model and data set that differ in more than their seed.
     """
     folder = pathlib.Path(folder or registry.home())
     groups = {}
@@ -48,9 +47,10 @@ def _best(name, group):
     seeds = [config["recipe"]["seed"] for _, config in group]
     if any(recipe != recipes[0] for recipe in recipes) or len(set(seeds)) < len(seeds):
         raise ValueError(f"the runs of {name} must differ in their seeds, and in nothing else")
-    if not all(config["held_out"] for _, config in group):
-        raise ValueError(f"the runs of {name} held no images out, by which one of them could be chosen")
-    run, config = min(group, key=lambda pair: pair[1]["held_out"]["nll"])
+    if all(config["held_out"] for _, config in group):
+        run, config = min(group, key=lambda pair: pair[1]["held_out"]["nll"])
+    else:  # nothing to choose by
+        run, config = min(group, key=lambda pair: pair[1]["recipe"]["seed"])
     kept = ("held_out", "metrics", "seconds")
     config["seeds"] = [
         {"seed": other["recipe"]["seed"], **{key: other[key] for key in kept}} for _, other in group

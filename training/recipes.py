@@ -47,6 +47,7 @@ class Recipe:
         precision: "float32", "bfloat16" or "float16" with weights in float32 (loss scaling is automatic),
             or a Keras dtype policy.
         seed: int, decides initial weights, the order of images and augmentation.
+        stem: "cifar", "imagenet", or "" for that of the image size, as `zoo.build` takes it.
     """
 
     dataset: str
@@ -80,15 +81,27 @@ class Recipe:
     image_size: int = 0
     precision: str = "float32"
     seed: int = 0
+    stem: str = ""
 
 
 # Per data set and backbone, whatever the method.
 _SETTINGS = {
     # airbench94 (arXiv 2404.00498), 500 images a batch: half an hour on two fast CPU cores.
     ("cifar10", "cifarnet"): {
-        "batch_size": 500, "epochs": 10, "learning_rate": 0.73, "momentum": 0.85, "schedule": "linear",
+        "batch_size": 500, "epochs": 11, "learning_rate": 0.73, "momentum": 0.85, "schedule": "linear",
         "warm_up": 0.23, "bias_factor": 64.0, "weight_decay": 1.33e-3, "shift": 2,
         "alternate_flips": True,
+    },
+    ("cifar100", "cifarnet"): {
+        "batch_size": 500, "epochs": 11, "learning_rate": 0.73, "momentum": 0.85, "schedule": "linear",
+        "warm_up": 0.23, "bias_factor": 64.0, "weight_decay": 1.33e-3, "shift": 2,
+        "alternate_flips": True,
+    },
+    # Photographs 64x64, most epochs at half their size.
+    ("tiny_imagenet", "resnet50"): {
+        "batch_size": 250, "epochs": 16, "learning_rate": 0.5, "schedule": "linear", "warm_up": 0.125,
+        "weight_decay": 5e-5, "image_sizes": "32:10,48:3", "shift": 6, "alternate_flips": True,
+        "stem": "imagenet",
     },
     # An hour or two on two CPU cores.  Members of alpha=2 have 8 channels and underfit: .834 in 8 epochs.
     ("cifar10", "resnet20"): {

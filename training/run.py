@@ -66,7 +66,7 @@ def train(recipe, data_dir, output_dir, *, command="", steps_per_execution=1, ji
                 with placement.apart():
                     config = write_run(
                         model, recipe, splits, output_dir, command, seconds, placement=placement.name,
-                        replicas=placement.replicas, workers=placement.workers,
+                        flops=_flops(recipe, splits[0], classes), replicas=placement.replicas, workers=placement.workers,
                     )  # fmt: skip
             placement.any(False)  # nobody leaves before the files are there
             return config
@@ -76,6 +76,13 @@ def train(recipe, data_dir, output_dir, *, command="", steps_per_execution=1, ji
                 f"another worker is gone ({type(error).__name__}); start all again by the same command"
             ) from None
         raise
+
+
+def _flops(recipe, training, classes):
+    from zoo.training.dry_run import run_flops  # which imports this module
+
+    whole = dataclasses.replace(recipe, held_out=0.0)  # they are held out already
+    return run_flops(whole, training.image_shape, classes, len(training))
 
 
 class WorkerLost(Exception):
@@ -158,7 +165,8 @@ def model_of(recipe, input_shape, num_classes):
     if unknown:
         raise ValueError(f"{recipe.method} takes no argument {', '.join(unknown)}")
     mean, std = datasets.STATISTICS.get(recipe.dataset, (127.5, 127.5))
-    return build(method(**arguments), recipe.backbone, num_classes, input_shape, mean=mean, std=std)
+    stem = recipe.stem or None
+    return build(method(**arguments), recipe.backbone, num_classes, input_shape, stem=stem, mean=mean, std=std)
 
 
 def load_splits(recipe, data_dir, limit=None):

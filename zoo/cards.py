@@ -61,9 +61,11 @@ def _lines(name, config):
         )
     for run in config.get("seeds", ()):
         measured, held_out = run["metrics"][config["dataset"]], run["held_out"]
-        shipped = ", this one" if run["seed"] == recipe["seed"] else ""
+        notes = [f"held-out NLL {held_out['nll']:.4f}"] if held_out else []
+        notes += ["this one"] if run["seed"] == recipe["seed"] else []
+        words = f" ({', '.join(notes)})" if notes else ""
         yield (
-            f"| seed {run['seed']} (held-out NLL {held_out['nll']:.4f}{shipped}) | {measured['accuracy']:.4f} "
+            f"| seed {run['seed']}{words} | {measured['accuracy']:.4f} "
             f"| {measured['nll']:.4f} | {measured['ece']:.4f} | {measured['images']} |"
         )
     yield ""
@@ -95,6 +97,7 @@ def _run(config):
         "seed": recipe["seed"],
         "epochs": f"{recipe['epochs']} of {config['steps_per_epoch']} updates",
         "hardware": config["hardware"],
+        **({"training FLOPs": f"{config['flops']:.2e}"} if "flops" in config else {}),
         "time": f"{config['seconds'] / 60:.0f} minutes",
         "software": ", ".join(f"{key} {value}" for key, value in config["software"].items()),
         "commit": config["commit"] or "unknown",

@@ -1,0 +1,316 @@
+"""Train what a plan has and `saved_models/` lacks, one run after the other, at the lowest priority.
+
+    python -m zoo.training.fill --data_dir=DATA --runs=RUNS
+    python -m zoo.training.fill --data_dir=DATA --runs=RUNS --status
+    python -m zoo.training.publish $(python -m zoo.training.fill --runs=RUNS --finished)
+
+A plan is a TOML file, a list of
+
+    [[run]]
+    recipe = "cifar10_packed_cifarnet"
+    seeds = [0, 1, 2]
+    epochs = 20               # any field of the recipe
+
+which are trained in this order into RUNS/RECIPE-SEED; the default plan is training/plans/weights.toml.  With
+`join = [0, 1]` a deep ensemble is joined of finished runs of the single network with these seeds.
+Sparse tickets, hyper-deep ensembles and deep ensembles without `join` are trained by their own scripts.
+
+A stopped queue goes on when it is started again, and loses at most an epoch; SIGTERM saves first and loses
+nothing.  Only one queue works in a folder.  A run that fails is named in the table and tried again
+at the next start.  RUNS/RECIPE-SEED/output.txt has what a run printed.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+
+from absl import app, flags
+
+from zoo import registry
+from zoo.training import recipes
+
+FLAGS = flags.FLAGS
+DEFAULT_PLAN = pathlib.Path(__file__).parent / "plans" / "weights.toml"
+SCRIPTS = {
+    "deep_ensemble": "members", "hyper_deep": "hyper_deep", "dst_tickets": "tickets",
+    "edst_tickets": "tickets",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One entry of the queue.
+
+    Args:
+        recipe: `zoo.training.recipes.Recipe`, with its seed and what the plan changes.
+        flags: list of str, what the training script is given for it.
+        join: list of int, seeds of single networks to join, or empty.
+    """
+
+    recipe: recipes.Recipe
+    flags: tuple
+    join: tuple = ()
+
+    @property
+    def name(self):
+        """Name of the folder: DATASET_METHOD_BACKBONE-SEED, with what the plan changes."""
+        changed = "".join(f"-{flag[2:]}" for flag in self.flags[1:-1]).replace(":", "x")
+        return f"{self.flags[0].removeprefix('--recipe=')}{changed}-{self.recipe.seed}"
+
+    def command(self, data_dir, runs):
+        """The training script and its arguments, a list for `subprocess`."""
+        folders = [f"--data_dir={data_dir}", f"--output_dir={runs / self.name}"]
+        if self.join:
+            single = dataclasses.replace(self.recipe, method="single")
+            sources = [
+                Run(dataclasses.replace(single, seed=seed), self._single_flags(seed)).name
+                for seed in self.join
+            ]
+            joined = ",".join(str(runs / source) for source in sources)
+            return [sys.executable, "-m", "zoo.training.join_runs", f"--runs={joined}", *folders]
+        script = SCRIPTS.get(self.recipe.method, "train")
+        return [sys.executable, "-m", f"zoo.training.{script}", *self.flags, *folders, "--notensorboard"]
+
+    def _single_flags(self, seed):
+        recipe = self.flags[0].replace("deep_ensemble", "single")
+        return (recipe, *self.flags[1:-1], f"--seed={seed}")
+
+
+def read_plan(path):
+    """The runs of a plan, in order.
+
+    Args:
+        path: of a TOML file.
+
+    Returns:
+        A list of `Run`.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: for a file that is no plan, an unknown recipe or an unknown field.
+    """
+    path = pathlib.Path(path)
+    try:
+        entries = tomllib.loads(path.read_text())["run"]
+    except (tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no plan ({error}); it takes [[run]] entries") from None
+    runs = [run for entry in entries for run in _runs(path, dict(entry))]
+    names = [run.name for run in runs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{path} has {twice[0]} more than once")
+    return runs
+
+
+def _runs(path, entry):
+    name, seeds, join = entry.pop("recipe", None), entry.pop("seeds", [0]), entry.pop("join", [])
+    if not isinstance(name, str):
+        raise ValueError(f"{path}: every [[run]] names a recipe; got {entry}")
+    recipe = recipes.recipe(name)
+    known = [field.name for field in dataclasses.fields(recipe)]
+    unknown = sorted(set(entry) - set(known))
+    if unknown:
+        raise ValueError(f"{path}: {name} has no field {', '.join(unknown)}")
+    if join and recipe.method != "deep_ensemble":
+        raise ValueError(f"{path}: join makes a deep_ensemble, not {recipe.method}")
+    for seed in seeds:
+        made = dataclasses.replace(recipe, **entry, seed=seed)
+        changed = (f"--{key}={value}" for key, value in entry.items())
+        yield Run(made, (f"--recipe={name}", *changed, f"--seed={seed}"), tuple(join))
+
+
+def published(run):
+    """Whether `saved_models/` has the weights of this recipe and seed."""
+    name = f"{run.recipe.method}_{run.recipe.backbone}"
+    for entry in registry.entries(name):
+        if entry["dataset"] != run.recipe.dataset:
+            continue
+        path = registry.home() / entry["folder"] / "config.json"
+        config = json.loads(path.read_text()) if path.is_file() else {}
+        seeds = {seed["seed"] for seed in config.get("seeds", ())}
+        if run.recipe.seed in seeds | {config.get("recipe", {}).get("seed")}:
+            return True
+    return False
+
+
+def state(run, runs):
+    """(state, epochs done, seconds spent) of a run: "published", "done", "started", "failed" or "waiting"."""
+    folder = runs / run.name
+    if (folder / "config.json").is_file():
+        seconds = json.loads((folder / "config.json").read_text())["seconds"]
+        return "done", run.recipe.epochs, seconds
+    if published(run):
+        return "published", run.recipe.epochs, 0
+    if (folder / "checkpoint.json").is_file():
+        checkpoint = json.loads((folder / "checkpoint.json").read_text())
+        return "started", checkpoint["epochs"], checkpoint["seconds"]
+    return ("failed" if (folder / "failed.txt").is_file() else "waiting"), 0, 0
+
+
+@contextlib.contextmanager
+def lock(runs):
+    """The file that says who works in a folder; training processes inherit it.
+
+    Raises:
+        ValueError: where another queue, or a run that it left behind, still works.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
+    with open(runs / "queue.lock", "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"another queue works in {runs}; --status shows how far it is") from None
+        yield file
+
+
+def fill(plan, data_dir, runs):
+    """Train all that a plan has and neither `runs` nor `saved_models/` has yet.
+
+    Args:
+        plan: list of `Run`.
+        data_dir: folder of the data sets.
+        runs: folder of the runs.
+
+    Returns:
+        Names of the runs that failed.
+
+    Raises:
+        ValueError: where another queue works in the folder.
+    """
+    runs, failed = pathlib.Path(runs), []
+    stop = _StopOnSignal()
+    with lock(runs) as file:
+        for run in plan:
+            if stop.received or state(run, runs)[0] in ("done", "published"):
+                continue
+            print(f"{time.strftime('%H:%M')} {run.name}", flush=True)
+            code = _train(run, pathlib.Path(data_dir), runs, file, stop)
+            if (runs / run.name / "config.json").is_file():
+                continue
+            if not stop.received:
+                failed.append(run.name)
+                last = _last_line(runs / run.name / "output.txt")
+                (runs / run.name / "failed.txt").write_text(f"exit code {code}: {last}\n")
+                print(f"{run.name} failed: {last}", file=sys.stderr, flush=True)
+    return failed
+
+
+class _StopOnSignal:
+    """Passes SIGTERM and SIGINT on to the run that trains, which saves and ends."""
+
+    def __init__(self):
+        self.received, self.process = False, None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._receive)
+
+    def _receive(self, number, frame):
+        self.received = True
+        if self.process is not None:
+            self.process.terminate()
+
+
+def _train(run, data_dir, runs, lock_file, stop):
+    """Train one run in a process of its own; returns its exit code."""
+    folder = runs / run.name
+    folder.mkdir(exist_ok=True)
+    (folder / "failed.txt").unlink(missing_ok=True)
+    with open(folder / "output.txt", "a") as output:
+        process = subprocess.Popen(
+            run.command(data_dir.resolve(), runs.resolve()), stdout=output, stderr=output,
+            stdin=subprocess.DEVNULL, pass_fds=[lock_file.fileno()], start_new_session=True,
+            preexec_fn=lambda: os.nice(19), env={"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ},
+        )  # fmt: skip
+        stop.process = process
+        if stop.received:
+            process.terminate()
+        return process.wait()
+
+
+def _last_line(path):
+    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "no output"
+
+
+def status(plan, runs):
+    """A table of all runs of a plan and the time that is left, as text.
+
+    Times are those of FLOPs at the rate of the runs in this folder; "?" where none has trained yet.
+    """
+    runs = pathlib.Path(runs)
+    flops = _flops(plan, runs)
+    states = {run.name: state(run, runs) for run in plan}
+    done = spent = 0
+    for run in plan:
+        kind, epochs, seconds = states[run.name]
+        if kind in ("done", "started") and not run.join and run.recipe.method not in SCRIPTS:
+            done += flops[run.name] * epochs / run.recipe.epochs
+            spent += seconds
+    width = max(len(run.name) for run in plan)
+    rows, total = [], 0
+    for run in plan:
+        kind, epochs, _ = states[run.name]
+        left = flops[run.name] * (1 - epochs / run.recipe.epochs) * (spent / done if done else 0)
+        total += left
+        rest = "" if kind in ("done", "published") else _hours(left) if done else "?"
+        rows.append(f"{run.name:<{width}}  {kind:<9}  {epochs:>3}/{run.recipe.epochs:<3}  {rest:>6}")
+    rate = f" at {done / spent / 1e9:.0f} GFLOP/s" if done else ""
+    return "\n".join([*rows, f"left: {_hours(total)}{rate}"])
+
+
+def _hours(seconds):
+    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}"
+
+
+def _flops(plan, runs):
+    """{name: FLOPs that the whole run takes}, counted once and kept in the folder."""
+    path = runs / "flops.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    missing = [run for run in plan if run.name not in known]
+    for run in missing:
+        from zoo.training import dry_run
+
+        known[run.name] = 0 if run.join else dry_run.run_flops(run.recipe)
+    if missing:
+        runs.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(known, indent=1) + "\n")
+    return known
+
+
+def main(argv):
+    """Entry point of absl."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    try:
+        plan = read_plan(FLAGS.plan)
+        if FLAGS.status:
+            print(status(plan, FLAGS.runs))
+        elif FLAGS.finished:
+            done = [run for run in plan if state(run, pathlib.Path(FLAGS.runs))[0] == "done"]
+            print("\n".join(f"{FLAGS.runs}/{run.name}" for run in done))
+        elif not FLAGS.data_dir:
+            raise ValueError("--data_dir must be given, a folder: folder of the data sets")
+        elif fill(plan, FLAGS.data_dir, FLAGS.runs):
+            raise SystemExit(1)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"zoo.training.fill: {error}") from None
+
+
+def _define_flags():
+    flags.DEFINE_string("plan", str(DEFAULT_PLAN), "a TOML file of recipes and seeds")
+    flags.DEFINE_string("data_dir", None, "folder of the data sets")
+    flags.DEFINE_string("runs", None, "folder of the runs", required=True)
+    flags.DEFINE_bool("status", False, "print what is done, running and waiting, and stop")
+    flags.DEFINE_bool("finished", False, "print the folders of finished runs, and stop")
+
+
+if __name__ == "__main__":
+    _define_flags()
+    app.run(main)
