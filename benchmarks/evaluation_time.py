@@ -19,11 +19,11 @@ import sys
 import tempfile
 import time
 
+from zoo.data import arrays
 from zoo.evaluation import ood
+from zoo.evaluation.cached_models import subjects
 from zoo.evaluation.evaluate import _prediction
-from zoo.evaluation.figures import calibrated_figures, curves, figures
-from zoo.evaluation.subjects import subjects
-from zoo.training import data
+from zoo.evaluation.scores import calibrated_figures, curves, figures
 
 FACTOR, EXTRA = 1.15, 3.0
 BATCH = 256
@@ -55,7 +55,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     options = parser.parse_args()
-    test = data.load(options.dataset, "test", options.data_dir)
+    test = arrays.load(options.dataset, "test", options.data_dir)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         [warm] = subjects([options.name], options.dataset, pathlib.Path(folder) / "warm")

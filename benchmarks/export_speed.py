@@ -21,8 +21,8 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 import zoo
-from zoo import litert
-from zoo.evaluation.figures import quick_figures
+from zoo.evaluation.scores import quick_figures
+from zoo.exporting.export import litert
 from zoo.uncertainty import Prediction
 
 FLAGS = flags.FLAGS

@@ -32,7 +32,7 @@ from PIL import Image, ImageEnhance
 from sklearn import datasets as sklearn_datasets
 
 import zoo
-from zoo.training import image_files, record_files, streams
+from zoo.data import image_decoding, streams, tfrecords
 
 
 def photographs(count, seed=0, long=(480, 501), short=(330, 400)):
@@ -98,14 +98,14 @@ def write_tfds(
 def stages(source, size):
     """Datasets that go one stage further each: {stage: dataset}; none runs in parallel."""
     indices = tf.data.Dataset.range(source.num_examples).shuffle(source.num_examples, seed=0)
-    read = record_files.at_random(source, indices.map(lambda i: (np.int64(0), i)), cache=False)
+    read = tfrecords.at_random(source, indices.map(lambda i: (np.int64(0), i)), cache=False)
 
     def parsed(epoch, i, record):
         return i, source.parse(record)[0]
 
     def crop(i, encoded):
         key = tf.random.fold_in(tf.constant([0, 0], tf.int64), i)
-        box, _ = image_files.random_resized_crop(size, key)(tf.image.extract_jpeg_shape(encoded))
+        box, _ = image_decoding.random_resized_crop(size, key)(tf.image.extract_jpeg_shape(encoded))
         return encoded, box
 
     def decoded(i, encoded):
@@ -202,7 +202,7 @@ def report(source, options):
 
 
 def _mean_size(source):
-    sizes = record_files.in_order(source).map(lambda i, record: tf.strings.length(record)).batch(64)
+    sizes = tfrecords.in_order(source).map(lambda i, record: tf.strings.length(record)).batch(64)
     return round(float(np.mean([size for batch in sizes.as_numpy_iterator() for size in batch])))
 
 
@@ -236,7 +236,9 @@ def main():
         data_dir = pathlib.Path(options.data_dir or folder)
         if not (data_dir / "imagenet2012").exists():
             write_tfds(data_dir, photographs(options.images))
-        found = report(streams.open("imagenet2012", f"train[:{options.images}]", data_dir), options)
+        found = report(
+            streams.open_split("imagenet2012", f"train[:{options.images}]", data_dir), options
+        )
     print(json.dumps(found, indent=1))
     print(sentence(found))
 

@@ -48,7 +48,7 @@ def student(method, again):
     import keras
 
     import zoo
-    from zoo.training.remat import rematerialize
+    from zoo.training.memory.rematerialize import rematerialize
 
     kind = zoo.methods.METHODS[method]
     members = {} if method == "single" else {"num_members": FLAGS.num_members}

@@ -6,16 +6,14 @@ from zoo.layers.batch_ensemble import (
     BatchEnsembleDepthwiseConv2D,
     RandomSign,
 )
-from zoo.layers.erk import erk_densities
-from zoo.layers.grouped import set_grouped_convolution
-from zoo.layers.growth import dense_gradients
+from zoo.layers.grouped_convolution import set_grouped_convolution
 from zoo.layers.hyper_batch import (
     HyperBatchEnsembleConv2D,
     HyperBatchEnsembleDense,
     LogUniformHyperparameters,
 )
 from zoo.layers.masksembles import MaskedConv2D, MaskedDense
-from zoo.layers.members import PackedFlatten, PerMember, SplitMembers
+from zoo.layers.member_lists import PackedFlatten, PerMember, SplitMembers
 from zoo.layers.mimo import MIMOExpand, MIMOHead
 from zoo.layers.monte_carlo import MonteCarloDropout
 from zoo.layers.normalization import BatchNormalization, PerMemberBatchNormalization
@@ -25,9 +23,9 @@ from zoo.layers.packed import (
     PackedDense,
     PackedDepthwiseConv2D,
 )
-from zoo.layers.pruning import MagnitudePruning, prune_by_magnitude
-from zoo.layers.rows import MemberLogits, TileMembers
-from zoo.layers.sparse import (
+from zoo.layers.sparse.dense_gradients import dense_gradients
+from zoo.layers.sparse.densities import erk_densities
+from zoo.layers.sparse.layers import (
     SparseConv2D,
     SparseDense,
     SparseDepthwiseConv2D,
@@ -36,8 +34,10 @@ from zoo.layers.sparse import (
     SparsePackedDense,
     sparse_layers,
 )
-from zoo.layers.sparsifying import densify, sparsify
-from zoo.layers.topology import TopologyUpdates, cosine_drop, update_topology
+from zoo.layers.sparse.pruning import MagnitudePruning, prune_by_magnitude
+from zoo.layers.sparse.sparsify import densify, sparsify
+from zoo.layers.sparse.topology import TopologyUpdates, cosine_drop, update_topology
+from zoo.layers.tiling import MemberLogits, TileMembers
 from zoo.layers.whitening import PatchWhitening
 
 __all__ = [

@@ -9,7 +9,7 @@ import random
 import keras
 from keras import ops
 
-from zoo.layers.rows import (
+from zoo.layers.tiling import (
     SavesAllVariables,
     assignment,
     check_channels_last,

@@ -12,7 +12,7 @@ from keras import ops
 
 from zoo.layers.batch_ensemble import BatchEnsembleConv2D, BatchEnsembleDense, _FastWeights
 from zoo.layers.replicas import draw_rows
-from zoo.layers.rows import assignment, check_members, member_by_member, per_row
+from zoo.layers.tiling import assignment, check_members, member_by_member, per_row
 
 
 @keras.saving.register_keras_serializable(package="zoo")

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.layers.rows import SavesAllVariables, check_channels_last, check_members, per_row
+from zoo.layers.tiling import SavesAllVariables, check_channels_last, check_members, per_row
 
 
 def member_masks(channels, num_members, scale, seed=0):

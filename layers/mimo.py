@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from zoo.layers.replicas import ReplicaSeedGenerator
-from zoo.layers.rows import check_members
+from zoo.layers.tiling import check_members
 
 
 @keras.saving.register_keras_serializable(package="zoo")

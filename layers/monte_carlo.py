@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from zoo.layers.replicas import ReplicaSeedGenerator
-from zoo.layers.rows import check_members, members_of_rows
+from zoo.layers.tiling import check_members, members_of_rows
 
 
 @keras.saving.register_keras_serializable(package="zoo")

@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
-from zoo.layers.members import is_list_of_members, shares
+from zoo.layers.member_lists import is_list_of_members, shares
 from zoo.layers.replicas import mean_over_replicas, replicated
-from zoo.layers.rows import assignment, check_members, per_row
+from zoo.layers.tiling import assignment, check_members, per_row
 
 
 def _tensorflow_inference(x, gamma, beta, mean, variance, epsilon):

@@ -8,8 +8,8 @@ kernel the first axis is the group; the groups of a member are neighbours.
 import keras
 from keras import ops
 
-from zoo.layers.grouped import grouped_convolution
-from zoo.layers.members import is_list_of_members, shares
+from zoo.layers.grouped_convolution import grouped_convolution
+from zoo.layers.member_lists import is_list_of_members, shares
 
 ROLES = {"stem": "stem", "first": "stem", "hidden": "hidden", "shortcut": "hidden",
          "head": "head", "last": "head"}  # fmt: skip

@@ -135,7 +135,8 @@ def publish():
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, data_dir):
     """A folder as training leaves it: packed LeNet after an epoch on tiny data."""
-    from zoo.training import recipes, run
+    from zoo.training import recipes
+    from zoo.training.loop import run
 
     folder = tmp_path_factory.mktemp("runs") / "cifar10_packed_lenet"
     recipe = dataclasses.replace(

@@ -16,7 +16,10 @@ from keras import layers
 
 import zoo
 from zoo.backbones import BACKBONES
-from zoo.training import distribution, recipes, run
+from zoo.training import recipes
+from zoo.training.devices import choose
+from zoo.training.devices.placement import TENSORFLOW
+from zoo.training.loop import from_recipe, run
 
 
 def lenet_norm(method, images, stem=None):
@@ -41,12 +44,12 @@ BACKBONES["lenet_norm"] = lenet_norm
 
 def tickets(recipe, input_shape, classes):
     """A sparse network; which ones it keeps, RigL decides as it trains."""
-    return zoo.layers.sparsify(run.model_of(recipe, input_shape, classes), 0.7, seed=0)
+    return zoo.layers.sparsify(from_recipe.model_of(recipe, input_shape, classes), 0.7, seed=0)
 
 
 def main(data_dir, out, strategy, devices, jobs):
     """Train by each of `jobs`, {name: fields}, on one placement, into folders OUT/NAME-WORKER."""
-    placement = distribution.place(strategy, int(devices) or None)
+    placement = choose.place(strategy, int(devices) or None)
     for name, fields in json.loads(jobs).items():
         folder = pathlib.Path(out) / f"{name}-{placement.worker}"
         folder.mkdir(parents=True)
@@ -61,11 +64,11 @@ def train(data_dir, folder, placement, method, steps_per_execution=1, **fields):
         learning_rate=0.02, warm_up=0.0, shift=2, flip=True,
     )  # fmt: skip
     recipe = dataclasses.replace(recipe, **fields)
-    splits, classes = run.load_splits(recipe, data_dir)
+    splits, classes = from_recipe.load_splits(recipe, data_dir)
     updates = (
         zoo.layers.TopologyUpdates("rigl", tuple(splits[0]), every=5, batch_size=16) if sparse else None
     )
-    with run.precision(recipe.precision), placement.active():
+    with from_recipe.precision(recipe.precision), placement.active():
         model, _ = run.train_model(
             recipe, splits, classes, folder, [updates] if sparse else [],
             {"steps_per_execution": steps_per_execution}, make=tickets if sparse else None,
@@ -85,7 +88,7 @@ def train(data_dir, folder, placement, method, steps_per_execution=1, **fields):
 def _each_replica_predicts(model, placement, images, folder):
     """What the model in memory answers on each of this worker's replicas, (replicas, N, K)."""
     images = images.astype("float32")
-    if placement.name in distribution.TENSORFLOW:
+    if placement.name in TENSORFLOW:
         answers = placement.strategy.run(lambda: model(images, training=False))
         answers = placement.strategy.experimental_local_results(answers)
     else:

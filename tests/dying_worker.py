@@ -10,7 +10,7 @@ import sys
 from absl import app
 
 from zoo.training import train
-from zoo.training.preemption import SaveOnSignal
+from zoo.training.loop.preemption import SaveOnSignal
 
 
 def dying(number, step):

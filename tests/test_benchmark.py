@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo import cli, cost, latency, registry
-from zoo.benchmarking import benchmark, command, fresh, peers, probe, rounds
-from zoo.benchmarking.contestants import METHODS, Settings, from_scratch, published
+from zoo import cli, counts, latency, registry
+from zoo.benchmarking import benchmark, command, fresh_process, peers, probe, rounds
+from zoo.benchmarking.models import METHODS, Settings, from_scratch, published
 
 SMALL = {"batch_sizes": (1, 3), "train_batch_size": 4}
 TINY = Settings("mlp", (8, 8, 1), **SMALL)
@@ -175,7 +175,7 @@ def test_a_run_is_written_as_json_markdown_and_picture(tmp_path, peer):
             np.testing.assert_allclose(record["tasks"][task]["cpu_ratio"], expected[1], rtol=0.01)
     assert [records["zoo", label]["members"] for label in ours] == [1, 4, 4, 3]
     model = from_scratch(["single"], TINY)[0].make()
-    assert single["macs"] == cost.macs(model.network)
+    assert single["macs"] == counts.macs(model.network)
     assert records["fake", "packed"]["tasks"]["train"]["cpu_ratio"] == pytest.approx(3)
     assert records["fake", "packed"]["tasks"]["train"]["cpu_ms"] == pytest.approx(3)
     assert records["fake", "mimo"]["skipped"] == "cannot be built: fake: no such thing"
@@ -210,19 +210,19 @@ def test_published_models_are_measured_with_their_accuracy(tmp_path):
 def test_a_fresh_process_loads_what_was_written(tmp_path):
     one = from_scratch(["packed"], TINY)[1]
     one.prepare()
-    size = fresh.write(one, tmp_path / "weights")
+    size = fresh_process.write(one, tmp_path / "weights")
     assert size == sum(p.stat().st_size for p in tmp_path.glob("weights/model*"))
-    found = fresh.measured(one, tmp_path / "weights", TINY)
+    found = fresh_process.measured(one, tmp_path / "weights", TINY)
     assert "fresh_error" not in found
     assert (
         min(found[key] for key in ("keras_s", "zoo_adds_s", "load_s", "inference_mib", "train_mib")) > 0
     )
-    imports = fresh.imports(
+    imports = fresh_process.imports(
         [found, {**found, "keras_s": found["keras_s"] + 4}, {"fresh_error": "x"}], least=2
     )
     assert imports["keras_s"] == pytest.approx(found["keras_s"] + 2) and imports["processes"] == 2
     (tmp_path / "weights" / "config.json").unlink()
-    assert "no config.json" in fresh.measured(one, tmp_path / "weights", TINY)["fresh_error"]
+    assert "no config.json" in fresh_process.measured(one, tmp_path / "weights", TINY)["fresh_error"]
 
 
 def test_peak_memory_is_seen_after_it_was_freed():

@@ -13,14 +13,14 @@ from zoo.layers import (
     SparseConv2D,
     SparseDense,
     TopologyUpdates,
-    blocks,
     densify,
     sparse_layers,
     sparsify,
     update_topology,
 )
-from zoo.layers.sparse import random_mask
-from zoo.layers.topology import drop_and_grow
+from zoo.layers.sparse import block_masks
+from zoo.layers.sparse.layers import random_mask
+from zoo.layers.sparse.topology import drop_and_grow
 
 SHAPES = st.sampled_from([(1, 4), (2, 3), (3, 1), (1, 1)])
 
@@ -85,8 +85,8 @@ def test_without_blocks_masks_are_as_they_were():
 def test_means_and_spreading_are_their_definitions(block_shape, rows, columns, seed):
     values = np.random.default_rng(seed).normal(size=(rows * block_shape[1], columns * block_shape[0]))
     expected = np.abs(blockwise(values, block_shape)).mean(axis=1).reshape(rows, columns)
-    np.testing.assert_allclose(blocks.means(values, block_shape), expected)
-    spread = blocks.spread(expected, block_shape)
+    np.testing.assert_allclose(block_masks.means(values, block_shape), expected)
+    spread = block_masks.spread(expected, block_shape)
     assert spread.shape == values.shape == (rows * block_shape[1], columns * block_shape[0])
     np.testing.assert_array_equal(
         blockwise(spread, block_shape), np.repeat(expected.reshape(-1, 1), np.prod(block_shape), axis=1)
@@ -146,7 +146,7 @@ def test_a_classifier_is_trained_in_blocks(images, labels):
 @given(SHAPES, st.floats(0, 1), st.floats(0, 1), st.integers(0, 10**6))
 def test_drop_and_grow_moves_the_blocks_of_the_definition(block_shape, density, fraction, seed):
     rng = np.random.default_rng(seed)
-    mask = blocks.spread(rng.random((5, 6)) < density, block_shape)
+    mask = block_masks.spread(rng.random((5, 6)) < density, block_shape)
     kernel, scores = rng.normal(size=mask.shape) * mask, rng.normal(size=mask.shape)
     new, kept = drop_and_grow(kernel, mask, fraction, scores, block_shape=block_shape)
     weight, score = (np.abs(blockwise(array, block_shape)).mean(axis=1) for array in (kernel, scores))

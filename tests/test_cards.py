@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 import zoo
-from zoo import cost
+from zoo import counts
 from zoo.cards import Card
 from zoo.layers import densify, sparse_layers, sparsify
 from zoo.methods import BatchEnsemble, Single, Tickets
@@ -38,33 +38,33 @@ SPATIAL = [20 * 20, 6 * 6, 1, 1, 1]  # positions of LeNet's layers for 20x20 ima
 
 
 def test_sparse_packed_networks_are_counted_weight_by_weight(tickets):
-    given = cost.nonzeros(tickets.network), cost.sparse_macs(tickets.network)
+    given = counts.nonzeros(tickets.network), counts.sparse_macs(tickets.network)
     assert given == by_hand(tickets.network, SPATIAL)
     dense = lenet(Single()).network
-    assert cost.macs(tickets.network) == 3 * cost.macs(dense)
-    assert cost.parameters(tickets.network) == tuple(3 * n for n in cost.parameters(dense))
-    assert cost.sparse_macs(dense) == cost.macs(dense)
-    assert cost.nonzeros(dense) == cost.parameters(dense)[0]
+    assert counts.macs(tickets.network) == 3 * counts.macs(dense)
+    assert counts.parameters(tickets.network) == tuple(3 * n for n in counts.parameters(dense))
+    assert counts.sparse_macs(dense) == counts.macs(dense)
+    assert counts.nonzeros(dense) == counts.parameters(dense)[0]
     same = densify(tickets.network)
-    assert cost.sparse_macs(same) == cost.macs(same) == cost.macs(tickets.network)
+    assert counts.sparse_macs(same) == counts.macs(same) == counts.macs(tickets.network)
 
 
 def test_members_of_an_ensemble_are_counted_wherever_they_are_nested():
     single, other = sparsify(lenet(Single()), 0.6), lenet(BatchEnsemble(4, tile_at=1))
     joined = zoo.ensemble([single, other, zoo.ensemble([other, single])])
-    for count in (cost.macs, cost.sparse_macs, cost.nonzeros, lambda n: cost.parameters(n)[0]):
+    for count in (counts.macs, counts.sparse_macs, counts.nonzeros, lambda n: counts.parameters(n)[0]):
         assert count(joined.network) == 2 * (count(single.network) + count(other.network))
-    assert cost.sparse_macs(joined.network) < cost.macs(joined.network)
-    assert cost.macs(joined) == cost.macs(joined.network)
+    assert counts.sparse_macs(joined.network) < counts.macs(joined.network)
+    assert counts.macs(joined) == counts.macs(joined.network)
 
 
 def test_a_changed_mask_is_a_changed_count(tickets):
     model = lenet(Tickets(2, sparsity=0.5))
-    before = cost.nonzeros(model.network), cost.sparse_macs(model.network)
+    before = counts.nonzeros(model.network), counts.sparse_macs(model.network)
     layer = sparse_layers(model.network)[0]
     mask = ops.convert_to_numpy(layer.mask)
     layer.mask.assign(np.zeros_like(mask))
-    after = cost.nonzeros(model.network), cost.sparse_macs(model.network)
+    after = counts.nonzeros(model.network), counts.sparse_macs(model.network)
     assert before[0] - after[0] == mask.sum() and before[1] - after[1] == mask.sum() * SPATIAL[0]
 
 
@@ -80,9 +80,9 @@ def test_a_changed_mask_is_a_changed_count(tickets):
     ],
 )
 def test_training_costs_what_was_published(density, epochs, recipe_epochs, published):
-    given = cost.training_flops(density, epochs, recipe_epochs)
+    given = counts.training_flops(density, epochs, recipe_epochs)
     assert given == pytest.approx(published, abs=6e-4 if published in (0.607, 0.566) else 5e-3)
-    rare = cost.training_flops(density, epochs, recipe_epochs, update_every=1000)
+    rare = counts.training_flops(density, epochs, recipe_epochs, update_every=1000)
     assert given < rare < 1.003 * given
 
 
@@ -91,20 +91,20 @@ def test_updates_by_gradients_cost_what_rigl_says(density, epochs, every):
     """By iterations: T steps and an update, which is one of its own."""
     iterations = epochs * (every + 1) / every
     expected = iterations * (3 * density * every + 2 * density + 1) / (every + 1) / 3 / 100
-    given = cost.training_flops(density, epochs, 100, update_every=every)
+    given = counts.training_flops(density, epochs, 100, update_every=every)
     assert given == pytest.approx(expected)
-    random = cost.training_flops(density, epochs, 100, update_every=every, update_batches=0)
+    random = counts.training_flops(density, epochs, 100, update_every=every, update_batches=0)
     assert random == pytest.approx(density * epochs / 100)
 
 
 def test_training_that_begins_dense_costs_that_too():
-    assert cost.training_flops(0.25, 30, 10, dense_epochs=30) == pytest.approx(3 + 0.75)
+    assert counts.training_flops(0.25, 30, 10, dense_epochs=30) == pytest.approx(3 + 0.75)
 
 
 def test_ticket_costs(tickets):
     dense = lenet(Single()).network
-    costs = cost.ticket_costs(tickets.network, dense, 30, 10, update_every=100)
-    density = by_hand(tickets.network, SPATIAL)[1] / cost.macs(dense)
+    costs = counts.ticket_costs(tickets.network, dense, 30, 10, update_every=100)
+    density = by_hand(tickets.network, SPATIAL)[1] / counts.macs(dense)
     assert costs["nonzeros"] == by_hand(tickets.network, SPATIAL)[0]
     assert costs["dense_bytes"] == 3 * 4 * dense.count_params()
     assert costs["inference_flops"] == pytest.approx(density, abs=1e-4)
@@ -112,7 +112,7 @@ def test_ticket_costs(tickets):
     assert costs["training_flops"] == pytest.approx(density + updates, abs=1e-4)
     singles = [sparsify(lenet(Single()), 0.8, seed=i) for i in range(3)]
     fused, nested = zoo.fuse(singles, Tickets(3, sparsity=0.8)), zoo.ensemble(singles)
-    first, second = (cost.ticket_costs(model.network, dense, 30, 10) for model in (fused, nested))
+    first, second = (counts.ticket_costs(model.network, dense, 30, 10) for model in (fused, nested))
     assert first == second and first["inference_flops"] == first["training_flops"]
     assert json.loads(json.dumps(costs)) == costs
 
@@ -186,4 +186,4 @@ def test_nested_networks_by_hand():
     inner = keras.Model(images, x)
     outer = keras.Input((8, 8, 3))
     model = keras.Model(outer, keras.layers.Dense(2)(keras.layers.Flatten()(inner(outer))))
-    assert cost.macs(model) == 64 * 9 * 6 + 16 * 6 * 4 + 64 * 2
+    assert counts.macs(model) == 64 * 9 * 6 + 16 * 6 * 4 + 64 * 2

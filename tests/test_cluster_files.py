@@ -61,7 +61,7 @@ def test_kubernetes_files_are_valid(name):
 
 
 def test_pods_are_workers_of_one_cluster(tmp_path, monkeypatch):
-    from zoo.training import distribution
+    from zoo.training.devices.placement import cluster
 
     service, job = documents("multi_worker.yaml")
     container = job["spec"]["template"]["spec"]["containers"][0]
@@ -69,7 +69,7 @@ def test_pods_are_workers_of_one_cluster(tmp_path, monkeypatch):
         arguments, config, _ = commands(container["args"][0], tmp_path, JOB_COMPLETION_INDEX=str(index))
         assert_flags_exist(arguments)
         monkeypatch.setenv("TF_CONFIG", config)
-        addresses, worker = distribution.cluster()
+        addresses, worker = cluster()
         assert worker == index
         name, port = addresses[index].split(":")
         assert name == f"{job['metadata']['name']}-{index}.{service['metadata']['name']}"
@@ -103,8 +103,8 @@ def test_slurm_jobs_call_the_scripts_and_come_again_until_the_model_is_there(tmp
 
 def test_tasks_of_srun_find_each_other(python):
     script = (
-        "from zoo.training import distribution\n"
-        "placement = distribution.place('multi_worker')\n"
+        "from zoo.training.devices import choose\n"
+        "placement = choose.place('multi_worker')\n"
         "print(placement.worker, placement.workers, placement.gather([placement.worker + 5]).tolist())"
     )
     environment = {

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zoo
-from zoo import cost, methods
+from zoo import counts, methods
 from zoo.layers import BatchEnsembleDense, BatchNormalization, MemberLogits, TileMembers
-from zoo.training import cost_model, dry_run, recipes
-from zoo.training.cost_model import Link, Machine
-from zoo.training.step_cost import StepCost, step_cost
+from zoo.training import recipes
+from zoo.training.cost import dry_run, time_model
+from zoo.training.cost.step_cost import StepCost, step_cost
+from zoo.training.cost.time_model import Link, Machine
 
 MACHINE = Machine(1e12, 0.5, 8, Link(1e-6, 1e11), Link(5e-6, 1e10))
 
@@ -93,8 +94,8 @@ def test_batches_that_are_shared_out_do_not():
 def test_what_trains_as_it_answers_costs_what_cost_counts(method):
     network = zoo.build(method, "resnet20", 10, (16, 16, 3)).network
     found = step_cost(network)
-    assert found.macs == cost.macs(network)
-    assert (found.trainable, found.parameters) == cost.parameters(network)
+    assert found.macs == counts.macs(network)
+    assert (found.trainable, found.parameters) == counts.parameters(network)
 
 
 @pytest.mark.parametrize(("alpha", "gamma"), [(2, 1), (2, 2), (1, 1), (3, 1), (4, 1)])
@@ -131,8 +132,8 @@ def test_shared_weights_send_one_network_and_fast_weights():
 def test_tickets_send_masked_zeros_and_need_not():
     network = zoo.build(methods.Tickets(2, sparsity=0.8), "lenet").network
     found = step_cost(network)
-    assert found.gradient_bytes == 4 * cost.parameters(network)[0]
-    assert found.existing_bytes == 4 * cost.nonzeros(network)
+    assert found.gradient_bytes == 4 * counts.parameters(network)[0]
+    assert found.existing_bytes == 4 * counts.nonzeros(network)
     kernels = [layer.kernel for layer in network.layers if getattr(layer, "kernel", None) is not None]
     assert found.places == sum(math.prod(kernel.shape) for kernel in kernels)
 
@@ -150,10 +151,10 @@ def test_report_of_a_recipe_by_hand():
     found = dry_run.report(recipe(batch_size=96, epochs=3, held_out=0.1), num_devices=4)
     network = zoo.build(methods.Packed(4), "lenet").network
     per_image = step_cost(network)
-    trainable, parameters = cost.parameters(network)
+    trainable, parameters = counts.parameters(network)
     assert (found.trainable, found.parameters) == (trainable, parameters)
     assert found.steps_per_epoch == 45_000 // 96 and found.steps == 3 * found.steps_per_epoch
-    assert found.forward_macs == 96 * cost.macs(network)
+    assert found.forward_macs == 96 * counts.macs(network)
     assert found.training_flops == 6 * found.forward_macs
     assert found.gradient_exchange_bytes == 2 * 3 / 4 * 4 * trainable
     assert found.memory_bytes == 4 * (parameters + 2 * trainable) + 24 * per_image.activation_bytes
@@ -183,7 +184,7 @@ import math, re
 import jax, keras, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from zoo.layers import BatchNormalization
-from zoo.training.step_cost import step_cost
+from zoo.training.cost.step_cost import step_cost
 
 images = x = keras.Input((8, 8, 3))
 for filters in (4, 6):
@@ -231,10 +232,10 @@ BAD = [
     (lambda: Link(0, 0), "bandwidth"),
     (lambda: Machine(1e12, 1.5, 8, Link(0, 1)), "share.*1.5"),
     (lambda: Machine(1e12, 0.5, 0, Link(0, 1)), "devices_a_node.*0"),
-    (lambda: cost_model.all_reduce(12, 1, MACHINE), "12.*8"),
-    (lambda: cost_model.all_reduce(0, 1, MACHINE), "devices.*0"),
-    (lambda: cost_model.all_reduce(2, 1, Machine(1, 1, 1, Link(0, 1))), "2 devices.*1"),
-    (lambda: cost_model.step_time(step_cost(small()), MACHINE, 1, 0), "batch_a_device.*0"),
+    (lambda: time_model.all_reduce(12, 1, MACHINE), "12.*8"),
+    (lambda: time_model.all_reduce(0, 1, MACHINE), "devices.*0"),
+    (lambda: time_model.all_reduce(2, 1, Machine(1, 1, 1, Link(0, 1))), "2 devices.*1"),
+    (lambda: time_model.step_time(step_cost(small()), MACHINE, 1, 0), "batch_a_device.*0"),
 ]
 
 
@@ -246,25 +247,25 @@ def test_nonsense_is_refused_in_one_line(make, pattern, raises_line):
 
 def test_all_reduces_by_hand():
     link = Link(2e-6, 1e9)
-    assert cost_model.ring(4, 8e6, link) == pytest.approx(6 * 2e-6 + 2 * 3 / 4 * 8e6 / 1e9)
-    assert cost_model.tree(5, 8e6, link) == pytest.approx(2 * 3 * (2e-6 + 8e-3))
+    assert time_model.ring(4, 8e6, link) == pytest.approx(6 * 2e-6 + 2 * 3 / 4 * 8e6 / 1e9)
+    assert time_model.tree(5, 8e6, link) == pytest.approx(2 * 3 * (2e-6 + 8e-3))
     # Inside 14 hops and 7/4 of the bytes; between two nodes an eighth of the bytes each.
     inside = 14 * 1e-6 + 14 / 8 * 8e6 / 1e11
     between = 2 * (5e-6 + 1e6 / 2 / 1e10)
-    assert cost_model.hierarchical(16, 8e6, MACHINE) == pytest.approx(inside + between)
-    assert cost_model.all_reduce(1, 8e6, MACHINE) == 0
+    assert time_model.hierarchical(16, 8e6, MACHINE) == pytest.approx(inside + between)
+    assert time_model.all_reduce(1, 8e6, MACHINE) == 0
 
 
 def test_a_step_by_hand():
     found = step_cost(small())
-    step = cost_model.step_time(found, dataclasses.replace(MACHINE, images_per_second=1e9), 2, 32)
+    step = time_model.step_time(found, dataclasses.replace(MACHINE, images_per_second=1e9), 2, 32)
     assert step.compute == pytest.approx(32 * found.training_flops / 5e11)
     assert step.statistics == pytest.approx(2 * 2 * (1e-6 + 32 / 2 / 1e11))
     assert step.gradient == pytest.approx(2 * (1e-6 + found.gradient_bytes / 2 / 1e11))
     assert step.input == pytest.approx(32e-9)
     assert step.in_turn == step.compute + step.statistics + step.gradient
     assert step.overlapped < step.in_turn
-    starved = cost_model.step_time(found, dataclasses.replace(MACHINE, images_per_second=10), 2, 32)
+    starved = time_model.step_time(found, dataclasses.replace(MACHINE, images_per_second=10), 2, 32)
     assert starved.in_turn == starved.overlapped == 3.2
 
 
@@ -275,9 +276,9 @@ def test_a_step_by_hand():
     more=st.integers(0, 10**9),
 )
 def test_exchanges_take_longer_for_more_bytes_and_more_devices(devices, size, more):
-    taken = cost_model.all_reduce(devices, size, MACHINE)
-    assert 0 <= taken <= cost_model.all_reduce(devices, size + more, MACHINE)
+    taken = time_model.all_reduce(devices, size, MACHINE)
+    assert 0 <= taken <= time_model.all_reduce(devices, size + more, MACHINE)
     if devices > 1:  # no way is faster than all bytes but one device's, there and back, by the best link
         assert taken >= 2 * (devices - 1) / devices * size / MACHINE.inside.bandwidth
     if 8 <= devices < 512:
-        assert taken <= cost_model.all_reduce(devices * 8, size, MACHINE)
+        assert taken <= time_model.all_reduce(devices * 8, size, MACHINE)

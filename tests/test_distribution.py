@@ -12,7 +12,9 @@ import keras
 import numpy as np
 import pytest
 
-from zoo.training import distribution, recipes
+from zoo.training import recipes
+from zoo.training.devices import choose
+from zoo.training.devices.placement import Placement, check, cluster
 
 WORKER = pathlib.Path(__file__).parent / "distributed_worker.py"
 RECIPE = recipes.Recipe("mnist", "single", "lenet", batch_size=16)
@@ -171,22 +173,22 @@ def test_jax_data_parallel_gives_the_weights_of_one_device(parallel, name):
     ],
 )
 def test_what_a_strategy_cannot_do_is_refused(fields, reason):
-    placement = distribution.Placement()
+    placement = Placement()
     placement.name, placement.replicas = "mirrored", 2
     with pytest.raises(ValueError, match=reason):
-        distribution.check(placement, dataclasses.replace(RECIPE, **fields))
+        check(placement, dataclasses.replace(RECIPE, **fields))
 
 
 def test_compilation_and_several_steps_are_refused_where_they_fail():
-    placement = distribution.Placement()
+    placement = Placement()
     placement.name, placement.replicas = "multi_worker", 2
     with pytest.raises(ValueError, match="XLA"):
-        distribution.check(placement, RECIPE, jit_compile=True)
+        check(placement, RECIPE, jit_compile=True)
     with pytest.raises(ValueError, match="390 steps of an epoch; 3 does"):
-        distribution.check(placement, RECIPE, steps_per_execution=4, steps=390)
-    distribution.check(placement, RECIPE, steps_per_execution=3, steps=390)
+        check(placement, RECIPE, steps_per_execution=4, steps=390)
+    check(placement, RECIPE, steps_per_execution=3, steps=390)
     placement.replicas = 1
-    distribution.check(placement, RECIPE, jit_compile=True)
+    check(placement, RECIPE, jit_compile=True)
 
 
 @pytest.mark.parametrize(
@@ -200,25 +202,25 @@ def test_compilation_and_several_steps_are_refused_where_they_fail():
 )
 def test_strategies_that_cannot_be_are_refused(strategy, devices, reason):
     with pytest.raises(ValueError, match=reason):
-        distribution.place(strategy, devices)
+        choose.place(strategy, devices)
 
 
 def test_a_strategy_needs_its_backend(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(ValueError, match="KERAS_BACKEND=jax"):
-        distribution.place("data_parallel")
+        choose.place("data_parallel")
 
 
 def test_clusters_are_read_from_the_environment(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    assert distribution.cluster() is None
+    assert cluster() is None
     config = {
         "cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]},
         "task": {"type": "worker", "index": 1},
     }
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
-    assert distribution.cluster() == (["a:1", "b:1", "c:1"], 2)
+    assert cluster() == (["a:1", "b:1", "c:1"], 2)
     for bad in ("{", "[]", '{"cluster": {}}', json.dumps(config | {"task": {"type": "ps", "index": 0}})):
         monkeypatch.setenv("TF_CONFIG", bad)
         with pytest.raises(ValueError, match="TF_CONFIG must be like"):
-            distribution.cluster()
+            cluster()

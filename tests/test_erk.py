@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import zoo
 from zoo.layers import erk_densities
-from zoo.layers.erk import nonzero_counts, uniform_densities
+from zoo.layers.sparse.densities import nonzero_counts, uniform_densities
 
 
 def kernels(backbone, num_classes, input_shape, **options):

@@ -10,11 +10,11 @@ import pytest
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 import zoo
-from zoo.evaluation import subjects
+from zoo.evaluation import cached_models
 from zoo.evaluation.equivalents import equivalents
 from zoo.evaluation.evaluate import evaluate
-from zoo.evaluation.figures import FIGURES, calibrated_figures, curves, figures
 from zoo.evaluation.ood import ood_sets
+from zoo.evaluation.scores import FIGURES, calibrated_figures, curves, figures
 from zoo.uncertainty import Prediction
 
 NAMES = ["single_lenet", "packed_lenet"]
@@ -236,4 +236,4 @@ def test_test_splits_that_do_not_fit_are_refused(images, labels, pattern, tmp_pa
 def test_a_run_that_was_trained_on_other_data_is_refused(tmp_path, raises_line):
     folder = zoo.registry.home() / "single_lenet-mnist"
     with raises_line(ValueError, "trained on mnist, not on cifar10"):
-        subjects.subjects([folder], "cifar10", tmp_path)
+        cached_models.subjects([folder], "cifar10", tmp_path)

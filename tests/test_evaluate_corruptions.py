@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo.data.arrays import Split
 from zoo.evaluation.corrupted_sets import CorruptedSets, means
 from zoo.evaluation.corruptions import corrupt, published, unpublished
 from zoo.evaluation.evaluate import evaluate
-from zoo.training.data import Split
 
 RNG = np.random.default_rng(4)
 TEST = Split(RNG.integers(0, 256, (9, 32, 32, 3), "uint8"), np.arange(9))

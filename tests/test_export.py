@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.layers.sparse import all_layers
+from zoo.layers.sparse.layers import all_layers
 from zoo.methods import MIMO, BatchEnsemble, MCDropout, Packed, Single, Tickets
 
 ANSWERS = """

@@ -6,8 +6,8 @@ import pytest
 from keras import layers, ops
 from test_packed_layers import convolve
 
-from zoo.fold_rules import NORMS, affine, values
-from zoo.folding import folded
+from zoo.exporting.fold_rules import NORMS, affine, values
+from zoo.exporting.folding import folded
 from zoo.layers import (
     BatchEnsembleConv2D,
     BatchEnsembleDepthwiseConv2D,
@@ -21,7 +21,7 @@ from zoo.layers import (
     PerMemberBatchNormalization,
     SplitMembers,
 )
-from zoo.layers.sparse import all_layers
+from zoo.layers.sparse.layers import all_layers
 
 RNG = np.random.default_rng(7)
 MAPS = RNG.normal(size=(5, 6, 6, 4)).astype("float32")

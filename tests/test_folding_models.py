@@ -9,9 +9,9 @@ from test_folding import check, norms, numpy, random_weights, tower
 import zoo
 from zoo import methods
 from zoo.backbones.wide_resnet import _block
-from zoo.folding import folded
+from zoo.exporting.folding import folded
 from zoo.layers import MIMOExpand, sparse_layers
-from zoo.layers.sparse import all_layers
+from zoo.layers.sparse.layers import all_layers
 
 RNG = np.random.default_rng(7)
 

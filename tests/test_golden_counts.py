@@ -8,7 +8,7 @@ import keras
 import pytest
 
 import zoo
-from zoo import cost
+from zoo import counts
 from zoo.methods import MIMO, BatchEnsemble, HyperBatch, Packed, Single
 
 
@@ -75,12 +75,12 @@ TRAINABLE = [
 
 @pytest.mark.parametrize(("backbone", "method", "options", "count"), TRAINABLE)
 def test_trainable_parameters_are_the_references(backbone, method, options, count):
-    assert cost.parameters(network(backbone, method, **options))[0] == count
+    assert counts.parameters(network(backbone, method, **options))[0] == count
 
 
 def test_wide_resnet_with_moving_statistics_is_uncertainty_baselines():
     made = network("wide_resnet28_10", Single())
-    assert cost.parameters(made) == (36_479_194, 36_497_146)
+    assert counts.parameters(made) == (36_479_194, 36_497_146)
     assert made.count_params() == 36_497_146
 
 
@@ -112,18 +112,18 @@ def test_imagenet_resnets_are_uncertainty_baselines(method, count):
     ("method", "giga"), [(Single(), 0.555), (Packed(4, 2, 1), 0.557), (Packed(4, 2, 2), 0.481)]
 )
 def test_macs_of_resnet18_are_the_references(method, giga):
-    assert round(cost.macs(network("resnet18", method)) / 1e9, 3) == giga
+    assert round(counts.macs(network("resnet18", method)) / 1e9, 3) == giga
 
 
 @pytest.mark.parametrize("backbone", ["lenet", "mlp", "resnet20"])
 def test_packed_with_the_width_of_m_singles_costs_m_singles(backbone):
     single, packed = network(backbone, Single()), network(backbone, Packed(3, 3, 1))
-    assert cost.parameters(packed) == tuple(3 * count for count in cost.parameters(single))
-    assert cost.macs(packed) == 3 * cost.macs(single)
+    assert counts.parameters(packed) == tuple(3 * count for count in counts.parameters(single))
+    assert counts.macs(packed) == 3 * counts.macs(single)
 
 
 def test_macs_of_lenet_by_hand():
     made = network("lenet", Single())
     convolutions = 32 * 32 * 25 * 3 * 6 + 12 * 12 * 25 * 6 * 16
     dense = 6 * 6 * 16 * 120 + 120 * 84 + 84 * 10
-    assert cost.macs(made) == convolutions + dense
+    assert counts.macs(made) == convolutions + dense

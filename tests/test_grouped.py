@@ -9,7 +9,7 @@ from test_packed_layers import by_group, convolve, draw, numpy
 
 import zoo
 from zoo.layers import PackedConv1D, PackedConv2D, PackedDense, set_grouped_convolution
-from zoo.layers.grouped import FORMS, members_apart
+from zoo.layers.grouped_convolution import FORMS, members_apart
 
 TENSORFLOW = keras.backend.backend() == "tensorflow"
 tensorflow = pytest.mark.skipif(not TENSORFLOW, reason="of TensorFlow's graphs")

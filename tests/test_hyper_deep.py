@@ -12,10 +12,12 @@ import optuna
 import pytest
 
 import zoo
-from zoo.training import ensemble_search, recipes, run, search_space
-from zoo.training.ensemble_search import SearchOptions
-from zoo.training.selection import greedy_selection
-from zoo.training.trained_networks import TrainedNetworks, name_of
+from zoo.training import recipes
+from zoo.training.ensembles import hyper_deep_search, search_space
+from zoo.training.ensembles.greedy_selection import greedy_selection
+from zoo.training.ensembles.hyper_deep_search import SearchOptions
+from zoo.training.ensembles.network_store import TrainedNetworks, name_of
+from zoo.training.loop import from_recipe, run
 
 OPTIONS = SearchOptions(trials=3, members=2, tune=("l2", "label_smoothing", "dropout"))
 
@@ -23,7 +25,7 @@ OPTIONS = SearchOptions(trials=3, members=2, tune=("l2", "label_smoothing", "dro
 def search_ensemble(*arguments, **options):
     """Without compiling, which takes longer than these few steps."""
     options = {"compile_options": {"run_eagerly": True}, **options}
-    return ensemble_search.search_ensemble(*arguments, **options)
+    return hyper_deep_search.search_ensemble(*arguments, **options)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def finished(recipe, mnist, tmp_path_factory):
 @pytest.fixture
 def trained(monkeypatch):
     """Names of the networks whose training begins while the test runs; no pictures, they take a second."""
-    monkeypatch.setattr(ensemble_search, "draw_search", lambda *arguments: None)
+    monkeypatch.setattr(hyper_deep_search, "draw_search", lambda *arguments: None)
     names, train = [], TrainedNetworks._train
     monkeypatch.setattr(
         TrainedNetworks,
@@ -59,7 +61,7 @@ def held_out(folder, name):
 
 def test_the_ensemble_is_that_of_the_two_selections(finished, recipe, mnist):
     folder, config = finished
-    labels = run.load_splits(recipe, mnist)[0][1].labels
+    labels = from_recipe.load_splits(recipe, mnist)[0][1].labels
     assert config == json.loads((folder / "config.json").read_text())
     details = config["hyper_deep"]
 
@@ -81,7 +83,7 @@ def test_the_ensemble_is_that_of_the_two_selections(finished, recipe, mnist):
 
 def test_the_ensemble_answers_with_the_mean_of_the_chosen(finished, recipe, mnist):
     folder, config = finished
-    images = run.load_splits(recipe, mnist)[0][1].images
+    images = from_recipe.load_splits(recipe, mnist)[0][1].images
     model = zoo.load("hyper_deep_mlp", weights=folder)
     given = zoo.predict(model, images).members
     expected = np.stack([held_out(folder, name) for name in config["hyper_deep"]["chosen"]], axis=1)
@@ -92,7 +94,7 @@ def test_members_are_repeated_as_often_as_they_are_chosen(
     finished, recipe, mnist, trained, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(
-        ensemble_search, "greedy_selection", lambda p, labels, members: ([0, 1, 0], [3.0, 2.0, 1.0])
+        hyper_deep_search, "greedy_selection", lambda p, labels, members: ([0, 1, 0], [3.0, 2.0, 1.0])
     )
     copy_of(finished[0], tmp_path)
     config = search_ensemble(recipe, mnist, tmp_path, OPTIONS)
@@ -101,7 +103,7 @@ def test_members_are_repeated_as_often_as_they_are_chosen(
         "c000_s1",
         "c000_s0",
     ]
-    images = run.load_splits(recipe, mnist)[0][1].images
+    images = from_recipe.load_splits(recipe, mnist)[0][1].images
     members = zoo.predict(zoo.load("hyper_deep_mlp", weights=tmp_path), images).members
     np.testing.assert_allclose(members[:, 0], members[:, 2], atol=1e-6)
     assert abs(members[:, 0] - members[:, 1]).max() > 1e-3
@@ -196,8 +198,8 @@ def trials(folder):
 
 
 def space_of(recipe, mnist):
-    (training, _, _), classes = run.load_splits(recipe, mnist)
-    network = run.model_of(recipe, training.images.shape[1:], classes).network
+    (training, _, _), classes = from_recipe.load_splits(recipe, mnist)
+    network = from_recipe.model_of(recipe, training.images.shape[1:], classes).network
     ranges = {field.name: getattr(OPTIONS, field.name) for field in dataclasses.fields(OPTIONS)[2:]}
     return search_space.search_space(recipe, network, len(training), **ranges)
 
@@ -208,7 +210,7 @@ def untrained(recipe, mnist, tmp_path, monkeypatch):
     monkeypatch.setattr(
         run, "fit", lambda model, *arguments: model.set_weights(model.get_weights()) or 0
     )
-    splits, classes = run.load_splits(recipe, mnist)
+    splits, classes = from_recipe.load_splits(recipe, mnist)
     networks = TrainedNetworks(tmp_path, recipe, splits, classes)
 
     def weights(name, configuration):
@@ -230,7 +232,7 @@ def test_configurations_begin_alike_and_seeds_do_not(untrained):
 
 def test_the_first_network_is_the_recipe_s(recipe, mnist, tmp_path):
     plain = dataclasses.replace(recipe, weight_decay=0.0)
-    splits, classes = run.load_splits(plain, mnist)
+    splits, classes = from_recipe.load_splits(plain, mnist)
     networks = TrainedNetworks(tmp_path / "networks", plain, splits, classes)
     networks.train("c000_s0", {}, 0)
     run.train(plain, mnist, tmp_path / "run")
@@ -301,5 +303,5 @@ def test_damaged_predictions_are_found_before_training(
 
 
 def test_the_search_does_not_need_tensorflow(python):
-    code = "import sys, zoo.training.ensemble_search; assert 'tensorflow' not in sys.modules"
+    code = "import sys, zoo.training.ensembles.hyper_deep_search; assert 'tensorflow' not in sys.modules"
     python("-c", code, KERAS_BACKEND="jax")

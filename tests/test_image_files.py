@@ -8,7 +8,7 @@ from PIL import Image
 
 tf = pytest.importorskip("tensorflow")
 
-from zoo.training import image_files  # noqa: E402
+from zoo.data import image_decoding  # noqa: E402
 
 
 def encode(array, form="JPEG", mode=None, **options):
@@ -58,14 +58,14 @@ def files(array):
 def test_kinds_of_files(photograph, kind):
     encoded = files(photograph)[kind]
     expected = np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")).astype("int32")
-    pixels = image_files.decode(tf.constant(encoded), 3, None, blank).numpy()
+    pixels = image_decoding.decode(tf.constant(encoded), 3, None, blank).numpy()
     assert pixels.dtype == "uint8"
     assert np.abs(pixels - expected).max() <= 1
-    crop = image_files.centre_crop((16, 16))
-    part = image_files.decode(tf.constant(encoded), 3, crop, blank).numpy()
+    crop = image_decoding.centre_crop((16, 16))
+    part = image_decoding.decode(tf.constant(encoded), 3, crop, blank).numpy()
     assert part.shape == (16, 16, 3) and abs(part.mean() - expected[3:38, 14:50].mean()) < 2
     if kind.startswith("grey"):
-        pixels = image_files.decode(tf.constant(encoded), 1, None, blank).numpy()
+        pixels = image_decoding.decode(tf.constant(encoded), 1, None, blank).numpy()
         assert pixels.shape == (41, 64, 1) and np.abs(pixels - expected[..., :1]).max() <= 1
 
 
@@ -75,15 +75,15 @@ def test_kinds_of_files(photograph, kind):
 def test_truncated_files(photograph, form, share, cropped):
     encoded = encode(photograph, form)
     encoded = tf.constant(encoded[: int(share * len(encoded))])
-    crop = image_files.centre_crop((16, 16)) if cropped else None
-    assert (image_files.decode(encoded, 3, crop, blank).numpy() == 128).all()
+    crop = image_decoding.centre_crop((16, 16)) if cropped else None
+    assert (image_decoding.decode(encoded, 3, crop, blank).numpy() == 128).all()
 
     def named():
         tf.debugging.Assert(False, ["record 7 of a file cannot be decoded"])
         return blank()
 
     with pytest.raises(tf.errors.InvalidArgumentError, match="record 7 of a file"):
-        image_files.decode(encoded, 3, crop, named)
+        image_decoding.decode(encoded, 3, crop, named)
 
 
 def test_random_crops():
@@ -91,8 +91,8 @@ def test_random_crops():
     encoded = tf.constant(places(height, width))
 
     def cropped(i):
-        crop = image_files.random_resized_crop((16, 16), tf.stack([np.int64(5), i]))
-        return image_files.decode(encoded, 3, crop, blank)
+        crop = image_decoding.random_resized_crop((16, 16), tf.stack([np.int64(5), i]))
+        return image_decoding.decode(encoded, 3, crop, blank)
 
     images = np.stack(list(tf.data.Dataset.range(300).map(cropped).as_numpy_iterator())).astype(
         "float64"
@@ -113,14 +113,14 @@ def test_random_crops():
 
 def test_an_image_too_long_for_any_draw_is_taken_whole():
     encoded = tf.constant(encode(np.full((10, 2000, 3), 90, "uint8")))
-    crop = image_files.random_resized_crop((8, 8), tf.constant([1, 2]))
+    crop = image_decoding.random_resized_crop((8, 8), tf.constant([1, 2]))
     assert tuple(crop(tf.image.extract_jpeg_shape(encoded))[0].numpy()) == (0, 0, 10, 2000)
-    assert image_files.decode(encoded, 3, crop, blank).shape == (8, 8, 3)
+    assert image_decoding.decode(encoded, 3, crop, blank).shape == (8, 8, 3)
 
 
 def test_centre_crop():
     encoded = tf.constant(places(128, 200))
-    image = image_files.decode(encoded, 3, image_files.centre_crop((28, 28)), blank).numpy()
+    image = image_decoding.decode(encoded, 3, image_decoding.centre_crop((28, 28)), blank).numpy()
     steps = (np.arange(28) + 0.5) * 4 - 0.5  # 112 of the 128 rows, and as many columns
     np.testing.assert_allclose(image[14, :, 0], steps + 44, atol=2)
     np.testing.assert_allclose(image[:, 14, 1], steps + 8, atol=2)
@@ -129,7 +129,7 @@ def test_centre_crop():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (375, 500), (500, 375), (224, 224)])
 @pytest.mark.parametrize("size", [(224, 224), (32, 64), (7, 3)])
 def test_centre_crops_lie_within_images(shape, size):
-    box, given = image_files.centre_crop(size)(tf.constant([*shape, 3]))
+    box, given = image_decoding.centre_crop(size)(tf.constant([*shape, 3]))
     top, left, height, width = box.numpy()
     assert given == size and top >= 0 and left >= 0 and height >= 1 and width >= 1
     assert top + height <= shape[0] and left + width <= shape[1]

@@ -8,7 +8,7 @@ import pytest
 
 import zoo
 import zoo.weights  # which the fixture takes for granted
-from zoo.initializers import HeNormal, undrawn
+from zoo.layers.initializers import HeNormal, undrawn
 
 SHAPE = (3, 3, 5, 7)
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.training import recipes, run
+from zoo.training import recipes
 from zoo.training.join_runs import join_runs
+from zoo.training.loop import run
 
 
 @pytest.fixture(scope="module")

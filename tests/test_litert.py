@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo import litert, methods
+from zoo import methods
+from zoo.exporting.export import litert
 from zoo.layers import densify, sparse_layers, sparsify
 
 tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="LiteRT is TensorFlow's")

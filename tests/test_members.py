@@ -14,14 +14,16 @@ import optuna
 import pytest
 
 import zoo
-from zoo.training import member_ensemble, preemption, recipes, run
-from zoo.training.member_ensemble import Members, TakenOver
+from zoo.training import recipes
+from zoo.training.ensembles import deep_ensemble
+from zoo.training.ensembles.deep_ensemble import Members, TakenOver
+from zoo.training.loop import from_recipe, preemption, run
 
 # A script of zoo.training that kills itself after step N > 0, once so many networks are begun.
 WORKER = """
 import importlib, os, pathlib, signal, sys, time
 from absl import app
-from zoo.training.preemption import SaveOnSignal
+from zoo.training.loop.preemption import SaveOnSignal
 script, step, begun, networks, *flags = sys.argv[1:]
 look, steps = SaveOnSignal.on_train_batch_end, [0]
 def after_batch(self, batch, logs=None):
@@ -47,7 +49,7 @@ RECIPE = recipe_of("deep_ensemble", num_members=3)
 
 
 def make(data, folder, recipe=RECIPE, **options):
-    return member_ensemble.member_ensemble(
+    return deep_ensemble.member_ensemble(
         recipe, data, folder, pause=0.05, options={"jit_compile": False}, **options
     )
 
@@ -141,7 +143,7 @@ def test_members_are_the_networks_that_train_makes(undisturbed, mnist, tmp_path)
     assert config["recipe"] == json.loads(json.dumps(dataclasses.asdict(RECIPE)))
     model = zoo.load("deep_ensemble_mlp", weights=folder)
     singles = [zoo.load("single_mlp", weights=tmp_path / name) for name in NAMES]
-    images = run.load_splits(recipe, mnist)[0][2].images
+    images = from_recipe.load_splits(recipe, mnist)[0][2].images
     expected = np.stack([zoo.predict(single, images).probabilities for single in singles], axis=1)
     np.testing.assert_allclose(zoo.predict(model, images).members, expected, atol=1e-5)
 
@@ -154,7 +156,7 @@ def copy(undisturbed, mnist, tmp_path):
         target = tmp_path / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-    single, _ = member_ensemble.member_recipe(RECIPE)
+    single, _ = deep_ensemble.member_recipe(RECIPE)
     return Members(tmp_path, single, 3, mnist, command="a command")
 
 
@@ -171,7 +173,7 @@ def test_trained_members_are_only_joined(copy, undisturbed, mnist, monkeypatch, 
 
 @pytest.mark.parametrize("late", [False, True])
 def test_workers_that_join_at_the_same_time_leave_one_of_their_ensembles(copy, monkeypatch, late):
-    join, dates = member_ensemble.join_runs, iter(["first", "second"])
+    join, dates = deep_ensemble.join_runs, iter(["first", "second"])
 
     def join_runs(runs, data_dir, draft, *others):
         date = next(dates)
@@ -183,7 +185,7 @@ def test_workers_that_join_at_the_same_time_leave_one_of_their_ensembles(copy, m
         if date == "first" and not late:
             copy.join()
 
-    monkeypatch.setattr(member_ensemble, "join_runs", join_runs)
+    monkeypatch.setattr(deep_ensemble, "join_runs", join_runs)
     copy.join()
     assert copy.result()["date"] == "second"
     assert len(checksums(copy.folder)) == 1

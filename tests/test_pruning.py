@@ -10,8 +10,8 @@ from test_topology import X, Y, numpy, small
 
 import zoo
 from zoo.layers import sparse_layers
-from zoo.layers.pruning import MagnitudePruning, magnitude_masks, prune_by_magnitude
-from zoo.layers.topology import optimizer_slots
+from zoo.layers.sparse.pruning import MagnitudePruning, magnitude_masks, prune_by_magnitude
+from zoo.layers.sparse.topology import optimizer_slots
 
 
 def reference(kernels, masks, sparsity):

@@ -69,7 +69,7 @@ if expected == "keras":
 dense = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(3)])
 dense.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
 model = zoo.layers.sparsify(dense, 0.0)
-from zoo.layers.pruning import MagnitudePruning
+from zoo.layers.sparse.pruning import MagnitudePruning
 x, y = np.ones((20, 6)), np.arange(20) % 3
 model.fit(x, y, batch_size=4, verbose=0, callbacks=[MagnitudePruning(schedule)])
 assert sum(int((np.asarray(layer.mask) == 0).sum()) for layer in model.layers) == 36

@@ -13,9 +13,9 @@ from keras import ops
 import zoo
 from zoo.backbones import BACKBONES, resnet
 from zoo.losses import CrossEntropy
-from zoo.training import remat as module
-from zoo.training.cuts import best_cuts
-from zoo.training.remat import Rematerialized, rematerialize
+from zoo.training.memory import rematerialize as module
+from zoo.training.memory.graph_cuts import best_cuts
+from zoo.training.memory.rematerialize import Rematerialized, rematerialize
 
 BACKEND = keras.backend.backend()
 METHODS = {

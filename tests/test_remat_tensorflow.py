@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import zoo
 from zoo.backbones import BACKBONES, resnet
-from zoo.training.remat import rematerialize
+from zoo.training.memory.rematerialize import rematerialize
 
 strategy, jit, method = json.loads(sys.argv[1])
 cpu = tf.config.list_physical_devices("CPU")[0]

@@ -14,7 +14,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 from zoo import layers
-from zoo.training.augmentation import RandomShiftFlip
+from zoo.training.loop.augmentation import RandomShiftFlip
 
 def per_replica(values):
     return strategy.experimental_distribute_values_from_function(

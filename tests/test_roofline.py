@@ -6,8 +6,8 @@ import keras
 import pytest
 
 from zoo.benchmarking import benchmark, output, roofline
-from zoo.benchmarking.contestants import Settings
-from zoo.training.step_cost import StepCost
+from zoo.benchmarking.models import Settings
+from zoo.training.cost.step_cost import StepCost
 
 FOUND = {"flops": 100e9, "bytes": 10e9}
 COST = StepCost(

@@ -9,9 +9,9 @@ from keras import ops
 from test_packed_layers import draw
 
 import zoo
-from zoo import cost
+from zoo import counts
 from zoo.layers import BatchNormalization, MemberLogits, PerMemberBatchNormalization, TileMembers
-from zoo.layers.rows import members_of_rows
+from zoo.layers.tiling import members_of_rows
 from zoo.methods import BatchEnsemble, Masksembles, MCDropout
 
 
@@ -156,12 +156,12 @@ STAGES = {"mlp": 1, "lenet": 2, "resnet20": 3}
 @pytest.mark.parametrize("backbone", ["mlp", "lenet"])
 def test_tiling_later_costs_less(backbone, method, tiny):
     """What lies before the stage where every image becomes M rows is computed once."""
-    single = cost.macs(tiny(zoo.methods.Single(), backbone).network)
+    single = counts.macs(tiny(zoo.methods.Single(), backbone).network)
     costs = []
     for stage in [*range(STAGES[backbone] + 1), "head"]:
         network = tiny(method(4, tile_at=stage), backbone).network
         assert network.output_shape == (None, 4, 3)
-        costs.append(cost.macs(network))
+        costs.append(counts.macs(network))
     assert costs == sorted(set(costs), reverse=True)
     assert costs[0] == 4 * single
     assert costs[-1] == single + 3 * 3 * network.get_layer("head").kernel.shape[0]

@@ -6,7 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from zoo.training import recipes, run, search_space
+from zoo.training import recipes
+from zoo.training.ensembles import search_space
+from zoo.training.loop import from_recipe
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +18,7 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def resnet(recipe):
-    return run.model_of(recipe, (8, 8, 1), 3)
+    return from_recipe.model_of(recipe, (8, 8, 1), 3)
 
 
 def test_every_kernel_is_in_one_group(resnet):

@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.training.selection import greedy_selection, likelihoods, negative_log_likelihood
+from zoo.training.ensembles.greedy_selection import (
+    greedy_selection,
+    likelihoods,
+    negative_log_likelihood,
+)
 
 
 def nll(probabilities, labels, chosen):

@@ -10,11 +10,11 @@ import time
 import optuna
 import pytest
 
-from zoo.training import shared_tasks
+from zoo.training.ensembles import task_queue
 
 WORKER = """
 import pathlib, sys, time
-from zoo.training import shared_tasks
+from zoo.training.ensembles import task_queue
 url, folder, pause = sys.argv[1], pathlib.Path(sys.argv[2]), float(sys.argv[3])
 def perform(name, trial):
     with open(folder / f"{name}.log", "a") as log:
@@ -22,9 +22,9 @@ def perform(name, trial):
     time.sleep(pause)
     (folder / name).touch()
     return 0.0
-study = shared_tasks.open_study("tasks", shared_tasks.open_storage(url, heartbeat=1))
+study = task_queue.open_study("tasks", task_queue.open_storage(url, heartbeat=1))
 tasks = {f"task{index}": {"x": index / 20} for index in range(10)}
-shared_tasks.work_off(study, tasks, perform, lambda name: (folder / name).exists(), pause=0.1)
+task_queue.work_off(study, tasks, perform, lambda name: (folder / name).exists(), pause=0.1)
 print("all done")
 """
 
@@ -55,12 +55,12 @@ def test_workers_that_start_together_share_the_tasks(tmp_path):
 
 def test_a_queued_trial_is_given_to_one_worker(tmp_path):
     url = f"sqlite:///{tmp_path}/tasks.db"
-    study = shared_tasks.open_study("tasks", shared_tasks.open_storage(url))
+    study = task_queue.open_study("tasks", task_queue.open_storage(url))
     for index in range(30):
         study.enqueue_trial({"x": index / 30})
 
     def take(_):
-        own = shared_tasks.open_study("tasks", shared_tasks.open_storage(url))
+        own = task_queue.open_study("tasks", task_queue.open_storage(url))
         together.wait()
         return [own.ask().number for _ in range(10)]
 
@@ -90,14 +90,14 @@ def test_the_task_of_a_killed_worker_is_done_with_the_same_parameters(tmp_path):
 
 @pytest.fixture
 def study(tmp_path):
-    storage = shared_tasks.open_storage(f"sqlite:///{tmp_path}/tasks.db", heartbeat=60)
-    return shared_tasks.open_study("tasks", storage)
+    storage = task_queue.open_storage(f"sqlite:///{tmp_path}/tasks.db", heartbeat=60)
+    return task_queue.open_study("tasks", storage)
 
 
 def test_a_worker_that_died_before_its_first_sign_of_life(study, monkeypatch):
     study.enqueue_trial({"x": 0.25}, user_attrs={"task": "one"})
     study.ask()
-    monkeypatch.setattr(shared_tasks, "SILENCE", shared_tasks.SILENCE * 0)
+    monkeypatch.setattr(task_queue, "SILENCE", task_queue.SILENCE * 0)
     done = {}
 
     def perform(name, trial):
@@ -107,13 +107,13 @@ def test_a_worker_that_died_before_its_first_sign_of_life(study, monkeypatch):
     def wait():
         raise AssertionError("nobody else is at work")
 
-    shared_tasks.work_off(study, {"one": {"x": 0.5}}, perform, done.__contains__, 0, wait)
+    task_queue.work_off(study, {"one": {"x": 0.5}}, perform, done.__contains__, 0, wait)
     assert done == {"one": 0.25}
 
 
 def test_a_worker_that_died_before_its_thread_gave_a_sign_of_life(tmp_path):
-    storage = shared_tasks.open_storage(f"sqlite:///{tmp_path}/tasks.db", heartbeat=1)
-    study, done = shared_tasks.open_study("tasks", storage), []
+    storage = task_queue.open_storage(f"sqlite:///{tmp_path}/tasks.db", heartbeat=1)
+    study, done = task_queue.open_study("tasks", storage), []
 
     def die(name, trial):
         raise SystemExit  # Optuna leaves the trial as a killed process does
@@ -121,7 +121,7 @@ def test_a_worker_that_died_before_its_thread_gave_a_sign_of_life(tmp_path):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
         for name in ("start", "join"):
             patch.setattr(optuna.storages._heartbeat.HeartbeatThread, name, lambda self: None)
-        shared_tasks.work_off(study, {"one": {}}, die, done.__contains__)
+        task_queue.work_off(study, {"one": {}}, die, done.__contains__)
     assert study.trials[0].state.name == "RUNNING"
     end = time.monotonic() + 60
 
@@ -132,7 +132,7 @@ def test_a_worker_that_died_before_its_thread_gave_a_sign_of_life(tmp_path):
         done.append(name)
         return 0.0
 
-    shared_tasks.work_off(study, {"one": {}}, perform, done.__contains__, 0.2, wait)
+    task_queue.work_off(study, {"one": {}}, perform, done.__contains__, 0.2, wait)
     assert done == ["one"] and study.trials[0].state.name == "FAIL"
 
 
@@ -143,14 +143,14 @@ def test_a_task_queued_twice_is_left_to_the_first(study):
 
     def perform(name, trial):
         if trial.number == 0:  # another worker, which finds the second, meanwhile
-            shared_tasks._take_one(study.__class__("tasks", study._storage), perform, is_done)
+            task_queue._take_one(study.__class__("tasks", study._storage), perform, is_done)
         done.append(trial.number)
         return 0.0
 
     def is_done(name):
         return bool(done)
 
-    shared_tasks.work_off(study, {"one": {}}, perform, is_done, pause=0)
+    task_queue.work_off(study, {"one": {}}, perform, is_done, pause=0)
     assert done == [0]
 
 
@@ -165,8 +165,8 @@ def test_an_error_of_a_task_is_the_caller_s_and_the_task_comes_again(study):
 
     arguments = ({"one": {}}, perform, done.__contains__)
     with pytest.raises(ZeroDivisionError):
-        shared_tasks.work_off(study, *arguments, pause=0)
-    shared_tasks.work_off(study, *arguments, pause=0)
+        task_queue.work_off(study, *arguments, pause=0)
+    task_queue.work_off(study, *arguments, pause=0)
     assert done == ["one"]
 
 
@@ -181,13 +181,13 @@ def test_a_worker_that_was_taken_for_dead_goes_on_with_the_next_task(study):
         done.append(name)
         return 0.0
 
-    shared_tasks.work_off(study, {"one": {}, "two": {}}, perform, done.__contains__, pause=0)
+    task_queue.work_off(study, {"one": {}, "two": {}}, perform, done.__contains__, pause=0)
     assert done == ["two", "one"]
 
 
 def test_a_task_that_is_nowhere_is_an_error(study, raises_line):
-    with raises_line(shared_tasks.TaskFailed, "one failed"):
-        shared_tasks.work_off(study, {"one": {}}, lambda name, trial: 0.0, lambda name: False, pause=0)
+    with raises_line(task_queue.TaskFailed, "one failed"):
+        task_queue.work_off(study, {"one": {}}, lambda name, trial: 0.0, lambda name: False, pause=0)
 
 
 def test_a_task_queued_twice_is_done_once_even_when_the_first_is_through(study):
@@ -199,9 +199,7 @@ def test_a_task_queued_twice_is_done_once_even_when_the_first_is_through(study):
             study.enqueue_trial({}, user_attrs={"task": "a"})  # by a slow worker that started together
         done.append(name)
 
-    shared_tasks.work_off(
-        study, {"a": {}, "b": {}}, lambda n, t: perform(n, t) or 0.0, done.__contains__
-    )
+    task_queue.work_off(study, {"a": {}, "b": {}}, lambda n, t: perform(n, t) or 0.0, done.__contains__)
     assert done == ["a", "b"]
 
 
@@ -218,6 +216,6 @@ def test_a_task_whose_worker_is_told_to_stop_is_for_others_at_once(study):
         return 0.0
 
     with pytest.raises(Stopped):
-        shared_tasks.work_off(study, {"a": {"x": 0.25}}, perform, lambda n: bool(done), stopped=Stopped)
-    shared_tasks._take_one(study, perform, lambda name: bool(done))  # by a worker that is there already
+        task_queue.work_off(study, {"a": {"x": 0.25}}, perform, lambda n: bool(done), stopped=Stopped)
+    task_queue._take_one(study, perform, lambda name: bool(done))  # by a worker that is there already
     assert done == [("a", 0.25)]

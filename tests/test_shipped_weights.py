@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import zoo
-import zoo.cost
-from zoo.training.record import probe_images
+import zoo.counts
+from zoo.training.loop.run_record import probe_images
 
 ENTRIES = {entry["folder"]: entry for entry in zoo.registry.index()}
 PROMISED = {
@@ -69,7 +69,7 @@ def test_tickets_are_as_sparse_and_as_small_as_recorded(folder):
     entry = ENTRIES[folder]
     model = zoo.load(entry["name"], weights=entry["dataset"])
     tickets = zoo.card(entry["name"], entry["dataset"]).config["tickets"]
-    assert zoo.cost.nonzeros(model.network) == entry["nonzeros"] == tickets["nonzeros"]
+    assert zoo.counts.nonzeros(model.network) == entry["nonzeros"] == tickets["nonzeros"]
     masks = [np.asarray(layer.mask) for layer in zoo.layers.sparse_layers(model.network)]
     zeros = 1 - sum(mask.sum() for mask in masks) / sum(mask.size for mask in masks)
     assert zeros == pytest.approx(tickets["sparsity"], abs=1e-4)

@@ -17,7 +17,7 @@ from zoo.layers import (
     SparsePackedDense,
     sparse_layers,
 )
-from zoo.layers.sparse import random_mask
+from zoo.layers.sparse.layers import random_mask
 
 
 def numpy(value):

@@ -10,7 +10,7 @@ from test_packed_layers import draw
 
 import zoo
 from zoo.layers import SparseConv2D, SparseDense, densify, erk_densities, sparse_layers, sparsify
-from zoo.layers.sparse import all_layers
+from zoo.layers.sparse.layers import all_layers
 
 
 def numpy(value):

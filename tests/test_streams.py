@@ -13,8 +13,8 @@ from PIL import Image
 tf = pytest.importorskip("tensorflow")
 tfds = pytest.importorskip("tensorflow_datasets")
 
-from zoo.training import data, record_files, streams  # noqa: E402
-from zoo.training.batches import EpochShuffle  # noqa: E402
+from zoo.data import arrays, streams, tfrecords  # noqa: E402
+from zoo.data.epoch_shuffle import EpochShuffle  # noqa: E402
 
 SIZE, BATCH = (16, 16), 6
 SETTINGS = {
@@ -46,7 +46,7 @@ def source(benchmark, tmp_path_factory):
     """43 small photographs in seven files, each of a class of its own."""
     folder = tmp_path_factory.mktemp("imagenet")
     benchmark.write_tfds(folder, benchmark.photographs(43, long=(60, 80), short=(40, 60)), files=7)
-    return streams.open("imagenet2012", "train", folder)
+    return streams.open_split("imagenet2012", "train", folder)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def written(benchmark, tmp_path):
 
     def write(images, **options):
         benchmark.write_tfds(tmp_path, images, **options)
-        return streams.open(options.get("name", "imagenet2012"), "train", tmp_path)
+        return streams.open_split(options.get("name", "imagenet2012"), "train", tmp_path)
 
     return write
 
@@ -199,11 +199,11 @@ def test_small_images_as_arrays_have_them(written, tmp_path):
     pngs = [encode(image, "PNG") for image in pixels]
     source = written(pngs, labels=labels, name="pictures", feature=feature, files=3)
     assert source.image_shape == (8, 8, 3) and source.num_classes == 1000 and source.num_examples == 50
-    arrays = data.load("pictures", "train", tmp_path)
-    np.testing.assert_array_equal(arrays.images, pixels)
-    expected = EpochShuffle(arrays, 7, seed=3, epoch=4)
+    split = arrays.load("pictures", "train", tmp_path)
+    np.testing.assert_array_equal(split.images, pixels)
+    expected = EpochShuffle(split, 7, seed=3, epoch=4)
     same(batches(source, 7, epoch=4, crop="none", flip=False), [expected[i] for i in range(7)])
-    part = streams.open("pictures", "train[10:40]", tmp_path)
+    part = streams.open_split("pictures", "train[10:40]", tmp_path)
     [(images, found)] = streams.evaluation(part, 30, crop="none").as_numpy_iterator()
     np.testing.assert_array_equal(found, labels[10:40])
     for options in SETTINGS.values():
@@ -226,16 +226,16 @@ def test_any_backend_learns_from_a_stream(source):
 
 def test_what_is_missing(source, benchmark, tmp_path, raises_line):
     with raises_line(FileNotFoundError, "no prepared imagenet2012 in "):
-        streams.open("imagenet2012", "train", tmp_path)
+        streams.open_split("imagenet2012", "train", tmp_path)
     with raises_line(FileNotFoundError, "no prepared nonsense in "):
-        streams.open("nonsense", "train", tmp_path)
+        streams.open_split("nonsense", "train", tmp_path)
     benchmark.write_tfds(tmp_path, benchmark.photographs(2, long=(60, 80), short=(40, 60)), files=1)
     with raises_line(FileNotFoundError, "has no split 'validation'; there are train"):
-        streams.open("imagenet2012", "validation", tmp_path)
+        streams.open_split("imagenet2012", "validation", tmp_path)
     [file] = (tmp_path / "imagenet2012" / "5.1.0").glob("*tfrecord*")
     whole = file.read_bytes()
     file.write_bytes(whole[:-9])
-    broken = streams.open("imagenet2012", "train", tmp_path)
+    broken = streams.open_split("imagenet2012", "train", tmp_path)
     with raises_line(ValueError, "ends within a record"):
         batches(broken, 1)
     file.write_bytes(whole[: 16 + int.from_bytes(whole[:8], "little")])
@@ -267,6 +267,6 @@ def test_refusals(source, raises_line, options, message):
 
 
 def test_cache_needs_memory(source, raises_line, monkeypatch):
-    monkeypatch.setattr(record_files.os, "sysconf", lambda name: 100)
+    monkeypatch.setattr(tfrecords.os, "sysconf", lambda name: 100)
     with raises_line(ValueError, "cache=True needs 0.0 GB for imagenet2012 and the machine has 0.0 GB"):
         batches(dataclasses.replace(source), cache=True)

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from zoo import methods, metrics
-from zoo.training import shared_tasks
+from zoo.training.ensembles import task_queue
 from zoo.training.studies import diversity_report, diversity_runs, diversity_study
 
 SETTINGS = diversity_runs.Settings(members=3, hidden_units=(12, 8), epochs=1, batch_size=24)
@@ -93,7 +93,7 @@ def test_what_a_killed_process_left_is_done_again(data_dir, tmp_path, trained, m
     queue.ask()  # the claim of a process that dies before its first sign of life
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "single-seed0.7.tmp").write_text('{"task": "sin')
-    monkeypatch.setattr(shared_tasks, "SILENCE", shared_tasks.SILENCE * 0)
+    monkeypatch.setattr(task_queue, "SILENCE", task_queue.SILENCE * 0)
     summary = diversity_study.study(data_dir, tmp_path, SETTINGS, 1, ("single",), pause=0.05)
     assert trained == [("single", 0)] and summary["single"]["seeds"] == 1
 

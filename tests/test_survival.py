@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from test_distribution import cluster_of, mnist, start  # noqa: F401  (a fixture)
 
-from zoo.training import checkpoint, distribution, recipes
+from zoo.training import recipes
+from zoo.training.devices.placement import Placement
+from zoo.training.loop import checkpoint
 
 WORKER = pathlib.Path(__file__).parent / "dying_worker.py"
 # Twenty steps an epoch, three epochs.
@@ -96,7 +98,7 @@ def test_workers_that_die_end_as_if_undisturbed(mnist, tmp_path, strategy):  # n
     assert not (tmp_path / "1" / "config.json").exists()  # the first worker alone exports
 
 
-class TwoWorkers(distribution.Placement):
+class TwoWorkers(Placement):
     """One of two workers whose exchanges are played back: what the other sends is known."""
 
     workers = 2

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 
-from zoo.training import recipes, run
-from zoo.training.ticket_ensemble import ticket_method
-from zoo.training.ticket_plans import TicketOptions, drop_fraction, plan, sequential_phases
+from zoo.training import recipes
+from zoo.training.loop import from_recipe
+from zoo.training.sparse_tickets.ensemble import ticket_method
+from zoo.training.sparse_tickets.phases import TicketOptions, drop_fraction, plan, sequential_phases
 
 RECIPE = dataclasses.replace(
     recipes.recipe("cifar10_edst_tickets_wide_resnet28_10"), epochs=450, warm_up=0.0, held_out=0.1
@@ -85,7 +86,7 @@ def test_networks_trained_apart_follow_the_recipe(procedure):
 def test_lottery_tickets_go_back():
     recipe = dataclasses.replace(RECIPE, epochs=20, schedule="cosine", warm_up=0.1)
     made = plan(recipe, 10, TicketOptions("lottery", rewind=0.05), 3)
-    own = run.learning_rate(recipe, 10)
+    own = from_recipe.learning_rate(recipe, 10)
     assert (made.dense_steps, made.rewound_to, made.epochs) == (200, 10, 40)
     np.testing.assert_allclose(rates(made.rate, range(200)), rates(own, range(200)))
     np.testing.assert_allclose(rates(made.rate, range(200, 390)), rates(own, range(10, 200)), atol=1e-7)

@@ -11,9 +11,10 @@ from keras import ops
 
 import zoo
 from zoo.layers import sparse_layers, sparsify
-from zoo.training import recipes, ticket_ensemble, ticket_networks
-from zoo.training.ticket_callbacks import Rewind
-from zoo.training.ticket_plans import TicketOptions
+from zoo.training import recipes
+from zoo.training.sparse_tickets import ensemble, networks
+from zoo.training.sparse_tickets.callbacks import Rewind
+from zoo.training.sparse_tickets.phases import TicketOptions
 
 
 def recipe_of(method, **fields):
@@ -35,7 +36,7 @@ OPTIONS = {
 def make(procedure, data_dir, folder, **options):
     method = "edst_tickets" if procedure == "edst" else "dst_tickets"
     options = TicketOptions(procedure, **{**OPTIONS[procedure], **options})
-    return ticket_ensemble.ticket_ensemble(
+    return ensemble.ticket_ensemble(
         recipe_of(method), data_dir, folder, options, pause=0.1, command="a command"
     )
 
@@ -117,7 +118,7 @@ def test_a_run_that_stops_in_any_phase_ends_as_one_undisturbed(
             if int(self.model.optimizer.iterations) == step:
                 raise Stop
 
-    monkeypatch.setattr(ticket_ensemble, "ProgressLine", Death)
+    monkeypatch.setattr(ensemble, "ProgressLine", Death)
     with pytest.raises(Stop):
         make("edst", data_dir, tmp_path)
     assert not (tmp_path / "config.json").exists()
@@ -131,7 +132,7 @@ def test_a_run_that_stops_in_any_phase_ends_as_one_undisturbed(
 def test_a_finished_run_is_not_done_again(runs, data_dir, monkeypatch):
     folder = runs("dst")
     before = (folder / "config.json").read_text()
-    monkeypatch.setattr(ticket_networks.run, "train_model", None)
+    monkeypatch.setattr(networks.run, "train_model", None)
     make("dst", data_dir, folder)
     assert (folder / "config.json").read_text() == before
 
@@ -178,7 +179,7 @@ def test_rewinding_brings_early_weights_back_under_late_masks(tmp_path):
 
 
 def test_what_cannot_work_is_refused_before_training(data_dir, tmp_path, runs, raises_line, monkeypatch):
-    monkeypatch.setattr(ticket_networks.run, "train_model", None)
+    monkeypatch.setattr(networks.run, "train_model", None)
     options = TicketOptions("edst", every=3)
     for fields, match in (
         ({"held_out": 0.0}, "held_out=0.0"),
@@ -189,7 +190,7 @@ def test_what_cannot_work_is_refused_before_training(data_dir, tmp_path, runs, r
     ):
         recipe = dataclasses.replace(recipe_of("edst_tickets"), **fields)
         with raises_line(ValueError, match):
-            ticket_ensemble.ticket_ensemble(recipe, data_dir, tmp_path, options)
+            ensemble.ticket_ensemble(recipe, data_dir, tmp_path, options)
     with raises_line(ValueError, "every 1000 steps, and training has 30"):
         make("edst", data_dir, tmp_path, every=1000)
     with raises_line(ValueError, r"another options \(every \(4, not 5\)|another every|options.*every"):

@@ -18,7 +18,7 @@ from zoo.layers import (
     sparsify,
     update_topology,
 )
-from zoo.layers.topology import drop_and_grow, optimizer_slots
+from zoo.layers.sparse.topology import drop_and_grow, optimizer_slots
 
 
 def numpy(value):

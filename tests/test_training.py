@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.training import data, recipes, run
+from zoo.data.arrays import load
+from zoo.training import recipes
+from zoo.training.loop import run
 
 EPOCHS = 12
 ARGUMENTS = [
@@ -123,13 +125,13 @@ def tfds_folder(tmp_path_factory):
 def test_prepared_tfds_folders_are_read(tfds_folder, raises_line):
     folder, arrays = tfds_folder
     for name, (images, labels) in arrays.items():
-        loaded = data.load("mnist", name, folder)
+        loaded = load("mnist", name, folder)
         assert loaded.images.dtype == np.uint8 and loaded.labels.dtype == np.int32
         given = {image.tobytes(): label for image, label in zip(*loaded, strict=True)}
         assert given == {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
-        np.testing.assert_array_equal(loaded.labels, data.load("mnist", name, str(folder)).labels)
+        np.testing.assert_array_equal(loaded.labels, load("mnist", name, str(folder)).labels)
     with raises_line(FileNotFoundError, "fashion_mnist"):
-        data.load("fashion_mnist", "train", folder)
+        load("fashion_mnist", "train", folder)
 
 
 def test_a_run_by_streaming_is_the_run_of_arrays(tfds_folder, tmp_path):

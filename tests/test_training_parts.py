@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from keras import ops
 
-from zoo.training import data, progress, recipes, run
-from zoo.training.augmentation import RandomShiftFlip
-from zoo.training.batches import EpochShuffle
-from zoo.training.schedules import WarmUpCosine, WarmUpSteps
+from zoo.data import arrays
+from zoo.data.epoch_shuffle import EpochShuffle
+from zoo.training import recipes
+from zoo.training.loop import from_recipe, progress, run
+from zoo.training.loop.augmentation import RandomShiftFlip
+from zoo.training.loop.learning_rates import WarmUpCosine, WarmUpSteps
 
 
 def values(schedule, steps):
@@ -83,7 +85,7 @@ def test_augmentation_is_a_good_layer_and_rests_outside_training(images, check_l
 
 def split(count):
     images = np.arange(count, dtype="uint8")[:, None, None, None] * np.ones((1, 2, 2, 1), "uint8")
-    return data.Split(images, np.arange(count, dtype="int32"))
+    return arrays.Split(images, np.arange(count, dtype="int32"))
 
 
 def test_shuffle_is_decided_by_seed_and_epoch():
@@ -126,36 +128,36 @@ def test_progress_reaches_a_log_at_once(monkeypatch):
 
 
 def test_held_out_examples_are_a_fixed_part():
-    rest, held = data.hold_out(split(50), 0.2, seed=0)
+    rest, held = arrays.hold_out(split(50), 0.2, seed=0)
     assert (len(rest), len(held)) == (40, 10)
     assert sorted([*rest.labels, *held.labels]) == list(range(50))
-    np.testing.assert_array_equal(held.labels, data.hold_out(split(50), 0.2, seed=0)[1].labels)
+    np.testing.assert_array_equal(held.labels, arrays.hold_out(split(50), 0.2, seed=0)[1].labels)
     np.testing.assert_array_equal(held.images[:, 0, 0, 0], held.labels)
-    assert (data.hold_out(split(50), 0.2, seed=1)[1].labels != held.labels).any()
-    assert [len(part) for part in data.hold_out(split(50), 0.0, seed=0)] == [50, 0]
+    assert (arrays.hold_out(split(50), 0.2, seed=1)[1].labels != held.labels).any()
+    assert [len(part) for part in arrays.hold_out(split(50), 0.0, seed=0)] == [50, 0]
 
 
 def test_npz_data(data_dir):
-    training, test = (data.load("cifar10", part, data_dir) for part in ("train", "test"))
+    training, test = (arrays.load("cifar10", part, data_dir) for part in ("train", "test"))
     assert training.images.shape == (96, 32, 32, 3) and training.images.dtype == np.uint8
     assert test.labels.shape == (40,) and test.labels.dtype == np.int32
-    assert data.load("cifar10", "test", str(data_dir)).labels[3] == 3
+    assert arrays.load("cifar10", "test", str(data_dir)).labels[3] == 3
 
 
 def test_npz_data_without_a_channel_axis(tmp_path):
     np.savez(
         tmp_path / "mnist.npz", x_train=np.ones((3, 28, 28), "uint8"), y_train=np.ones((3, 1), "uint8")
     )
-    loaded = data.load("mnist", "train", tmp_path)
+    loaded = arrays.load("mnist", "train", tmp_path)
     assert loaded.images.shape == (3, 28, 28, 1) and loaded.labels.shape == (3,)
 
 
 def test_data_that_is_not_there(tmp_path, data_dir, raises_line):
     np.savez(tmp_path / "cifar100.npz", x_test=np.ones((1, 2, 2, 3), "uint8"), y_test=[1])
     with raises_line(FileNotFoundError, "cifar100.npz.*train"):
-        data.load("cifar100", "train", tmp_path)
+        arrays.load("cifar100", "train", tmp_path)
     with raises_line(FileNotFoundError, "no mnist in .*npz"):
-        data.load("mnist", "train", data_dir)
+        arrays.load("mnist", "train", data_dir)
 
 
 def test_recipes_are_equal_for_all_methods():
@@ -174,8 +176,8 @@ def test_unknown_recipes_list_those_there_are(name, raises_line):
 
 def test_weight_decay_is_on_kernels_alone():
     recipe = recipes.recipe("cifar10_packed_resnet20")
-    model = run.model_of(recipe, (8, 8, 3), 10)
-    optimizer = run._optimizer(recipe, model, run.learning_rate(recipe, 10))
+    model = from_recipe.model_of(recipe, (8, 8, 3), 10)
+    optimizer = from_recipe.optimizer(recipe, model, from_recipe.learning_rate(recipe, 10))
     optimizer.build(model.trainable_variables)
     decayed = [v for v in model.trainable_variables if optimizer._use_weight_decay(v)]
     kernels = [v for v in model.trainable_variables if len(v.shape) > 1]
@@ -187,7 +189,7 @@ def test_weight_decay_is_on_kernels_alone():
     [
         ({"batch_size": 1000}, "batch_size=1000.*96"),
         ({"method": "swag"}, "swag.*packed"),
-        ({"schedule": "linear"}, "schedule.*linear"),
+        ({"schedule": "square"}, "schedule.*square"),
         ({"alpha": 0.0}, "alpha"),
     ],
 )

@@ -2,8 +2,9 @@
 
 from test_members import checksums, recipe_of, three_workers
 
-from zoo.training import ticket_ensemble, trained_networks
-from zoo.training.ticket_plans import TicketOptions
+from zoo.training.flags import check_flags
+from zoo.training.sparse_tickets import ensemble
+from zoo.training.sparse_tickets.phases import TicketOptions
 
 
 def test_two_workers_go_on_with_the_tickets_of_a_third(mnist, tmp_path):
@@ -12,14 +13,14 @@ def test_two_workers_go_on_with_the_tickets_of_a_third(mnist, tmp_path):
     recipe = recipe_of("dst_tickets", held_out=0.2, arguments="sparsity=0.7", num_members=3)
     options = TicketOptions("dst", every=4)
     plain = {"jit_compile": False}
-    ticket_ensemble.ticket_ensemble(recipe, mnist, tmp_path / "alone", options, compile_options=plain)
+    ensemble.ticket_ensemble(recipe, mnist, tmp_path / "alone", options, compile_options=plain)
     assert checksums(tmp_path / "shared") == checksums(tmp_path / "alone")
     assert "".join(found).count("epoch 1/3   33%") == 3
 
 
 def test_devices_are_not_for_whole_networks(raises_line):
-    trained_networks.check_flags("none", None)
-    trained_networks.check_flags("none", 1)
+    check_flags("none", None)
+    check_flags("none", 1)
     for given, pattern in (
         (("mirrored", 2), "--strategy=mirrored.*once for each device"),
         (("none", 2), "--num_devices=2.*once for each device"),
@@ -27,7 +28,7 @@ def test_devices_are_not_for_whole_networks(raises_line):
         (("none", None, False, True), "--remat"),
     ):
         with raises_line(ValueError, pattern):
-            trained_networks.check_flags(*given)
+            check_flags(*given)
 
 
 SCRIPTS = """
@@ -37,8 +38,8 @@ from absl import flags
 for script in ("members", "hyper_deep", "tickets"):
     for name in list(flags.FLAGS):
         delattr(flags.FLAGS, name)
-    if sys.modules.pop("zoo.training.train", None):
-        del zoo.training.train
+    if sys.modules.pop("zoo.training.flags", None):
+        del zoo.training.flags
     module = importlib.import_module(f"zoo.training.{script}")
     flags.FLAGS([script, "--recipe=mnist_single_mlp", "--strategy=mirrored"])
     try:

@@ -275,7 +275,7 @@ def _flops(plan, runs):
     known = json.loads(path.read_text()) if path.is_file() else {}
     missing = [run for run in plan if run.name not in known]
     for run in missing:
-        from zoo.training import dry_run
+        from zoo.training.cost import dry_run
 
         known[run.name] = 0 if run.join else dry_run.run_flops(run.recipe)
     if missing:

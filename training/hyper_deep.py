@@ -23,7 +23,7 @@ import pathlib
 
 from absl import app, flags
 
-from zoo.training import train
+from zoo.training import flags as common
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("trials", 50, "configurations tried, kappa in the paper")
@@ -43,12 +43,12 @@ flags.DEFINE_integer(
     "heartbeat", 60, "seconds between a worker's signs of life; dead after three without", lower_bound=1
 )
 FLAGS.set_default("held_out", 0.1)
-flags.adopt_module_key_flags(train)
+flags.adopt_module_key_flags(common)
 
 
 def options_from_flags():
     """The `SearchOptions` of the flags."""
-    from zoo.training.ensemble_search import SearchOptions
+    from zoo.training.ensembles.hyper_deep_search import SearchOptions
 
     ranges = {}
     for name in ("l2", "label_smoothing", "learning_rate", "dropout"):
@@ -63,28 +63,28 @@ def options_from_flags():
 
 def main(argv):
     """Entry point of absl."""
-    train.run_command(argv, "zoo.training.hyper_deep", _work)
+    common.run_command(argv, "zoo.training.hyper_deep", _work)
 
 
 def _work():
     import optuna
 
-    from zoo.training import ensemble_search, trained_networks
+    from zoo.training.ensembles import hyper_deep_search
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    trained_networks.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
-    train.check_folders()
-    return ensemble_search.search_ensemble(
-        train.recipe_from_flags(), FLAGS.data_dir, pathlib.Path(FLAGS.output_dir),
+    common.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
+    common.check_folders()
+    return hyper_deep_search.search_ensemble(
+        common.recipe_from_flags(), FLAGS.data_dir, pathlib.Path(FLAGS.output_dir),
         options_from_flags(), storage=FLAGS.storage, heartbeat=FLAGS.heartbeat, limit=FLAGS.limit,
         command=" ".join(["python -m zoo.training.hyper_deep", *_deciding_flags()]),
-        compile_options=train.compile_options(),
+        compile_options=common.compile_options(),
     )  # fmt: skip
 
 
 def _deciding_flags():
     """The flags given that decide the result, without this machine's folders."""
-    yield from train.deciding_flags()
+    yield from common.deciding_flags()
     for name in ("trials", "members", "tune", *(name for name in FLAGS if name.endswith("_range"))):
         if FLAGS[name].present:
             yield FLAGS[name].serialize()

@@ -37,7 +37,8 @@ def join_runs(runs, data_dir, output_dir, limit=None, command=""):
     """
     import zoo
     from zoo import weights
-    from zoo.training import recipes, record, run
+    from zoo.training import recipes
+    from zoo.training.loop import from_recipe, run_record
 
     configs = [weights.read_config(folder) for folder in runs]
     made = [config["recipe"] for config in configs]
@@ -54,7 +55,7 @@ def join_runs(runs, data_dir, output_dir, limit=None, command=""):
     model = zoo.fuse(models, zoo.methods.DeepEnsemble(len(models)))
     recipe = recipes.Recipe(**{**made[0], "milestones": tuple(made[0]["milestones"])})
     recipe = dataclasses.replace(recipe, method="deep_ensemble", num_members=len(models))
-    splits, _ = run.load_splits(recipe, data_dir, limit)
+    splits, _ = from_recipe.load_splits(recipe, data_dir, limit)
     folder = pathlib.Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
@@ -64,7 +65,7 @@ def join_runs(runs, data_dir, output_dir, limit=None, command=""):
     (folder / "log.csv").write_text("\n".join(["member,seed,nll", *rows]) + "\n")
     seconds = sum(config["seconds"] for config in configs)
     members = [{key: config[key] for key in ("command", "hardware", "commit")} for config in configs]
-    return record.write_run(model, recipe, splits, folder, command, seconds, joined=members)
+    return run_record.write_run(model, recipe, splits, folder, command, seconds, joined=members)
 
 
 def main(argv):

@@ -26,7 +26,7 @@ import pathlib
 
 from absl import app, flags
 
-from zoo.training import train
+from zoo.training import flags as common
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("member", None, "train this one alone, 0 ... M - 1, without a queue")
@@ -36,29 +36,29 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     "heartbeat", 60, "seconds between a worker's signs of life; dead after three without", lower_bound=1
 )
-flags.adopt_module_key_flags(train)
+flags.adopt_module_key_flags(common)
 
 
 def main(argv):
     """Entry point of absl."""
-    train.run_command(argv, "zoo.training.members", _work)
+    common.run_command(argv, "zoo.training.members", _work)
 
 
 def _work():
     import optuna
 
-    from zoo.training import member_ensemble
-    from zoo.training.trained_networks import check_flags
+    from zoo.training.ensembles import deep_ensemble
+    from zoo.training.flags import check_flags
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run)
-    train.check_folders()
-    return member_ensemble.member_ensemble(
-        train.recipe_from_flags(), FLAGS.data_dir, pathlib.Path(FLAGS.output_dir),
+    common.check_folders()
+    return deep_ensemble.member_ensemble(
+        common.recipe_from_flags(), FLAGS.data_dir, pathlib.Path(FLAGS.output_dir),
         member=FLAGS.member, storage=FLAGS.storage, heartbeat=FLAGS.heartbeat, limit=FLAGS.limit,
-        command=" ".join(["python -m zoo.training.members", *train.deciding_flags()]),
+        command=" ".join(["python -m zoo.training.members", *common.deciding_flags()]),
         options={
-            **train.compile_options(), "tensorboard": FLAGS.tensorboard, "remat": FLAGS.remat,
+            **common.compile_options(), "tensorboard": FLAGS.tensorboard, "remat": FLAGS.remat,
         },
     )  # fmt: skip
 

@@ -28,7 +28,7 @@ import pathlib
 
 from absl import app, flags
 
-from zoo.training import train
+from zoo.training import flags as common
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("procedure", None, ["dst", "edst", "static", "pruned", "lottery"],
@@ -54,14 +54,14 @@ flags.DEFINE_integer(
     "heartbeat", 60, "seconds between a worker's signs of life; dead after three without", lower_bound=1
 )
 FLAGS.set_default("held_out", 0.1)
-flags.adopt_module_key_flags(train)
+flags.adopt_module_key_flags(common)
 
 
 def recipe_and_options():
     """The recipe and the `TicketOptions` of the flags."""
-    from zoo.training.ticket_plans import TicketOptions
+    from zoo.training.sparse_tickets.phases import TicketOptions
 
-    recipe = train.recipe_from_flags()
+    recipe = common.recipe_from_flags()
     if FLAGS.sparsity is not None:
         parts = [*filter(None, [recipe.arguments]), f"sparsity={FLAGS.sparsity}"]
         recipe = dataclasses.replace(recipe, arguments=",".join(parts))
@@ -72,31 +72,31 @@ def recipe_and_options():
 
 def main(argv):
     """Entry point of absl."""
-    train.run_command(argv, "zoo.training.tickets", _work)
+    common.run_command(argv, "zoo.training.tickets", _work)
 
 
 def _work():
     import optuna
 
-    from zoo.training import ticket_ensemble, trained_networks
+    from zoo.training.sparse_tickets import ensemble
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    trained_networks.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
-    train.check_folders()
+    common.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
+    common.check_folders()
     recipe, options = recipe_and_options()
-    return ticket_ensemble.ticket_ensemble(
+    return ensemble.ticket_ensemble(
         recipe, FLAGS.data_dir, pathlib.Path(FLAGS.output_dir), options, storage=FLAGS.storage,
         heartbeat=FLAGS.heartbeat, limit=FLAGS.limit,
         command=" ".join(["python -m zoo.training.tickets", *_deciding_flags()]),
-        compile_options=train.compile_options(),
+        compile_options=common.compile_options(),
     )  # fmt: skip
 
 
 def _deciding_flags():
     """The flags given that decide the result, without this machine's folders."""
-    from zoo.training.ticket_plans import TicketOptions
+    from zoo.training.sparse_tickets.phases import TicketOptions
 
-    yield from train.deciding_flags()
+    yield from common.deciding_flags()
     for name in ("sparsity", *(field.name for field in dataclasses.fields(TicketOptions))):
         if FLAGS[name].present:
             yield FLAGS[name].serialize()

@@ -10,7 +10,9 @@ import importlib.util
 import sys
 
 _MODULES = (
-    "zoo.classifier", "zoo.calibration", "zoo.initializers", "zoo.losses", "zoo.metrics", "zoo.layers"
+    "zoo.classifier", "zoo.calibration", "zoo.layers.initializers", "zoo.losses", "zoo.metrics", "zoo.layers",
+    "zoo.training.loop.augmentation", "zoo.training.loop.learning_rates",
+    "zoo.training.memory.rematerialize",
 )  # fmt: skip
 
 

@@ -91,7 +91,7 @@ def check_loss(loss, activation):
 
 def check_dense(models, what):
     """Raise ValueError for sparse models, whose masks `what` would lose."""
-    from zoo.layers.sparse import sparse_layers
+    from zoo.layers.sparse.layers import sparse_layers
 
     if any(sparse_layers(model.network) for model in models):
         raise ValueError(f"{what} would lose a sparse model's masks; pass zoo.layers.densify(model)")

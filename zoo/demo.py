@@ -118,7 +118,7 @@ def fine_tune(model, training, epochs):
     import keras
 
     from zoo.building import compile_default
-    from zoo.training.progress import ProgressLine
+    from zoo.training.loop.progress import ProgressLine
 
     steps = epochs * -(-len(training[0]) // BATCH)
     compile_default(model, keras.optimizers.schedules.CosineDecay(2e-3, steps))

@@ -7,7 +7,7 @@ from zoo import methods, registry
 from zoo import weights as weight_files
 from zoo.building import HEAD, build, build_from_spec
 from zoo.checks import check_class_names
-from zoo.initializers import undrawn
+from zoo.layers.initializers import undrawn
 
 
 def load(name, weights="default", num_classes=None, input_shape=None, *, stem=None, mean=None,

@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import importlib
 import json
 import pathlib
 
@@ -59,9 +60,7 @@ def parse(name):
 
 def home():
     """The folder of the weights that came with this installation or checkout."""
-    from zoo import saved_models
-
-    return pathlib.Path(saved_models.__file__).parent
+    return pathlib.Path(importlib.import_module("zoo.saved_models").__file__).parent
 
 
 @functools.cache

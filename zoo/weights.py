@@ -1,7 +1,7 @@
 """Weights on disk: write, index, find, download, verify, and load strictly.
 
 A folder holds `config.json` and Keras weights files, kernels in float16, every file under 16 MB; of a
-sparse model those of `zoo.sparse_files`.  Keras itself ignores extra layers in a file and loads flipped
+sparse model those of `zoo.sparse_weights`.  Keras itself ignores extra layers in a file and loads flipped
 bytes in silence; so a file's sha256 is checked before it is opened, and count and shapes before a
 model is touched.
 """
@@ -28,13 +28,16 @@ def write(model, folder):
     Kernels are rounded to float16; vectors (biases, normalisation) stay float32, being small.  Of a model
     with sparse layers (`zoo.layers.sparsify`) masks are stored as bits, and only weights that exist.
     """
-    from zoo import layers, sparse_files  # with Keras, which a card does without
+    from zoo import (
+        layers,
+        sparse_weights,  # with Keras, which a card does without
+    )
 
     folder = pathlib.Path(folder)
     for old in folder.glob("model*.weights.*"):
         old.unlink()
     if layers.sparse_layers(model.network):
-        sparse_files.write(model.network, folder, SHARD_BYTES)
+        sparse_weights.write(model.network, folder, SHARD_BYTES)
     else:
         _write_dense(model, folder)
     return {path.name: fingerprint(path) for path in sorted(folder.glob("model*.weights.*"))}
@@ -206,14 +209,14 @@ def load_file(model, path):
         FileNotFoundError: where there is no such file.
         ValueError: for anything but a whole weights file of this very architecture.
     """
-    from zoo import sparse_files
+    from zoo import sparse_weights
     from zoo.classifier import EnsembleClassifier
 
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}; check the path")
-    if path.name.endswith(sparse_files.SUFFIX):
-        return sparse_files.load(model.network, path, model.name)
+    if path.name.endswith(sparse_weights.SUFFIX):
+        return sparse_weights.load(model.network, path, model.name)
     parts = [path]
     if path.suffix == ".json":
         parts = sorted(path.parent.glob(path.name.replace(".weights.json", "_*.weights.h5")))
@@ -261,13 +264,13 @@ def _stored(path):
 
 def _misfit(path, stored, name, wanted):
     """What to say of a file with other weights than the model's."""
-    from zoo import sparse_files
+    from zoo import sparse_weights
 
     ours, theirs = ([shape for shape, is_mask in some if not is_mask] for some in (stored, wanted))
     if ours == theirs:
         counts = [sum(is_mask for _, is_mask in some) for some in (stored, wanted)]
         if counts[0] != counts[1]:
-            return sparse_files.mismatch(path, counts[0], name, counts[1])
+            return sparse_weights.mismatch(path, counts[0], name, counts[1])
     extra = [shape for shape in ours if shape not in theirs][:1]
     detail = f", such as one of shape {extra[0]}" if extra else ""
     return (

@@ -52,7 +52,7 @@ def main(argv):
     folder = pathlib.Path(FLAGS.output_dir)
     _before_backend(folder)
     # Keras, and so the backend, only now.
-    from zoo.training import shared_tasks
+    from zoo.training.ensembles import task_queue
     from zoo.training.studies.diversity_runs import Settings
     from zoo.training.studies.diversity_study import study
 
@@ -64,7 +64,7 @@ def main(argv):
             FLAGS.seeds, FLAGS.configurations, heartbeat=FLAGS.heartbeat, docs=FLAGS.docs,
             report=FLAGS.report, others=[_WORKER + sys.argv[1:] + _ALONE] * (FLAGS.workers - 1),
         )  # fmt: skip
-    except (ValueError, FileNotFoundError, shared_tasks.TaskFailed) as error:
+    except (ValueError, FileNotFoundError, task_queue.TaskFailed) as error:
         raise SystemExit(f"zoo.training.studies.batch_ensemble_diversity: {error}") from None
 
 

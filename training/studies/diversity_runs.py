@@ -15,11 +15,11 @@ import numpy as np
 from zoo import methods, metrics
 from zoo.backbones import mlp
 from zoo.classifier import EnsembleClassifier
-from zoo.evaluation.figures import FIGURES, measure
+from zoo.data import arrays as datasets
+from zoo.data.epoch_shuffle import EpochShuffle
+from zoo.evaluation.scores import FIGURES, measure
 from zoo.losses import CrossEntropy
-from zoo.training import data as datasets
-from zoo.training.batches import EpochShuffle
-from zoo.training.schedules import WarmUpCosine
+from zoo.training.loop.learning_rates import WarmUpCosine
 from zoo.uncertainty import predict
 
 IN, OUT = "mnist", "fashion_mnist"

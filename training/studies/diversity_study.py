@@ -8,10 +8,10 @@ import subprocess
 import keras
 import optuna
 
-from zoo.training import shared_folder, shared_tasks
+from zoo.training.ensembles import run_identity, task_queue
+from zoo.training.ensembles.progress import RunsProgress
 from zoo.training.studies import diversity_picture, diversity_report
 from zoo.training.studies import diversity_runs as runs
-from zoo.training.studies.progress import RunsProgress
 
 
 def study(data_dir, folder, settings, seeds, names=(), *, heartbeat=20, pause=2.0, docs=None,
@@ -36,7 +36,7 @@ def study(data_dir, folder, settings, seeds, names=(), *, heartbeat=20, pause=2.
     Raises:
         ValueError: for an unknown configuration, a document without marks, or a folder of another study.
         FileNotFoundError: where a data set is not in `data_dir`.
-        shared_tasks.TaskFailed: for a run that keeps killing its workers.
+        task_queue.TaskFailed: for a run that keeps killing its workers.
     """
     methods = runs.chosen(names, settings.members)
     if docs:
@@ -58,9 +58,9 @@ def _queue(folder, settings, heartbeat):
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     backend = keras.backend.backend()
     this = {"settings": dataclasses.asdict(settings), "backend": backend}
-    name = shared_folder.agree(folder, "study", this)
-    storage = shared_tasks.open_storage(f"sqlite:///{folder.absolute()}/study.db", heartbeat)
-    return shared_tasks.open_study(name, storage)
+    name = run_identity.agree(folder, "study", this)
+    storage = task_queue.open_storage(f"sqlite:///{folder.absolute()}/study.db", heartbeat)
+    return task_queue.open_study(name, storage)
 
 
 @contextlib.contextmanager
@@ -99,7 +99,7 @@ def _work(queue, tasks, methods, settings, data, folder, pause):
             progress.run(task, result, done())
             return result["figures"]["accuracy"]
 
-        shared_tasks.work_off(
+        task_queue.work_off(
             queue, {task: {} for task in tasks}, perform, is_done, pause, lambda: progress.others(done())
         )
 

@@ -4,9 +4,9 @@ import keras
 
 import zoo
 from zoo import methods
-from zoo.training.cost_model import Link, Machine, step_time
-from zoo.training.run import precision as policy
-from zoo.training.step_cost import step_cost
+from zoo.training.cost.step_cost import step_cost
+from zoo.training.cost.time_model import Link, Machine, step_time
+from zoo.training.loop.from_recipe import precision as policy
 
 DEVICES, SHARES = (8, 64, 512), (0.2, 0.4)
 

@@ -1,6 +1,6 @@
 """Tables of docs/scaling.md, as Markdown: see `zoo.training.studies.scaling`."""
 
-from zoo.training.cost_model import ring
+from zoo.training.cost.time_model import ring
 from zoo.training.studies import scaling_predictions as given
 
 UPDATE_EVERY = 100  # steps between topology updates of tickets, the default of zoo.training.tickets

@@ -2,8 +2,8 @@
 
 from keras import layers
 
-from zoo.initializers import PartialIdentity
 from zoo.layers import PatchWhitening
+from zoo.layers.initializers import PartialIdentity
 
 
 def whitened(images):

@@ -6,7 +6,7 @@ counts these networks reproduce.
 
 from keras import layers
 
-from zoo.initializers import HeNormal
+from zoo.layers.initializers import HeNormal
 
 
 def _conv_norm(method, x, filters, kernel_size, strides, role, name):

@@ -2,7 +2,7 @@
 
 from keras import layers
 
-from zoo.initializers import HeNormal
+from zoo.layers.initializers import HeNormal
 
 
 def _dense(method, x, units, role, name):

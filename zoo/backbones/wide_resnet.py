@@ -7,7 +7,7 @@ input.
 
 from keras import layers
 
-from zoo.initializers import HeNormal
+from zoo.layers.initializers import HeNormal
 
 
 def _conv(method, x, filters, kernel_size, strides, role, name):

@@ -6,16 +6,16 @@ import pathlib
 import tempfile
 import time
 
-from zoo.benchmarking import fresh
-from zoo.benchmarking.contestants import METHODS, from_scratch, published
+from zoo.benchmarking import fresh_process
 from zoo.benchmarking.machine import machine
+from zoo.benchmarking.models import METHODS, from_scratch, published
 from zoo.benchmarking.output import write_markdown
 from zoo.benchmarking.peers import Peer
 from zoo.benchmarking.picture import write_picture
 from zoo.benchmarking.roofline import peaks
 from zoo.benchmarking.rounds import race, summary
 from zoo.latency import cores
-from zoo.training.run import precision
+from zoo.training.loop.from_recipe import precision
 
 
 def benchmark(settings, methods=METHODS, *, weights=None, rounds=20, seconds=900.0, peer=None,
@@ -110,13 +110,13 @@ def _in_fresh_processes(results, ours, skipped, say):
         for index, (one, record) in enumerate(zip(ours, records)):
             if one not in skipped:
                 folders[one] = pathlib.Path(folder, str(index))
-                record["weights_bytes"] = fresh.write(one, folders[one])
+                record["weights_bytes"] = fresh_process.write(one, folders[one])
                 one.model, one.calls = None, {}  # room for the others
         for one, record in zip(ours, records):
             if one in folders:
                 say(f"{one.label} in a fresh process")
-                answers.append(fresh.measured(one, folders[one], settings))
+                answers.append(fresh_process.measured(one, folders[one], settings))
                 record.update(
                     {k: v for k, v in answers[-1].items() if k not in ("keras_s", "zoo_adds_s")}
                 )
-    return fresh.imports(answers)
+    return fresh_process.imports(answers)

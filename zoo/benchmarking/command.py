@@ -8,7 +8,7 @@ from rich.console import Console
 
 from zoo import registry
 from zoo.benchmarking.benchmark import benchmark
-from zoo.benchmarking.contestants import METHODS, Settings
+from zoo.benchmarking.models import METHODS, Settings
 from zoo.benchmarking.output import print_tables
 
 

@@ -103,7 +103,7 @@ class Peer:
 
 
 class PeerModel:
-    """A contestant that runs in a peer's process; see `zoo.benchmarking.contestants.Contestant`."""
+    """A contestant that runs in a peer's process; see `zoo.benchmarking.models.Contestant`."""
 
     def __init__(self, peer, label):
         self.peer, self.label, self.of, self.name = peer, label, peer.name, label

@@ -1,6 +1,6 @@
 """The picture of a benchmark: measured cost by method and, where weights exist, accuracy against it."""
 
-from zoo.benchmarking.contestants import TRAIN
+from zoo.benchmarking.models import TRAIN
 from zoo.benchmarking.output import title
 from zoo.pictures import GREY, INK, blank_figure
 

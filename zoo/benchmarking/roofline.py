@@ -31,7 +31,7 @@ def training_work(cost, batch_size):
     and writes the first two.
 
     Args:
-        cost: a `zoo.training.step_cost.StepCost`.
+        cost: a `zoo.training.cost.step_cost.StepCost`.
         batch_size: images a step.
     """
     needed = 3 * cost.activation_bytes * batch_size + 8 * cost.gradient_bytes

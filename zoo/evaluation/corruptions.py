@@ -19,8 +19,8 @@ import pathlib
 
 import numpy as np
 
+from zoo.data.test_split import read_test_split
 from zoo.evaluation import corruption_effects as effects
-from zoo.evaluation.splits import read_test_split
 
 SEVERITIES = (1, 2, 3, 4, 5)
 _LARGE = 112  # pixels of the shorter side, from which on ImageNet-C's parameters hold
@@ -154,7 +154,7 @@ def published(kind, severity, data_dir):
             `KIND_SEVERITY.npz` (TFDS's names of the kinds) that hold `x_test` and `y_test`.
 
     Returns:
-        A `zoo.training.data.Split`.
+        A `zoo.data.arrays.Split`.
 
     Raises:
         ValueError: for an unknown corruption or severity, or files that cannot be read.

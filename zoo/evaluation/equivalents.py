@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from zoo.evaluation.figures import calibrated_figures
+from zoo.evaluation.scores import calibrated_figures
 from zoo.metrics import deep_ensemble_equivalent
 from zoo.uncertainty import Prediction
 

@@ -8,13 +8,13 @@ import numpy as np
 from scipy.special import softmax
 
 from zoo import latency
+from zoo.data.test_split import read_test_split
 from zoo.evaluation import corruptions, ood
+from zoo.evaluation.cached_models import subjects
 from zoo.evaluation.corrupted_sets import CorruptedSets, means
 from zoo.evaluation.equivalents import equivalents
-from zoo.evaluation.figures import calibrated_figures, curves, figures, quick_figures
 from zoo.evaluation.report import write_html, write_markdown
-from zoo.evaluation.splits import read_test_split
-from zoo.evaluation.subjects import subjects
+from zoo.evaluation.scores import calibrated_figures, curves, figures, quick_figures
 from zoo.uncertainty import Prediction
 
 

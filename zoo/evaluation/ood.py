@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.special import logsumexp, softmax
 
 from zoo.checks import check_probabilities
-from zoo.evaluation.splits import read_test_split
+from zoo.data.test_split import read_test_split
 from zoo.metrics import OODAUPR, OODAUROC, OODFPR95
 from zoo.uncertainty import Prediction
 
@@ -122,7 +122,7 @@ def ood_sets(dataset, input_shape, data_dir):
     Args:
         dataset: that the model was trained on, one of `PROTOCOLS`.
         input_shape: (H, W, C) of the model.
-        data_dir: as in `zoo.training.data.load`: .npz files or TensorFlow Datasets' folders.
+        data_dir: as in `zoo.data.arrays.load`: .npz files or TensorFlow Datasets' folders.
 
     Yields:
         An `OODSet` each.  One that is not in data_dir, or cannot be read, has no images and says so in

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from zoo.evaluation.figures import FIGURES
+from zoo.evaluation.scores import FIGURES
 
 _SUMMARY = ("accuracy", "nll", "brier", "ece", "aurc")
 _TITLES = {

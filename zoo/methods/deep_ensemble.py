@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from zoo.layers.rows import check_members
+from zoo.layers.tiling import check_members
 from zoo.methods.packed import Packed
 
 

@@ -10,7 +10,7 @@ from zoo.layers import (
     TileMembers,
 )
 from zoo.layers.batch_ensemble import fast_weight_initializer
-from zoo.layers.rows import check_members
+from zoo.layers.tiling import check_members
 from zoo.methods.single import Single
 
 
@@ -71,7 +71,7 @@ class HyperBatch(Single):
         }
 
     def callbacks(self, images, labels):
-        from zoo.tuning import HyperparameterTuning  # which needs the classifier
+        from zoo.hyper_batch_tuning import HyperparameterTuning  # which needs the classifier
 
         if not len(images):
             raise ValueError(

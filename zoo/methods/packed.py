@@ -5,7 +5,7 @@ import dataclasses
 import keras
 
 from zoo.layers import PackedConv2D, PackedDense, PackedFlatten, PerMember
-from zoo.layers.grouped import members_apart
+from zoo.layers.grouped_convolution import members_apart
 from zoo.methods.single import Single
 
 

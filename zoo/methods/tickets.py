@@ -4,7 +4,7 @@ import dataclasses
 import random
 
 from zoo.layers import sparsify
-from zoo.layers.erk import check_sparsity
+from zoo.layers.sparse.densities import check_sparsity
 from zoo.methods.deep_ensemble import DeepEnsemble
 
 

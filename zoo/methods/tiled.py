@@ -3,7 +3,7 @@
 import dataclasses
 
 from zoo.layers import MemberLogits, TileMembers
-from zoo.layers.rows import check_members
+from zoo.layers.tiling import check_members
 from zoo.methods.single import Single
 
 

@@ -1,0 +1,157 @@
+"""The one place that decides how the convolutions of a packed network are computed.
+
+`keras.layers.Conv2D(groups=)` runs through an XLA-compiled function on TensorFlow whose gradient is 15
+to 80 times slower than a plain convolution of equal FLOPs; `feature_group_count` on JAX's CPU backend is
+as slow.  Plain convolutions, one a group, are within a few percent of the ideal there and export
+everywhere.  PyTorch's own grouped convolution is the fastest on PyTorch.
+"""
+
+import contextlib
+import functools
+
+import keras
+from keras import ops
+
+from zoo.layers.member_lists import shares
+
+FORMS = ("auto", "list", "split", "native")
+_chosen = "auto"
+
+# Measured on CPU, a training step of a packed ResNet relative to the single network's: TensorFlow and JAX
+# 1.07 to 1.12 as a list and 1.2 or more otherwise; PyTorch in channels-last the other way round.
+_FASTEST = {"torch": "native"}
+
+
+def set_grouped_convolution(form):
+    """Choose how packed convolutions are computed, for the whole process.
+
+    Answers are the same in every form, and so are weights.  "list" decides when a network is built, the
+    others also when a layer is traced: choose before building.
+
+    Args:
+        form: "auto", the fastest measured on the backend's CPU: "native" on PyTorch, else "list" (on GPUs,
+            too, where nothing has been measured);
+            "list", one tensor a member all through a packed network, each with a plain convolution of its
+            own; a layer that is given one tensor for all members splits it;
+            "split", one tensor for all members; a layer splits its channels, convolves and concatenates;
+            "native", one tensor, and the backend's own grouped convolution: `tf.nn.conv2d` with a grouped
+            kernel, `feature_group_count` on JAX, `groups=` on PyTorch.  On TensorFlow it has a gradient
+            on CPU with oneDNN in float32 and bfloat16 alone: elsewhere it becomes "split".
+
+    Returns:
+        A context manager, for use in a `with` statement, at whose end the former choice holds again.
+
+    Raises:
+        ValueError: for another form.
+    """
+    global _chosen
+    if form not in FORMS:
+        raise ValueError(f"the form must be one of {', '.join(FORMS)}; got {form!r}")
+    undo = contextlib.ExitStack()
+    undo.callback(set_grouped_convolution, _chosen)
+    _chosen = form
+    return undo
+
+
+def _form():
+    return _FASTEST.get(keras.backend.backend(), "list") if _chosen == "auto" else _chosen
+
+
+def members_apart():
+    """Whether packed networks are built with one tensor a member (else: one tensor for all)."""
+    return _form() == "list"
+
+
+def grouped_convolution(inputs, kernels, strides, padding, dilation_rate):
+    """Convolve each group of channels with its own kernel.
+
+    Args:
+        inputs: (B, *spatial, G * channels), the channels of a group side by side.
+        kernels: a list of G tensors (*kernel_size, channels, filters).
+        strides, padding, dilation_rate: as in `keras.ops.conv`; tuples.
+
+    Returns:
+        (B, *new spatial, G * filters), in the order of the groups.
+    """
+    options = {"strides": strides, "padding": padding, "dilation_rate": dilation_rate}
+    if max(kernels[0].shape[:-2]) == 1 and max(strides) > 1:
+        inputs, options["strides"] = _sampled(inputs, strides), (1,) * len(strides)
+    if len(kernels) == 1:
+        return ops.conv(inputs, kernels[0], data_format="channels_last", **options)
+    if _form() == "native" and _runs_natively(inputs, dilation_rate):
+        return _NATIVE[keras.backend.backend()](inputs, kernels, **options)
+    outputs = [
+        ops.conv(x, k, data_format="channels_last", **options)
+        for x, k in zip(shares(inputs, len(kernels), axis=-1), kernels)
+    ]
+    return ops.concatenate(outputs, axis=-1)
+
+
+def _runs_natively(inputs, dilation_rate):
+    if keras.backend.backend() != "tensorflow":
+        return True
+    return _tensorflow_differentiates(keras.backend.standardize_dtype(inputs.dtype), dilation_rate)
+
+
+def _sampled(inputs, strides):
+    """The places that a kernel of size 1 sees.
+
+    The gradient of such a convolution with strides writes outside its memory in TensorFlow 2.21's oneDNN
+    on AVX-512, for fewer than 16 channels and some batch sizes (8, 12 channels, 17 images of 16x16).
+    """
+    return inputs[(slice(None), *(slice(None, None, stride) for stride in strides))]
+
+
+def _tensorflow(inputs, kernels, strides, padding, dilation_rate):
+    import tensorflow as tf
+
+    # Not ops.conv, which compiles it by XLA.
+    return tf.nn.convolution(
+        inputs, tf.concat(kernels, axis=-1), strides, padding.upper(), dilations=dilation_rate
+    )
+
+
+@functools.cache
+def _tensorflow_differentiates(dtype, dilation_rate):
+    """Whether TensorFlow's grouped convolution has a gradient on the device at hand."""
+    import tensorflow as tf
+
+    options = {"strides": [1] * 4, "padding": "SAME", "dilations": [1, *(1, *dilation_rate)[-2:], 1]}
+    with tf.init_scope():  # at once, even while a graph is being made; it records no gradient
+        maps, kernel = tf.ones((1, 5, 5, 4), dtype), tf.ones((3, 3, 2, 4), dtype)
+        try:
+            tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=maps.shape, filter=kernel, out_backprop=maps, **options
+            )
+            tf.raw_ops.Conv2DBackpropFilter(
+                input=maps, filter_sizes=kernel.shape, out_backprop=maps, **options
+            )
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+            return False
+    return True
+
+
+def _jax(inputs, kernels, **options):
+    return ops.conv(inputs, ops.concatenate(kernels, axis=-1), data_format="channels_last", **options)
+
+
+def _torch(inputs, kernels, strides, padding, dilation_rate):
+    import torch
+
+    *size, _, _ = kernels[0].shape
+    rank = len(size)
+    if padding == "same":
+        border = []  # torch.nn.functional.pad begins with the last axis
+        for axis in reversed(range(rank)):
+            length, reach = inputs.shape[axis + 1], dilation_rate[axis] * (size[axis] - 1) + 1
+            total = max((-(-length // strides[axis]) - 1) * strides[axis] + reach - length, 0)
+            border += [total // 2, total - total // 2]
+        inputs = torch.nn.functional.pad(inputs, [0, 0, *border]) if any(border) else inputs
+    kernel = torch.cat([torch.movedim(kernel, (-1, -2), (0, 1)) for kernel in kernels])
+    convolve = {1: torch.nn.functional.conv1d, 2: torch.nn.functional.conv2d}[rank]
+    inputs = torch.movedim(inputs, -1, 1)
+    outputs = convolve(inputs, kernel, None, strides, 0, dilation_rate, len(kernels))
+    return torch.movedim(outputs, 1, -1)
+
+
+_NATIVE = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}

@@ -1,0 +1,1 @@
+"""Sparse layers, and what decides where their connections are."""

@@ -1,0 +1,1 @@
+"""What training costs: counted work, and the time it will take."""

@@ -1,0 +1,220 @@
+"""What a training step costs, counted from a network's layers: work, memory, and numbers that devices exchange.
+
+Counted, not measured: `zoo.training.cost.time_model` turns the counts into times.
+"""
+
+import dataclasses
+import math
+
+import keras
+
+from zoo.layers import (
+    BatchEnsembleConv2D,
+    BatchEnsembleDense,
+    HyperBatchEnsembleConv2D,
+    HyperBatchEnsembleDense,
+    MaskedConv2D,
+    MaskedDense,
+    MemberLogits,
+    MIMOExpand,
+    MIMOHead,
+    MonteCarloDropout,
+    PerMember,
+    PerMemberBatchNormalization,
+    TileMembers,
+)
+from zoo.layers.sparse.layers import Sparse
+
+_ITEM = {"float16": 2, "bfloat16": 2, "float64": 8, "int64": 8, "bool": 1, "uint8": 1, "int8": 1}
+_BATCH_NORMALIZATIONS = (keras.layers.BatchNormalization, PerMemberBatchNormalization)
+_ALIASES = (keras.layers.Flatten, keras.layers.Reshape)  # whose outputs are their inputs in memory
+_NEED_OUTPUTS = (keras.layers.ReLU, keras.layers.Activation, keras.layers.MaxPooling2D)
+_NEED_INPUTS = (keras.layers.MaxPooling2D,)
+
+
+@dataclasses.dataclass(frozen=True)
+class StepCost:
+    """Cost of training a network, most of it for one image.
+
+    Fields: `trainable` and `parameters` (moving statistics too); bytes of all of these (`weight_bytes`),
+    of their gradient (`gradient_bytes`) and of those gradients that are not masked zeros
+    (`existing_bytes`); `places`, of masked kernels; `tensors`, trainable variables; `macs`, of a forward
+    pass over one image as it is in training, masked weights included; `macs_again`, of what is computed
+    twice; `activation_bytes` for an image; and `statistics`, floats that each synchronised batch
+    normalisation exchanges in a pass forward, and again in one backward.
+    """
+
+    trainable: int
+    parameters: int
+    weight_bytes: int
+    gradient_bytes: int
+    existing_bytes: int
+    places: int
+    tensors: int
+    macs: int
+    macs_again: int
+    activation_bytes: int
+    statistics: tuple
+
+    @property
+    def training_flops(self):
+        """FLOPs an image of forward and backward pass: 2 a multiply-accumulate, the latter twice the former."""
+        return 2 * (3 * self.macs + self.macs_again)
+
+    @property
+    def statistics_bytes(self):
+        """What synchronised batch normalisations reduce in a step: float32, forward and backward."""
+        return 2 * 4 * sum(self.statistics)
+
+
+def step_cost(network, remat=False):
+    """Count what training a network costs.
+
+    Kept for the backward pass are the inputs of layers with weights and of max poolings, the outputs of
+    rectifiers and max poolings, what a layer of fast weights or masks makes in between, and one byte a
+    unit for dropout; in the dtype of each tensor, and M-fold where members are rows of the batch.
+    Scratch memory of kernels, kernels that are cast or masked and gradients of activations are not in it.
+
+    Args:
+        network: a functional `keras.Model` such as `EnsembleClassifier.network`.
+        remat: whether `zoo.training.memory.rematerialize` computes segments twice: then what enters segments is kept, and
+            all that the largest of them keeps.
+
+    Returns:
+        `StepCost`.
+
+    Raises:
+        ValueError: with `remat`, for a network with nothing to cut.
+    """
+    layers = list(_in_training(network))
+    segments = _segments(network) if remat else {}
+    last = max(segments.values(), default=0)
+    macs = [(layer, rows * _macs(layer)) for layer, rows in layers]
+    trainable, weights = network.trainable_weights, network.weights
+    numbers = [weight for weight in weights if weight.dtype != "bool"]
+    sparse = [layer for layer, _ in layers if isinstance(layer, Sparse)]
+    gradient = sum(map(_weight_bytes, trainable))
+    masked = sum(round(layer.sparsity * math.prod(layer.kernel.shape)) for layer in sparse)
+    return StepCost(
+        trainable=sum(math.prod(weight.shape) for weight in trainable),
+        parameters=sum(math.prod(weight.shape) for weight in numbers),
+        weight_bytes=sum(map(_weight_bytes, weights)),
+        gradient_bytes=gradient,
+        existing_bytes=gradient - 4 * masked,
+        places=sum(math.prod(layer.kernel.shape) for layer in sparse),
+        tensors=len(trainable),
+        macs=sum(count for _, count in macs),
+        macs_again=sum(count for layer, count in macs if segments.get(layer.name, last) < last),
+        activation_bytes=_kept(layers, segments),
+        statistics=tuple(
+            2 * math.prod(layer.moving_mean.shape)
+            for layer, _ in layers
+            if isinstance(layer, _BATCH_NORMALIZATIONS)
+        ),
+    )
+
+
+def _in_training(network, rows=1):
+    """(layer, rows of its outputs an image in training), those of nested networks as well."""
+    for layer in network.layers:  # in the order of computation
+        if isinstance(layer, keras.Model):
+            yield from _in_training(layer, rows)
+            continue
+        if isinstance(layer, (MemberLogits, MIMOHead)):
+            yield layer, rows
+            rows = 1
+            continue
+        if isinstance(layer, TileMembers) and layer.training_mode == "tile":
+            rows *= layer.num_members
+        elif isinstance(layer, MIMOExpand):
+            rows *= layer.batch_repetitions
+        yield layer, rows
+
+
+def _macs(layer):
+    """Multiply-accumulates of a layer's kernel for one row of the batch."""
+    if getattr(layer, "kernel", None) is None:
+        return 0
+    shape = _tensors(layer.output)[0].shape
+    rank = getattr(layer, "rank", 0)  # of a convolution; dense layers have one position
+    uses = getattr(layer, "kernel_passes", 1) * math.prod(shape[-1 - rank : -1])
+    return uses * math.prod(layer.kernel.shape)
+
+
+def _segments(network):
+    """{name of a layer: which segment computes it}, the last of which is computed once."""
+    from zoo.training.memory.rematerialize import rematerialize
+
+    return {
+        name: index
+        for index, names in enumerate(rematerialize(network).segments)
+        for name in names
+    }  # fmt: skip
+
+
+def _kept(layers, segments):
+    """Bytes an image that a step keeps until the backward pass has used them, at the most."""
+    maker, kept, inside = {}, {}, {}  # by tensor: segment and tensor it is; bytes; by segment: bytes
+    borders = {}
+    for layer, rows in layers:
+        segment = segments.get(layer.name)
+        entering = [maker.get(id(tensor), (None, tensor)) for tensor in _tensors(layer.input)]
+        for tensor in _tensors(layer.output):
+            alias = isinstance(_inner(layer), _ALIASES) and len(entering) == 1
+            maker[id(tensor)] = entering[0] if alias else (segment, tensor)
+        for made_by, tensor in entering:
+            if segment is not None and made_by != segment and segment > 0:
+                borders[id(tensor)] = rows * _bytes(tensor)
+            if _needs(layer, _NEED_INPUTS) or _trains_by_inputs(layer):
+                kept[id(tensor)] = (made_by, rows * _bytes(tensor, layer.compute_dtype))
+        if _needs(layer, _NEED_OUTPUTS):
+            for tensor in _tensors(layer.output):
+                kept[id(tensor)] = (segment, rows * _bytes(tensor))
+        inside[segment] = inside.get(segment, 0) + rows * _made_inside(layer)
+    for key, (segment, count) in kept.items():
+        if key not in borders:
+            inside[segment] = inside.get(segment, 0) + count
+    always = inside.pop(None, 0) + sum(borders.values())
+    return always + max(inside.values(), default=0)
+
+
+def _needs(layer, kinds):
+    return isinstance(_inner(layer), kinds)
+
+
+def _trains_by_inputs(layer):
+    """Whether the gradient of a layer's weights needs its inputs as they come."""
+    return bool(layer.trainable_weights) and not isinstance(layer, (MaskedConv2D, MaskedDense))
+
+
+def _made_inside(layer):
+    """Bytes that a layer keeps for a row, neither inputs nor outputs."""
+    inputs, outputs = (sum(map(_bytes, _tensors(x)[:1])) for x in (layer.input, layer.output))
+    if isinstance(layer, (HyperBatchEnsembleConv2D, HyperBatchEnsembleDense)):
+        return inputs + 3 * outputs  # scaled inputs, both kernels' outputs, and their sum
+    if isinstance(layer, (BatchEnsembleConv2D, BatchEnsembleDense)):
+        return layer.fast_rank * (inputs + outputs)  # before they are scaled, and after
+    if isinstance(layer, (MaskedConv2D, MaskedDense)):
+        return inputs
+    if isinstance(layer, MonteCarloDropout):
+        return math.prod(layer.units(layer.output, 1))
+    if isinstance(layer, keras.layers.Dropout):
+        return math.prod(layer.output.shape[1:])
+    return 0
+
+
+def _inner(layer):
+    return layer.layer if isinstance(layer, PerMember) else layer
+
+
+def _tensors(value):
+    return keras.tree.flatten(value)
+
+
+def _bytes(tensor, dtype=None):
+    """Of a tensor, for one row of the batch; `dtype` is what a layer casts it to."""
+    return math.prod(size or 1 for size in tensor.shape[1:]) * _ITEM.get(dtype or tensor.dtype, 4)
+
+
+def _weight_bytes(weight):
+    return math.prod(weight.shape) * _ITEM.get(weight.dtype, 4)

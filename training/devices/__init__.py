@@ -1,0 +1,1 @@
+"""Where a run trains: one device, several, or several machines."""

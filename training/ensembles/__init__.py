@@ -1,0 +1,1 @@
+"""Ensembles of networks that are trained apart, by any number of workers."""

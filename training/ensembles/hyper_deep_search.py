@@ -1,0 +1,223 @@
+"""Hyper-deep ensembles: random search, greedy selection, new seeds, selection again, one model.
+
+The stages are those of Wenzel et al., Hyperparameter Ensembles for Robustness and Uncertainty
+Quantification, NeurIPS 2020, arXiv 2006.13570, algorithm 1.  Each is a list of tasks that any number of
+workers share (`shared_tasks`); selection is computed by each of them from the stored predictions.
+"""
+
+import dataclasses
+import json
+import pathlib
+import zlib
+
+import keras
+import numpy as np
+
+from zoo import methods
+from zoo.joining import fuse
+from zoo.training.ensembles import run_identity, task_queue
+from zoo.training.ensembles.greedy_selection import greedy_selection
+from zoo.training.ensembles.network_store import TrainedNetworks, name_of, numbers_of
+from zoo.training.ensembles.progress import SearchProgress
+from zoo.training.ensembles.search_plot import draw_search
+from zoo.training.ensembles.search_space import search_space
+from zoo.training.loop import from_recipe, run_record
+from zoo.training.loop.preemption import Preempted
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchOptions:
+    """What is searched, and how large the ensemble is.
+
+    Fields: `trials`, configurations tried, kappa in the paper, of which the first is the recipe's own;
+    `members`, most different networks in the ensemble and seeds a chosen configuration is trained on, K;
+    `tune`, of `search_space.TUNABLE`; log-uniform ranges of `l2` (divided by the number of training
+    images), `label_smoothing`, `learning_rate` (times the recipe's) and `dropout`.  The ranges of L2
+    and label smoothing are the paper's for CIFAR-10, whose L2 is c * |w|^2.
+    """
+
+    trials: int = 50
+    members: int = 4
+    tune: tuple = ("l2", "label_smoothing")
+    l2: tuple = (2e-2, 2e2)
+    label_smoothing: tuple = (1e-5, 0.2)
+    learning_rate: tuple = (0.3, 3.0)
+    dropout: tuple = (0.01, 0.5)
+
+
+def search_ensemble(recipe, data_dir, output_dir, options=SearchOptions(), *, storage=None, heartbeat=60,
+                    pause=2.0, limit=None, command="", compile_options=None):  # fmt: skip
+    """Make a hyper-deep ensemble, going on where earlier workers stopped, beside those that are at work.
+
+    Args:
+        recipe: of a single network, with `held_out` > 0.
+        data_dir: of the data set.
+        output_dir: shared by all workers; holds the networks, the search and its result.
+        options: `SearchOptions`; `trials` and `members` may be others when a search is taken up again.
+        storage: URL of a database that Optuna can use; default: an SQLite file in `output_dir`.
+        heartbeat: seconds between a worker's signs of life.
+        pause: seconds between looks at other workers.
+        limit: of the data set's images, to try a search out.
+        command: to record.
+        compile_options: more of `compile`'s.
+
+    Returns:
+        The dictionary written to `config.json`: the ensemble's, as of any run, and `hyper_deep`.
+
+    Raises:
+        ValueError: for options, a recipe or a storage that cannot be used, or a folder of another search.
+        FileNotFoundError: where the data set is not in `data_dir`.
+        task_queue.TaskFailed: for a network whose training keeps killing its workers.
+    """
+    _check(recipe, options)
+    splits, classes = from_recipe.load_splits(recipe, data_dir, limit)
+    if not len(splits[1]):
+        raise ValueError(f"held_out={recipe.held_out} leaves no image to select by; take a larger share")
+    with from_recipe.precision(recipe.precision):
+        model = from_recipe.model_of(recipe, splits[0].images.shape[1:], classes)
+    from_recipe.learning_rate(recipe, 1)  # fails for an unknown schedule
+    ranges = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)[2:]}
+    space = search_space(recipe, model.network, len(splits[0]), **ranges)
+    folder = pathlib.Path(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    database = task_queue.open_storage(storage or f"sqlite:///{folder.resolve()}/search.db", heartbeat)
+    study = run_identity.agree(folder, "search", _identity(recipe, space, splits))
+    networks = TrainedNetworks(folder / "networks", recipe, splits, classes, compile_options)
+    for name in networks.names():  # damage shows before anything is trained
+        networks.held_out(name)
+    with SearchProgress() as progress:
+        search = _Search(folder, options, networks, space, study, database, progress, pause)
+        return search.run(command)
+
+
+def _check(recipe, options):
+    if recipe.method != "single":
+        raise ValueError(
+            f"a hyper-deep ensemble is made of single networks; take the recipe {recipe.dataset}_single_"
+            f"{recipe.backbone}"
+        )
+    for name in ("trials", "members"):
+        value = getattr(options, name)
+        if not (isinstance(value, int) and value >= 1):
+            raise ValueError(f"{name} must be an integer >= 1; got {value!r}")
+    if not 0 < recipe.held_out < 1:
+        raise ValueError(
+            f"held_out must be between 0 and 1, as networks are selected by it; got {recipe.held_out}"
+        )
+
+
+def _identity(recipe, space, splits):
+    """What decides a search."""
+    held_out = splits[1]
+    return {
+        "recipe": dataclasses.asdict(recipe),
+        "training_images": len(splits[0]),
+        "ranges": space.ranges,
+        # Workers must mean the same images in the same order.
+        "held_out_images": zlib.crc32(np.ascontiguousarray(held_out.images)),
+        "held_out_labels": zlib.crc32(np.ascontiguousarray(held_out.labels)),
+        "backend": keras.backend.backend(),  # a seed means other initial weights on another
+    }
+
+
+class _Search:
+    """One worker's part in a search."""
+
+    def __init__(self, folder, options, networks, space, study, database, progress, pause):
+        self.folder, self.options, self.networks, self.space = folder, options, networks, space
+        self.study, self.database, self.progress, self.pause = study, database, progress, pause
+
+    def run(self, command):
+        """Work through all stages; returns the configuration of the result."""
+        tried = [name_of(index, 0) for index in range(self.options.trials)]
+        self._train("search", tried)
+        first, _ = self._select(tried)
+        seeds = range(self.options.members)
+        kinds = sorted({numbers_of(name)[0] for name in first})
+        stratified = [name_of(index, seed) for index in kinds for seed in seeds]
+        self._train("seeds", stratified)
+        chosen, path = self._select(stratified)
+        self._finish(tried, first, chosen, path, command)
+        draw_search(self.folder / "search.png", self.networks, self.space, tried, first, chosen)
+        return self._result(chosen)
+
+    def _train(self, stage, names):
+        tasks = {name: self._configuration(name) for name in names}
+
+        def there():
+            return sum(map(self.networks.is_done, names))
+
+        def look():
+            self.progress.others(there())
+
+        def perform(name, trial):
+            configuration = {
+                key: trial.suggest_float(key, *self.space.ranges[key], log=True)
+                for key in self._configuration(name)
+            }
+            nll = self.networks.train(name, configuration, trial.number, [self.progress.callback(name)])
+            self.progress.network(name, nll, there())
+            return nll
+
+        self.progress.stage(stage, len(names), there())
+        study = task_queue.open_study(f"{self.study}-{stage}", self.database)
+        task_queue.work_off(
+            study, tasks, perform, self.networks.is_done, self.pause, look,
+            stopped=(Preempted, KeyboardInterrupt),
+        )  # fmt: skip
+
+    def _configuration(self, name):
+        index = numbers_of(name)[0]
+        return self.space.sample(index) if index else {}
+
+    def _select(self, names):
+        predictions = (self.networks.held_out(name) for name in names)
+        labels = self.networks.splits[1].labels
+        indices, path = greedy_selection(predictions, labels, self.options.members)
+        chosen = [names[index] for index in indices]
+        self.progress.say(f"selected: {', '.join(chosen)}; held-out NLL {path[-1]:.4f}")
+        return chosen, path
+
+    def _finish(self, tried, first, chosen, path, command):
+        """Have one worker write the ensemble."""
+
+        def is_done(name):
+            return self._result(chosen) is not None
+
+        def write(name, trial):
+            if not is_done(name):
+                self._write(first, chosen, path, command)
+            return path[-1]
+
+        task = f"join_{zlib.crc32(json.dumps(chosen).encode()):08x}"
+        study = task_queue.open_study(f"{self.study}-join", self.database)
+        task_queue.work_off(study, {task: {}}, write, is_done, self.pause)
+
+    def _result(self, chosen):
+        """The finished run of this very ensemble, or None."""
+        path = self.folder / "config.json"
+        config = json.loads(path.read_text()) if path.is_file() else {}
+        return config if config.get("hyper_deep", {}).get("chosen") == chosen else None
+
+    def _write(self, first, chosen, path, command):
+        networks, count = self.networks, len(chosen)
+        recipe = dataclasses.replace(networks.recipe, method="hyper_deep", num_members=count)
+        singles = {name: networks.model(name) for name in set(chosen)}
+        rows = [f"{step},{name},{nll}" for step, (name, nll) in enumerate(zip(chosen, path))]
+        (self.folder / "log.csv").write_text("\n".join(["step,network,held_out_nll", *rows]) + "\n")
+        details = {
+            "trials": self.options.trials,
+            "members": self.options.members,
+            "ranges": self.space.ranges,
+            "chosen_in_search": first,
+            "chosen": chosen,
+            "held_out_nll": path,
+            "networks_trained": len(networks.names()),
+            "configurations": {name: networks.result(name)["configuration"] for name in sorted(singles)},
+        }
+        seconds = sum(networks.result(name)["seconds"] for name in networks.names())
+        with from_recipe.precision(recipe.precision):
+            model = fuse([singles[name] for name in chosen], method=methods.HyperDeep(count))
+            run_record.write_run(
+                model, recipe, networks.splits, self.folder, command, seconds, hyper_deep=details
+            )

@@ -1,0 +1,113 @@
+"""How far a search or a study is: bars on a terminal, in a log a line a network, at once."""
+
+import time
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class _Bars:
+    """A context with bars on a terminal and lines in a log, on standard error."""
+
+    def __init__(self):
+        self.console = Console(stderr=True)
+        self.bars = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=self.console, disable=not self.console.is_terminal,
+        )  # fmt: skip
+
+    def __enter__(self):
+        self.bars.start()
+        return self
+
+    def __exit__(self, *error):
+        self.bars.stop()
+
+    def say(self, text):
+        """A line that stays."""
+        self.console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+class SearchProgress(_Bars):
+    """A context that shows the stages, networks and epochs of a search."""
+
+    def __init__(self):
+        super().__init__()
+        self.networks = self.epochs = None
+
+    def stage(self, title, total, done):
+        """Begin a stage of `total` networks, of which `done` are there."""
+        self.say(f"{title}: {total} networks, {done} of them there")
+        if self.networks is not None:
+            self.bars.remove_task(self.networks)
+        self.networks = self.bars.add_task("networks", total=total, completed=done)
+        self.total, self.started, self.trained = total, time.time(), 0
+
+    def network(self, name, nll, done):
+        """A network of this stage has been trained by this worker; `done` are there now."""
+        self.trained += 1
+        self.bars.update(self.networks, completed=done)
+        left = round((time.time() - self.started) / self.trained * (self.total - done))
+        self.say(
+            f"{name}  held-out NLL {nll:.4f}  ({done} of {self.total}; {_clock(left)} left at this pace)"
+        )
+
+    def others(self, done):
+        """Other workers train; `done` networks are there now."""
+        self.bars.update(self.networks, completed=done)
+
+    def callback(self, name):
+        """Shows a network's epochs on a terminal."""
+        return _Epochs(self.bars, name)
+
+
+class RunsProgress(_Bars):
+    """A context that shows the runs of a study.
+
+    Args:
+        total: int, runs of the study.
+        done: int, those that are there already.
+    """
+
+    def __init__(self, total, done):
+        super().__init__()
+        self.total, self.began, self.before = total, time.time(), done
+        self.bar = self.bars.add_task("runs", total=total, completed=done)
+
+    def __enter__(self):
+        super().__enter__()
+        self.say(f"{self.total} runs, {self.before} of them there")
+        return self
+
+    def run(self, task, result, done):
+        """A run that this process has finished; `done` are there now."""
+        self.others(done)
+        left = round((time.time() - self.began) / max(done - self.before, 1) * (self.total - done))
+        accuracy = result["figures"]["accuracy"]
+        self.say(
+            f"{task}  accuracy {accuracy:.4f}  ({done} of {self.total}; {_clock(left)} left at this pace)"
+        )
+
+    def others(self, done):
+        """Other processes are at work; `done` runs are there now."""
+        self.bars.update(self.bar, completed=done)
+
+
+def _clock(seconds):
+    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+class _Epochs(keras.callbacks.Callback):
+    def __init__(self, bars, name):
+        super().__init__()
+        self.bars, self.name = bars, name
+
+    def on_train_begin(self, logs=None):
+        self.bar = self.bars.add_task(f"  {self.name}, epochs", total=self.params["epochs"])
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.bars.update(self.bar, completed=epoch + 1)
+
+    def on_train_end(self, logs=None):
+        self.bars.remove_task(self.bar)

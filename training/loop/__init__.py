@@ -1,0 +1,1 @@
+"""One training run: data, model, optimiser, checkpoints, and the record it leaves."""

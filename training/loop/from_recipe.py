@@ -1,0 +1,170 @@
+"""What a recipe stands for: splits, model, augmentation, learning rate and optimiser."""
+
+import contextlib
+import dataclasses
+import random
+
+import keras
+import numpy as np
+
+from zoo import layers, methods
+from zoo.building import build
+from zoo.classifier import EnsembleClassifier
+from zoo.data import arrays
+from zoo.training import recipes
+from zoo.training.loop.augmentation import RandomCutout, RandomShiftFlip
+from zoo.training.loop.learning_rates import WarmUpCosine, WarmUpLinear, WarmUpSteps
+
+
+@contextlib.contextmanager
+def precision(name):
+    """Keras's dtype policy for as long as the context lasts; half precision with float32 weights."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(f"mixed_{name}" if name in ("bfloat16", "float16") else name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def seed(seed):
+    if keras.backend.backend() == "jax":  # Keras's function imports TensorFlow wherever it is installed
+        random.seed(seed)
+        np.random.seed(seed)
+    else:
+        keras.utils.set_random_seed(seed)
+
+
+def model_of(recipe, input_shape, num_classes):
+    """The untrained model of a recipe."""
+    method = methods.METHODS.get(recipe.method)
+    if method is None:
+        raise ValueError(f"unknown method {recipe.method!r}; there are {', '.join(methods.METHODS)}")
+    arguments = {
+        name: value
+        for name, value in dataclasses.asdict(recipe).items()
+        if name in methods.arguments(method) and (name, value) != ("num_members", 0)
+    }
+    arguments |= recipes.method_arguments(recipe.arguments)
+    unknown = sorted(set(arguments) - set(methods.arguments(method)))
+    if unknown:
+        raise ValueError(f"{recipe.method} takes no argument {', '.join(unknown)}")
+    mean, std = arrays.STATISTICS.get(recipe.dataset, (127.5, 127.5))
+    stem = recipe.stem or None
+    return build(
+        method(**arguments), recipe.backbone, num_classes, input_shape, stem=stem, mean=mean, std=std
+    )
+
+
+def load_splits(recipe, data_dir, limit=None):
+    """((training, held out, test), number of classes).
+
+    Raises:
+        ValueError: where fewer training images are left than a batch has.
+        FileNotFoundError: where the data set is not in `data_dir`.
+    """
+    if recipe.stream:
+        return _streams(recipe, data_dir, limit)
+    training = arrays.load(recipe.dataset, "train", data_dir)
+    test = arrays.load(recipe.dataset, "test", data_dir)
+    classes = training.num_classes
+    if limit:
+        training, test = training.subset(slice(limit)), test.subset(slice(limit))
+    training, held_out = arrays.hold_out(training, recipe.held_out, seed=0)
+    if len(training) < recipe.batch_size:
+        raise ValueError(
+            f"batch_size={recipe.batch_size} is more than the {len(training)} training images"
+        )
+    return (training, held_out, test), classes
+
+
+def _streams(recipe, data_dir, limit):
+    """`load_splits` of a recipe that streams; TFDS knows ImageNet's test images as "validation"."""
+    from zoo.data.streamed_split import StreamedSplit  # which needs TensorFlow, whatever the backend
+
+    if recipe.held_out:
+        raise ValueError("a recipe that streams holds no images out; set held_out=0")
+    of_images = f"[:{limit}]" if limit else ""
+    test = "validation" if recipe.dataset == "imagenet2012" else "test"
+    training, test = (
+        StreamedSplit(recipe.dataset, f"{split}{of_images}", data_dir, recipe.image_size)
+        for split in ("train", test)
+    )
+    nothing = arrays.Split(np.zeros((0, *training.image_shape), "uint8"), np.zeros(0, "int32"))
+    return (training, nothing, test), training.num_classes
+
+
+def augmented(model, network, recipe, image_shape):
+    """A network behind augmentation: trained instead of `model`, whose weights it shares."""
+    shift, flip = (0, False) if recipe.image_size else (recipe.shift, recipe.flip)  # crops are random
+    flip = flip and not recipe.alternate_flips  # the batches are mirrored already
+    images = x = keras.Input(image_shape, name="images")
+    x = RandomShiftFlip(shift, flip, seed=recipe.seed, name="augmentation")(x)
+    if recipe.cutout:
+        x = RandomCutout(recipe.cutout, seed=recipe.seed + 1, name="cutout")(x)
+    height, width = model.input_shape[1:3]
+    if (height, width) != image_shape[:2]:
+        x = keras.layers.Resizing(height, width, antialias=True, name="resize")(x)
+    return EnsembleClassifier(keras.Model(images, network(x)), member_loss=model.member_loss)
+
+
+def learning_rate(recipe, steps_per_epoch):
+    """A recipe's schedule.
+
+    Raises:
+        ValueError: for an unknown one.
+    """
+    steps = steps_per_epoch * recipe.epochs
+    warm_up = round(recipe.warm_up * steps)
+    if recipe.schedule in ("cosine", "linear"):
+        schedule = WarmUpCosine if recipe.schedule == "cosine" else WarmUpLinear
+        return schedule(recipe.learning_rate, steps, warm_up)
+    if recipe.schedule == "step":
+        milestones = [round(share * steps) for share in recipe.milestones]
+        return WarmUpSteps(recipe.learning_rate, milestones, recipe.factor, warm_up)
+    raise ValueError(f'schedule must be "cosine", "linear" or "step"; got {recipe.schedule!r}')
+
+
+def optimizer(recipe, model, rate):
+    kernels = {
+        id(layer.kernel)
+        for layer in model.network.layers
+        if getattr(layer, "kernel", None) is not None
+        and getattr(layer, "l2_index", None) is None  # others have their L2 in the loss
+    }
+    # Keras decays weights beside the momentum; the factor gives L2's decay in the long run.
+    decay = recipe.weight_decay / (1 - recipe.momentum) if kernels else 0
+    optimizer = keras.optimizers.SGD(
+        rate, recipe.momentum, nesterov=True, weight_decay=decay or None,
+        global_clipnorm=recipe.clip_norm or None,
+        gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
+        use_ema=recipe.ema > 0, ema_momentum=recipe.ema or 0.99,
+    )  # fmt: skip
+    # At the end of every `fit`, even of a part of an epoch, Keras would put averages in the weights' place.
+    optimizer.finalize_variable_values = lambda variables: None
+    optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if id(v) not in kernels])
+    return optimizer
+
+
+def bias_factors(recipe, model):
+    """(offset of a normalisation, factor of its learning rate) pairs."""
+    if recipe.bias_factor == 1:
+        return []
+    norms = (keras.layers.BatchNormalization, layers.PerMemberBatchNormalization)
+    return [
+        (layer.beta, recipe.bias_factor)
+        for layer in model.network.layers
+        if isinstance(layer, norms) and layer.center
+    ]
+
+
+def adapt(network, split):
+    """Fit layers such as `PatchWhitening` to the first 5,000 training images."""
+    for layer in network.layers:
+        if hasattr(layer, "adapt"):
+            images, _ = next(iter(split.batches(5000)))
+            height, width = network.input_shape[1:3]
+            if images.shape[1:3] != (height, width):
+                images = keras.ops.image.resize(images, (height, width), antialias=True)
+            before = keras.Model(network.input, layer.input)
+            layer.adapt(before.predict(images, batch_size=250, verbose=0))

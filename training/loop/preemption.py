@@ -1,0 +1,70 @@
+"""SIGTERM, by which clusters announce that a machine is taken away: save, and exit with 0."""
+
+import signal
+import threading
+
+import keras
+
+EVERY = 4  # steps between two questions to the other workers
+
+
+class Preempted(Exception):
+    """Training was stopped by a signal, and its state is saved."""
+
+
+class CannotGoOn(Exception):
+    """This worker has nothing more to do, for the reason that the one line tells."""
+
+
+class SaveOnSignal(keras.callbacks.Callback):
+    """Saves a checkpoint and ends training soon after SIGTERM has reached any of the workers.
+
+    Workers stop after the same step, which they agree on every few steps.
+
+    Args:
+        checkpoint: `Checkpoint`.
+        placement: a `zoo.training.devices.placement.Placement`.
+        first: steps of the first epoch that were done before.
+
+    Raises:
+        Preempted: out of `fit`.
+    """
+
+    def __init__(self, checkpoint, placement, first=0):
+        super().__init__()
+        self.checkpoint, self.placement, self.first = checkpoint, placement, first
+        self.received = self.agreed = False
+        self.previous = None
+
+    def _receive(self, number, frame):
+        self.received = True
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():  # others cannot receive signals
+            self.previous = signal.signal(signal.SIGTERM, self._receive)
+        return self
+
+    def __exit__(self, *error):
+        if self.previous is not None:
+            signal.signal(signal.SIGTERM, self.previous)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.seen = epoch, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        before, self.seen = self.seen, batch + 1
+        asks = self.placement.workers == 1 or self.seen // EVERY > before // EVERY
+        if not (asks and self.placement.any(self.received)):
+            return
+        self.agreed = True
+        steps = self.first + self.seen
+        if steps < self.params["steps"]:  # else the end of the epoch saves
+            if keras.backend.backend() == "jax":
+                self.model.jax_state_sync()  # while JAX trains, variables live outside the model
+            self.checkpoint.save(self.epoch, steps)
+            raise Preempted(f"stopped after step {steps} of epoch {self.epoch + 1}, and saved")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.first = 0
+        if self.agreed:
+            raise Preempted(f"stopped after epoch {epoch + 1}, and saved")

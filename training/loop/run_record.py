@@ -1,0 +1,116 @@
+"""What a run leaves beside its weights: what it measured, on what, and how to do it again."""
+
+import dataclasses
+import importlib.metadata
+import json
+import pathlib
+import subprocess
+import time
+
+import keras
+import numpy as np
+
+from zoo import counts
+from zoo import weights as weight_files
+from zoo.building import build_from_spec
+from zoo.latency import cores
+from zoo.metrics import Accuracy, ExpectedCalibrationError, NegativeLogLikelihood
+from zoo.uncertainty import predict
+
+
+def write_run(model, recipe, splits, folder, command, seconds, **more):
+    """Write the weights as they will be shipped, load them back, measure those, and record all of it.
+
+    Returns:
+        The dictionary written to `config.json`, with the entries `more`.
+    """
+    training, held_out, test = splits
+    files = weight_files.write(model, folder)
+    shipped = build_from_spec(model.spec)
+    weight_files.load_folder(shipped, folder, {"files": files})
+    metrics = {recipe.dataset: measure(shipped, test)}
+    config = {
+        "name": model.name,
+        "dataset": recipe.dataset,
+        "class_names": list(test.class_names) or None,
+        "spec": model.spec,
+        "num_members": model.num_members,
+        "parameters": counts.parameters(model.network)[0],
+        "macs": counts.macs(model.network),
+        "metrics": metrics,
+        "probe": predict(shipped, probe_images(model.input_shape[1:])).probabilities.round(5).tolist(),
+        "held_out": measure(shipped, held_out) if len(held_out) else None,
+        "recipe": dataclasses.asdict(recipe),
+        "steps_per_epoch": len(training) // recipe.batch_size,
+        "command": f"KERAS_BACKEND={keras.backend.backend()} {command}",
+        "seconds": round(seconds),
+        "hardware": hardware(),
+        "software": {"keras": keras.__version__, **_backend_version()},
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": _commit(),
+        "licence": "Apache-2.0",
+        "files": files,
+        **more,
+    }
+    temporary = folder / "config.json.tmp"
+    temporary.write_text(json.dumps(config, indent=1) + "\n")
+    temporary.replace(folder / "config.json")
+    return config
+
+
+def hardware():
+    """What the run had to compute with, in words."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        devices = jax.devices()
+        if devices[0].platform != "cpu":
+            return f"{len(devices)} x {devices[0].device_kind}"
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        devices = tf.config.list_physical_devices("GPU")
+        if devices:
+            name = tf.config.experimental.get_device_details(devices[0]).get("device_name", "GPU")
+            return f"{len(devices)} x {name}"
+    elif backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return f"{cores()} CPU core{'s' if cores() > 1 else ''}"
+
+
+def _backend_version():
+    backend = keras.backend.backend()
+    return {backend: importlib.metadata.version(backend)}
+
+
+def _commit():
+    try:
+        return subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=pathlib.Path(__file__).parent, capture_output=True,
+            text=True, check=True,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def measure(model, split):
+    """Accuracy, NLL and 15-bin ECE of a model on a split."""
+    metrics = [
+        Accuracy(),
+        NegativeLogLikelihood(),
+        ExpectedCalibrationError(),
+    ]
+    for images, labels in split.batches(250):
+        answers = model.predict_on_batch(images)
+        for metric in metrics:
+            metric.update_state(labels, answers)
+    return {metric.name: round(float(metric.result()), 5) for metric in metrics} | {"images": len(split)}
+
+
+def probe_images(shape):
+    """Two fixed images, whose answers stand in a config to show that its weights still mean the same."""
+    return np.random.default_rng(0).integers(0, 256, (2, *shape), "uint8")

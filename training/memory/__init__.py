@@ -1,0 +1,1 @@
+"""Rematerialisation: computing activations twice to keep fewer of them."""

@@ -1,0 +1,109 @@
+"""The graph of a functional Keras model, and where to cut it so that its backward pass needs little memory."""
+
+import itertools
+import math
+
+import keras
+
+from zoo.layers.tiling import MemberLogits, TileMembers
+
+
+def ordered(inputs, outputs):
+    """Nodes of the graph between symbolic tensors, each after those whose outputs it takes."""
+    done = {_node(tensor): False for tensor in inputs}  # whether it is to be computed
+    stack = [_node(tensor) for tensor in reversed(outputs)]
+    while stack:
+        missing = [n for n in map(_node, reversed(stack[-1].input_tensors)) if n not in done]
+        if stack[-1] in done or not missing:
+            done.setdefault(stack.pop(), True)
+        else:
+            stack.extend(missing)
+    return [node for node, computed in done.items() if computed]
+
+
+def _node(tensor):
+    history = tensor._keras_history
+    return history.operation._inbound_nodes[history.node_index]
+
+
+def reached_by_training(nodes):
+    """The set of nodes, of some in order, that a trained variable reaches: those with gradients."""
+    reached = set()
+    for node in nodes:
+        own = getattr(node.operation, "trainable_variables", ())
+        if own or not reached.isdisjoint(map(_node, node.input_tensors)):
+            reached.add(node)
+    return reached
+
+
+def costs(nodes, outputs):
+    """Bytes an image of each node's outputs, (n,), and of what crosses a cut before each, (n + 1,).
+
+    `nodes` are some of a graph, in order; what others make is not counted.
+    """
+    last_use = {id(tensor): i for i, node in enumerate(nodes) for tensor in node.input_tensors}
+    last_use |= {id(tensor): len(nodes) for tensor in outputs}
+    sizes, crossing, rows = [], [0] * (len(nodes) + 1), 1
+    for i, node in enumerate(nodes):
+        rows *= _rows(node.operation)
+        sizes.append(rows * sum(map(_bytes, node.outputs)))
+        for tensor in node.outputs:
+            for cut in range(i + 1, last_use.get(id(tensor), i) + 1):
+                crossing[cut] += rows * _bytes(tensor)
+    return sizes, crossing
+
+
+def _rows(operation):
+    """How many rows of the batch a training step makes of one."""
+    tiles = isinstance(operation, TileMembers) and not isinstance(operation, MemberLogits)
+    return operation.num_members if tiles and operation.training_mode == "tile" else 1
+
+
+def _bytes(tensor):
+    digits = "".join(filter(str.isdigit, keras.backend.standardize_dtype(tensor.dtype)))
+    return math.prod(size or 1 for size in tensor.shape) * int(digits or 8) // 8
+
+
+def best_cuts(sizes, crossing, tries=64):
+    """Where to cut a sequence of computations so that the backward pass needs the least memory.
+
+    That is what crosses the cuts, and all that is inside the largest segment:
+    min over cuts of sum_c crossing[c] + max over segments of sum_i sizes[i].
+
+    Args:
+        sizes: of what each of n computations makes.
+        crossing: n + 1 sizes, of what is made before a computation and used by it or later.
+        tries: how many sizes of the largest segment are tried; as many as there are, if fewer.
+
+    Returns:
+        Indices 0 = c_0 < ... < c_S = n of the computations that segments begin with.
+    """
+    if not sizes:
+        return [0]
+    until = [0, *itertools.accumulate(sizes)]
+    pairs = itertools.combinations(until, 2)
+    limits = sorted({end - start for start, end in pairs if end - start >= max(sizes)})
+    some = {round(i * (len(limits) - 1) / (tries - 1)) for i in range(tries)}
+    plans = [_cheapest_cuts(until, crossing, limits[i]) for i in sorted(some)]
+
+    def memory(cuts):
+        largest = max(until[end] - until[start] for start, end in itertools.pairwise(cuts))
+        return sum(crossing[cut] for cut in cuts[1:-1]) + largest
+
+    return min(plans, key=memory)
+
+
+def _cheapest_cuts(until, crossing, limit):
+    """Cuts that the least crosses, of those between which no more than a limit is made."""
+    best = [(0, 0)]  # for each end: what crosses all cuts before it, where the last segment begins
+    for end in range(1, len(until)):
+        options = []
+        for start in range(end - 1, -1, -1):
+            if until[end] - until[start] > limit:
+                break
+            options.append((best[start][0] + (crossing[start] if start else 0), start))
+        best.append(min(options, key=lambda option: (option[0], -option[1])))  # the later one of equals
+    cuts = [len(until) - 1]
+    while cuts[-1]:
+        cuts.append(best[cuts[-1]][1])
+    return cuts[::-1]

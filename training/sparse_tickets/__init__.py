@@ -1,0 +1,1 @@
+"""Ensembles of sparse networks: phases of training and what acts in them."""

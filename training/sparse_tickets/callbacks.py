@@ -1,0 +1,129 @@
+"""What happens at certain steps while tickets are trained: selection, hops, rewinding."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from zoo.classifier import EnsembleClassifier
+from zoo.layers import sparse_layers
+from zoo.layers.sparse.step_callback import StepCallback
+from zoo.layers.sparse.topology import optimizer_slots
+
+
+class AtSteps(StepCallback):
+    """Acts after each of `steps`."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = sorted(steps)
+
+    def due(self, before, now):
+        return max((step for step in self.steps if before < step <= now), default=None)
+
+
+class KeepTickets(AtSteps):
+    """Keeps the weights with the highest held-out accuracy of each window of training, one a ticket.
+
+    Looks at the end of each epoch and of each window.
+
+    Args:
+        folder: where ticket{k}.weights.h5 are written.
+        held_out: images (N, H, W, C) and labels (N,).
+        windows: (start, stop), steps of training, one a ticket.
+
+    Attributes:
+        best: variable (tickets, 2) of accuracy (-1 before any) and step.
+    """
+
+    def __init__(self, folder, held_out, windows):
+        super().__init__(stop for _, stop in windows)
+        self.folder, self.held_out, self.windows = folder, held_out, windows
+        nothing = np.full((len(windows), 2), -1.0, "float32")
+        self.best = keras.Variable(nothing, trainable=False, dtype="float32", name="best")
+
+    @property
+    def variables(self):
+        return [self.best]
+
+    def set_model(self, model):
+        super().set_model(model)
+        self.network = model.network.get_layer("network")
+        # A model of its own, so that fit's metrics and state stay what they are.
+        self.judge = EnsembleClassifier(self.network)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.step not in self.steps:
+            self._look(self.step)
+
+    def act(self, step):
+        self._look(step)
+
+    def _look(self, step):
+        for ticket, (start, stop) in enumerate(self.windows):
+            if start < step <= stop:
+                accuracy = self._accuracy()
+                best = ops.convert_to_numpy(self.best).copy()
+                if accuracy > best[ticket, 0]:
+                    path = self.folder / f"ticket{ticket}.weights.h5"
+                    draft = path.with_name(f"draft{ticket}.weights.h5")
+                    self.network.save_weights(draft)
+                    draft.replace(path)
+                    best[ticket] = accuracy, step
+                    self.best.assign(best)
+
+    def _accuracy(self):
+        images, labels = self.held_out
+        answers = self.judge.predict(images, batch_size=250, verbose=0)
+        return float((answers.argmax(axis=1) == labels).mean())
+
+
+class Hops(AtSteps):
+    """At the end of a ticket most connections move, towards the next one.
+
+    Args:
+        steps: of the hops.
+        updates: a `zoo.layers.TopologyUpdates` that trains with the same model.
+        fraction: q, of each layer's connections.
+    """
+
+    def __init__(self, steps, updates, fraction):
+        super().__init__(steps)
+        self.updates, self.fraction = updates, fraction
+
+    def act(self, step):
+        self.updates.update(step, self.fraction)
+
+
+class Rewind(AtSteps):
+    """Lottery tickets: the weights of an early step come back under the masks of a later one.
+
+    Args:
+        path: of the `.npz` file between the two steps.
+        early, late: the two steps.
+
+    Reference: Frankle et al., Linear Mode Connectivity and the Lottery Ticket Hypothesis, ICML 2020,
+        arXiv 1912.05671.
+    """
+
+    def __init__(self, path, early, late):
+        super().__init__({early, late} - {0})
+        self.path, self.early, self.late = path, early, late
+
+    def begin(self, stop):
+        if self.early == self.step == 0:
+            self.act(0)
+
+    def act(self, step):
+        masks = {id(layer.mask): None for layer in sparse_layers(self.model)}
+        variables = [v for v in self.model.network.weights if id(v) not in masks]
+        if step == self.early:
+            np.savez(self.path, *map(ops.convert_to_numpy, variables))
+            return
+        kernels = {id(layer.kernel): layer.mask for layer in sparse_layers(self.model)}
+        with np.load(self.path) as stored:
+            for variable, value in zip(variables, stored.values()):
+                mask = kernels.get(id(variable))
+                variable.assign(value if mask is None else value * ops.convert_to_numpy(mask))
+        for variable in self.model.trainable_variables:
+            for slot in optimizer_slots(self.model.optimizer, variable):
+                slot.assign(ops.zeros(slot.shape, slot.dtype))

@@ -1,0 +1,112 @@
+"""Image data sets as arrays in memory: TensorFlow Datasets' folders, or `.npz` without TensorFlow."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from zoo.data.epoch_shuffle import EpochShuffle
+
+# Mean and deviation of the training images, a channel, in [0, 255].
+STATISTICS = {
+    "cifar10": ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
+    "cifar100": ((129.3, 124.1, 112.4), (68.2, 65.4, 70.4)),
+    "mnist": ((33.3,), (78.6,)),
+    "fashion_mnist": ((72.9,), (90.0,)),
+    "tiny_imagenet": ((122.5, 114.3, 101.4), (70.5, 68.6, 71.8)),
+    "imagenet2012": ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Images and labels in memory; it unpacks into these two.
+
+    Args:
+        images: array (N, H, W, C) of uint8.
+        labels: array (N,) of int32.
+        class_names: tuple of K str, or empty where the data set does not name its classes.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple = ()
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __iter__(self):
+        return iter((self.images, self.labels))
+
+    def subset(self, rows):
+        """The split of some rows, a slice or indices."""
+        return dataclasses.replace(self, images=self.images[rows], labels=self.labels[rows])
+
+    @property
+    def image_shape(self):
+        """(H, W, C)."""
+        return self.images.shape[1:]
+
+    @property
+    def num_classes(self):
+        """K: as many as are named, or one more than the highest label."""
+        return len(self.class_names) or int(self.labels.max()) + 1
+
+    def batches(self, size):
+        """All (images, labels) in order."""
+        for start in range(0, len(self), size):
+            yield self.images[start : start + size], self.labels[start : start + size]
+
+    def shuffled(self, recipe, part=0, parts=1):
+        """What trains by it: an `EpochShuffle`."""
+        return EpochShuffle(
+            self, recipe.batch_size, recipe.seed, part=part, parts=parts,
+            alternate_flips=recipe.flip and recipe.alternate_flips,
+        )  # fmt: skip
+
+
+def load(name, split, data_dir):
+    """A split of a data set, "train" or "test", from DATA_DIR/NAME.npz or else TFDS's folder.
+
+    Raises:
+        FileNotFoundError: where neither is there.
+    """
+    data_dir = pathlib.Path(data_dir).expanduser()
+    path = data_dir / f"{name}.npz"
+    if path.is_file():
+        with np.load(path) as arrays:
+            if f"x_{split}" not in arrays:
+                raise FileNotFoundError(f"{path} has no {split} split")
+            images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
+            names = arrays["class_names"] if "class_names" in arrays else ()
+    else:
+        images, labels, names = _from_tfds(name, split, data_dir)
+    if images.ndim == 3:
+        images = images[..., None]
+    return Split(images, labels.reshape(-1).astype("int32"), tuple(str(name) for name in names))
+
+
+def _from_tfds(name, split, data_dir):
+    try:
+        import tensorflow_datasets as tfds
+
+        # One file at a time, so that examples come in the same order on every machine.
+        arrays, info = tfds.load(
+            name, split=split, data_dir=str(data_dir), download=False, batch_size=-1, with_info=True,
+            as_supervised=True, read_config=tfds.ReadConfig(interleave_cycle_length=1),
+        )  # fmt: skip
+        return *tfds.as_numpy(arrays), info.features["label"].names
+    except Exception as error:  # TFDS raises AssertionError, ImportError and errors of its own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FileNotFoundError(
+            f"no {name} in {data_dir}: neither {name}.npz nor a prepared TFDS folder with a {split} "
+            f"split ({reason}); see the README on preparing data"
+        ) from None
+
+
+def hold_out(data, fraction, seed):
+    """Split off the same held-out examples for every method: (the rest, held out)."""
+    order = np.random.default_rng([seed, 0x5EED]).permutation(len(data))
+    count = round(len(data) * fraction)
+    held, rest = np.sort(order[:count]), np.sort(order[count:])
+    return data.subset(rest), data.subset(held)

@@ -1,0 +1,83 @@
+"""Batches of images in memory, in an order that seed and epoch decide."""
+
+import copy
+
+import keras
+import numpy as np
+
+
+class EpochShuffle(keras.utils.PyDataset):
+    """Batches of a split, whole ones only, in an order that seed and epoch decide: resume is exact.
+
+    Args:
+        split: `zoo.data.arrays.Split`.
+        batch_size: of all workers together.
+        seed: of the order.
+        epoch: to begin with.
+        part, parts: which of how many equal, contiguous parts of every batch is given.
+        alternate_flips: whether to mirror a random half of the images in the first epoch, and then every
+            image every other epoch (arXiv 2404.00498, section 3.6), so that two epochs show each both ways.
+    """
+
+    def __init__(self, split, batch_size, seed, epoch=0, part=0, parts=1, alternate_flips=False):
+        super().__init__()
+        self.mirrored = None
+        if alternate_flips:
+            self.mirrored = np.random.default_rng([seed, 0xF11B]).integers(0, 2, len(split))
+        self.split, self.batch_size, self.seed = split, batch_size, seed
+        self.part, self.parts = part, parts  # Keras's `workers` are threads
+        self.start(epoch)
+
+    def start(self, epoch, first=0):
+        """Shuffle for an epoch, and begin with its batch `first`."""
+        self.epoch, self.first = epoch, first
+        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.split))
+
+    def on_epoch_end(self):
+        self.start(self.epoch + 1)
+
+    @property
+    def steps(self):
+        """Batches of a whole epoch."""
+        return len(self.split) // self.batch_size
+
+    def __len__(self):
+        return self.steps - self.first
+
+    def __getitem__(self, index):
+        size = self.batch_size // self.parts
+        start = (self.first + index) * self.batch_size + self.part * size
+        rows = self.order[start : start + size]
+        images = self.split.images[rows]
+        if self.mirrored is not None:
+            mirrored = (self.mirrored[rows] + self.epoch) % 2 == 1
+            images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        return images, self.split.labels[rows]
+
+    def feed(self):
+        """What `fit` takes: these batches."""
+        return {"x": self}
+
+    def dataset(self, replicas=1):
+        """This part of the batches without end, a `tf.data.Dataset` with a batch for each of its replicas."""
+        import tensorflow as tf
+
+        size = self.batch_size // self.parts // replicas
+        images, labels = self.split
+
+        def rows():
+            ahead = copy.copy(self)  # what is fetched in advance may be of the next epoch
+            while True:
+                for index in range(len(ahead)):
+                    x, y = ahead[index]
+                    for replica in range(replicas):
+                        own = slice(replica * size, (replica + 1) * size)
+                        yield x[own], y[own]
+                ahead.start(ahead.epoch + 1)
+
+        signature = (
+            tf.TensorSpec((size, *images.shape[1:]), images.dtype),
+            tf.TensorSpec((size,), labels.dtype),
+        )
+        dataset = tf.data.Dataset.from_generator(rows, output_signature=signature)
+        return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))

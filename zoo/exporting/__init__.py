@@ -1,0 +1,1 @@
+"""SavedModel and LiteRT files, and the folding of normalisations that makes them small."""

@@ -1,0 +1,185 @@
+"""LiteRT (formerly TensorFlow Lite) files of classifiers: `zoo.export(..., format="litert")`."""
+
+import warnings
+
+import keras
+from keras import ops
+
+from zoo.exporting.folding import HALF, in_float32
+from zoo.layers.monte_carlo import MonteCarloDropout
+from zoo.layers.sparse.layers import all_layers
+from zoo.layers.tiling import TileMembers, members_of_rows
+
+QUANTIZE = (None, "float16", "int8")
+_BATCH = 32  # images whose ranges are measured at a time
+_ANSWERS = "zoo_answers"  # name scope of what follows the logits
+_FLOAT = (_ANSWERS, "StatefulPartitionedCall")  # the latter is the name of what is put out
+
+
+def contents(model, quantize=None, representative=None):
+    """A LiteRT file of a classifier with ordinary layers.
+
+    It has one signature, `serving_default`, that takes float32 `images` of any batch size and returns the
+    dictionary of `zoo.exporting.export.answers`.  Kernels with enough zeros are stored sparsely.
+
+    Args:
+        model, quantize, representative: as `zoo.export` takes them; the TensorFlow backend.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        ValueError: see `zoo.export`.
+    """
+    check_quantize(quantize)
+    images = _representative(model, quantize, representative)
+    return converted(*_function(model), quantize, images)
+
+
+def converted(module, function, quantize=None, images=None, in_float=_FLOAT):
+    """A LiteRT file of a concrete function of `images` and the `tf.Module` that holds its variables.
+
+    Args:
+        quantize: one of QUANTIZE.
+        images: float32, for "int8".
+        in_float: how the names of tensors begin that "int8" computes in float32.
+    """
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
+    if quantize is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantize == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    content = _int8(converter, images, in_float) if quantize == "int8" else converter.convert()
+    return _sparse(content, quantize)
+
+
+def check_quantize(quantize):
+    """ValueError for what is not one of QUANTIZE."""
+    if quantize not in QUANTIZE:
+        raise ValueError(f'quantize must be None, "float16" or "int8"; got {quantize!r}')
+
+
+def interpreter(content, **options):
+    """A `tf.lite.Interpreter`, without its warning that `ai_edge_litert` will replace it."""
+    import tensorflow as tf
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated")
+        return tf.lite.Interpreter(model_content=content, **options)
+
+
+def _representative(model, quantize, images):
+    from zoo.uncertainty import _checked
+
+    if quantize != "int8":
+        if images is not None:
+            raise ValueError(f'representative= goes with quantize="int8"; quantize is {quantize!r}')
+        return None
+    if images is None or not len(images):
+        raise ValueError(
+            'quantize="int8" measures ranges of activations; pass representative=, about 100 images such as '
+            "the model will see"
+        )
+    return _checked(images, model.input_shape[1:]).astype("float32")
+
+
+def _function(model):
+    """What is converted, and the module that holds its variables."""
+    import tensorflow as tf
+
+    from zoo.exporting.outputs import of_logits
+
+    network = _convertible(model.network)
+
+    def serve(images):
+        logits = network(images, training=False)
+        with tf.name_scope(_ANSWERS):
+            return of_logits(logits, model.calibration)
+
+    module = tf.Module()
+    module.weights = [variable.value for variable in network.variables]
+    module.serve = tf.function(serve)
+    spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="images")
+    return module, module.serve.get_concrete_function(spec)
+
+
+class _Repeated(TileMembers):
+    """`TileMembers` by concatenation: the converter drops a tiling of a free batch before a product."""
+
+    def call(self, inputs, training=None):
+        return ops.concatenate([inputs] * self.num_members, axis=0)
+
+
+class _Drawn(MonteCarloDropout):
+    """`MonteCarloDropout` whose draws are constants: LiteRT has no generator of the same numbers."""
+
+    def call(self, inputs, training=None):
+        import tensorflow as tf
+
+        with tf.init_scope():  # now, not in the file
+            drawn = keras.random.uniform(self.units(inputs, self.num_members), seed=self.seed)
+        scaled = (ops.convert_to_numpy(drawn) >= self.rate) / (1 - self.rate)
+        members = members_of_rows(ops.shape(inputs)[0], self.num_members)
+        return inputs * ops.take(ops.cast(scaled, inputs.dtype), members, axis=0)
+
+
+_CONVERTIBLE = {TileMembers: _Repeated, MonteCarloDropout: _Drawn}
+
+
+def _convertible(network):
+    """The network, or a copy of it without layers that LiteRT cannot run."""
+    found = [layer for layer in all_layers(network) if type(layer) in _CONVERTIBLE]
+    if any(isinstance(layer, MonteCarloDropout) and not layer.consistent for layer in found):
+        raise ValueError(
+            "MC dropout with consistent=False draws anew at every call, and a LiteRT file cannot; build the "
+            "model with consistent=True"
+        )
+    if not found and all(layer.compute_dtype not in HALF for layer in all_layers(network)):
+        return network
+
+    def twin(layer):
+        config = in_float32(layer.get_config())
+        return _CONVERTIBLE.get(type(layer), type(layer)).from_config(config)
+
+    copy = keras.models.clone_model(network, clone_function=twin, recursive=True)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def _int8(converter, images, in_float):
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    batches = range(0, len(images), _BATCH)
+    converter.representative_dataset = lambda: ({"images": images[i : i + _BATCH]} for i in batches)
+    converter._experimental_calibrate_only = True
+    measured = converter.convert()
+    names = [tensor["name"] for tensor in _tensors(measured)]
+    # The quantiser gives the zeros and ones of ONE_HOT different scales: a zero comes out as 0.5.
+    return mlir_quantize(
+        measured,
+        denylisted_ops=["ONE_HOT"],
+        denylisted_nodes=[name for name in names if name.startswith(in_float)],
+    )
+
+
+def _sparse(content, quantize):
+    """A file with its sparse kernels encoded as such, if that is smaller and computes the same."""
+    from tensorflow.lite.python.convert import mlir_sparsify
+
+    encoded = mlir_sparsify(content)
+    # Kernels in blocks are computed with as they are stored, and taken for float32 whatever they are.
+    garbled = quantize is not None and any(_in_blocks(tensor) for tensor in _tensors(encoded))
+    return encoded if len(encoded) < len(content) and not garbled else content
+
+
+def _in_blocks(tensor):
+    return len(tensor["sparsity_parameters"].get("block_map", ())) > 0
+
+
+def _tensors(content):
+    import tensorflow as tf
+
+    plain = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    return interpreter(content, experimental_op_resolver_type=plain).get_tensor_details()

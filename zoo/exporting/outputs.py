@@ -1,0 +1,36 @@
+"""The dictionary that every exported model answers with."""
+
+from keras import ops
+
+
+def answers(model, images):
+    """What an exported model gives for images (B, H, W, C), as a dictionary of float32 tensors.
+
+    `probabilities` (B, K), calibrated where the model is; `members` (B, M, K); and in nats
+    `predictive_entropy` (B,) of the probabilities and `mutual_information` (B,) between the members'
+    plain mean and the member.
+    """
+    return of_logits(model.network(ops.cast(images, "float32"), training=False), model.calibration)
+
+
+def of_logits(logits, calibration):
+    """The dictionary of `answers` for logits (B, M, K)."""
+    from zoo.classifier import ensemble_log_probabilities
+
+    log_members = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+    members = ops.exp(log_members)
+    mean = ops.mean(members, axis=1)
+    information = _entropy(mean) - ops.mean(_entropy(members), axis=1)
+    probabilities = mean
+    if calibration is not None:
+        probabilities = ops.exp(calibration(ensemble_log_probabilities(logits)))
+    return {
+        "probabilities": probabilities,
+        "members": members,
+        "predictive_entropy": _entropy(probabilities),
+        "mutual_information": ops.maximum(information, 0.0),
+    }
+
+
+def _entropy(p):
+    return -ops.sum(p * ops.log(ops.where(p > 0, p, 1.0)), axis=-1)
