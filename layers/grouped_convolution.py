@@ -57,7 +57,7 @@ def _form():
     return _FASTEST.get(keras.backend.backend(), "list") if _chosen == "auto" else _chosen
 
 
-def members_apart():
+def separate_members():
     """Whether packed networks are built with one tensor a member (else: one tensor for all)."""
     return _form() == "list"
 

@@ -94,7 +94,7 @@ class _Packed(keras.layers.Layer):
 
     minimum_channels = None
 
-    def __init__(self, num_members=4, alpha=2, gamma=1, *, role="hidden", apart=False,
+    def __init__(self, num_members=4, alpha=2, gamma=1, *, role="hidden", separate_outputs=False,
                  activation=None, use_bias=True, kernel_initializer="glorot_uniform", bias_initializer="zeros",
                  kernel_regularizer=None, bias_regularizer=None, **kwargs):  # fmt: skip
         super().__init__(**kwargs)
@@ -107,9 +107,9 @@ class _Packed(keras.layers.Layer):
         self.num_members, self.alpha, self.gamma = num_members, alpha, gamma
         self.role = role
         self._role = packed_role(role)
-        if apart and self._role != "stem":
-            raise ValueError(f'apart=True is for role="stem"; got role={role!r}')
-        self.apart = apart
+        if separate_outputs and self._role != "stem":
+            raise ValueError(f'separate_outputs=True is for role="stem"; got role={role!r}')
+        self.separate_outputs = separate_outputs
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -157,7 +157,7 @@ class _Packed(keras.layers.Layer):
         members = self._members(inputs)
         # Not slices: the gradient of unstacking is one stacking, that of M slices M kernels of zeros.
         kernels = ops.unstack(ops.convert_to_tensor(self.kernel))
-        if self.apart:  # every member has filters of its own over the same inputs
+        if self.separate_outputs:  # every member has filters of its own over the same inputs
             members, kernels = members * self.num_members, shares(kernels[0], self.num_members, axis=-1)
         count = len(kernels) // len(members)
         groups = [kernels[i : i + count] for i in range(0, len(kernels), count)]
@@ -168,7 +168,7 @@ class _Packed(keras.layers.Layer):
         outputs = [self.activation(y) for y in outputs]
         if self._role == "head":
             return self._stack(outputs)
-        return outputs if self.apart or is_list_of_members(inputs) else outputs[0]
+        return outputs if self.separate_outputs or is_list_of_members(inputs) else outputs[0]
 
     def _stack(self, outputs):
         """Members on an axis of their own, after the batch: (B, M, ..., units)."""
@@ -182,9 +182,16 @@ class _Packed(keras.layers.Layer):
         if self._role == "head":
             return (batch, self.num_members, *spatial, units)
         outputs = packed_channels(units, self.num_members, self.alpha, self._role)
-        count = self.num_members if self.apart else len(members)
+        count = self.num_members if self.separate_outputs else len(members)
         shape = (batch, *spatial, outputs // count)
-        return [shape] * count if self.apart or is_list_of_members(input_shape) else shape
+        return [shape] * count if self.separate_outputs or is_list_of_members(input_shape) else shape
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        if "apart" in config:  # the name in files of version 0.1
+            config["separate_outputs"] = config.pop("apart")
+        return super().from_config(config)
 
     def get_config(self):
         return {
@@ -193,7 +200,7 @@ class _Packed(keras.layers.Layer):
             "alpha": self.alpha,
             "gamma": self.gamma,
             "role": self.role,
-            "apart": self.apart,
+            "separate_outputs": self.separate_outputs,
             "activation": keras.activations.serialize(self.activation),
             "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
@@ -274,13 +281,13 @@ class PackedConv2D(_PackedConv):
         role: "stem" (or "first": dense over the input, so that every member sees all of it),
             "hidden", "shortcut", or "head" (or "last": `filters` for every member, on an axis of
             their own).
-        apart: in the stem, whether its output is a list with one tensor a member, the fast form.
+        separate_outputs: in the stem, whether its output is a list with one tensor a member, the fast form.
         activation, use_bias, *_initializer, *_regularizer: as in Keras; kernels are initialised
             group by group.
 
     Input shape: (B, H, W, C), members side by side in C; or a list of M tensors (B, H, W, C / M), the
         fast form.  In the stem (B, H, W, C) is the image.
-    Output shape: (B, H', W', int(alpha * F)) or a list of M tensors, as the input or where `apart`; in
+    Output shape: (B, H', W', int(alpha * F)) or a list of M tensors, as the input or where `separate_outputs`; in
         the head (B, M, H', W', F).
 
     Raises:
@@ -315,7 +322,7 @@ class PackedDense(_Packed):
 
     Args:
         units: units of the single network this layer widens.
-        num_members, alpha, gamma, role, apart, activation, ...: as in `PackedConv2D`.
+        num_members, alpha, gamma, role, separate_outputs, activation, ...: as in `PackedConv2D`.
 
     Input shape: (B, ..., C), members side by side in C, or a list of M tensors (B, ..., C / M).
         Keras's Flatten interleaves the members of one tensor: flatten a list of them instead

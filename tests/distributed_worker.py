@@ -26,16 +26,16 @@ def lenet_norm(method, images, stem=None):
     """LeNet with a normalisation after each convolution and dense layer."""
     x = images
     for index, filters in enumerate((6, 16)):
-        x = method.enter(index, x) if index else x
+        x = method.begin_stage(index, x) if index else x
         role, name = "hidden" if index else "stem", f"conv{index + 1}"
         x = method.conv(filters, 5, role, use_bias=False, kernel_initializer="he_normal", name=name)(x)
         x = method.norm(momentum=0.9, epsilon=1e-3, name=f"{name}_norm")(x)
-        x = method.each(layers.ReLU(name=f"{name}_relu"))(x)
-        x = method.each(layers.MaxPooling2D(name=f"{name}_pool"))(x)
-    x = method.enter(2, method.each(layers.Flatten(name="flatten"))(x))
+        x = method.per_member(layers.ReLU(name=f"{name}_relu"))(x)
+        x = method.per_member(layers.MaxPooling2D(name=f"{name}_pool"))(x)
+    x = method.begin_stage(2, method.per_member(layers.Flatten(name="flatten"))(x))
     x = method.dense(32, "hidden", name="dense")(x)
     x = method.norm(momentum=0.9, epsilon=1e-3, name="dense_norm")(x)
-    return method.each(layers.ReLU(name="dense_relu"))(x)
+    return method.per_member(layers.ReLU(name="dense_relu"))(x)
 
 
 lenet_norm.stages = 2
@@ -78,7 +78,7 @@ def train(data_dir, folder, placement, method, steps_per_execution=1, **fields):
         np.savez(folder / "weights.npz", **variables)
         model.save(folder / "model.keras")
         images = splits[2].images[:8]
-        with placement.apart():
+        with placement.one_device():
             saved = keras.saving.load_model(folder / "model.keras", compile=False)
             np.save(folder / "answers.npy", saved.predict(images, verbose=0))
         _each_replica_predicts(model, placement, images, folder)

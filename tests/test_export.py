@@ -128,15 +128,15 @@ def stored(folder):
 
 def small(method):
     """A classifier of two convolutions with normalisations."""
-    images, maker = keras.Input((16, 16, 3)), method.maker(1)
-    x = maker.expand(images)
+    images, factory = keras.Input((16, 16, 3)), method.layer_factory(1)
+    x = factory.expand(images)
     for stage, role in enumerate(("stem", "hidden")):
-        x = maker.enter(stage, x) if stage else x
-        x = maker.conv(8, 3, role, use_bias=False, name=f"conv{stage}")(x)
-        x = maker.each(keras.layers.ReLU())(maker.norm()(x))
-    x = maker.enter("head", maker.each(keras.layers.GlobalAveragePooling2D())(x))
-    logits = maker.dense(3, "head", name="head")(x)
-    return zoo.EnsembleClassifier(method.finish(keras.Model(images, maker.members(logits))))
+        x = factory.begin_stage(stage, x) if stage else x
+        x = factory.conv(8, 3, role, use_bias=False, name=f"conv{stage}")(x)
+        x = factory.per_member(keras.layers.ReLU())(factory.norm()(x))
+    x = factory.begin_stage("head", factory.per_member(keras.layers.GlobalAveragePooling2D())(x))
+    logits = factory.dense(3, "head", name="head")(x)
+    return zoo.EnsembleClassifier(method.finish(keras.Model(images, factory.members(logits))))
 
 
 METHODS = [Packed(2, 1), BatchEnsemble(2), MCDropout(2), MIMO(2), Tickets(2)]

@@ -82,8 +82,8 @@ def test_steps_are_those_of_an_optimiser_with_that_rate(name, multiplier):
     ours = [*parts[0], *parts[1]]
     for some, variables in ((optimizer, ours), *zip(twins, copies)):
         some.build(variables)
-    fast_weights.respect(optimizer, model)
-    fast_weights.respect(optimizer, model)
+    fast_weights.apply_multipliers(optimizer, model)
+    fast_weights.apply_multipliers(optimizer, model)
     rng = np.random.default_rng(1)
     for _ in range(3):
         gradients = [ops.array(rng.normal(size=v.shape).astype("float32")) for v in ours]
@@ -183,7 +183,7 @@ def test_a_saved_model_keeps_to_it(tmp_path):
 
 def test_a_network_without_fast_weights_has_its_optimiser_left_alone(tiny):
     model = tiny(zoo.methods.Single())
-    fast_weights.respect(model.optimizer, model)
+    fast_weights.apply_multipliers(model.optimizer, model)
     assert not {"update_step", "_use_weight_decay"} & set(vars(model.optimizer))
 
 

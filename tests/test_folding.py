@@ -102,7 +102,7 @@ FOLDING = {
         PerMember(layers.ReLU()), PackedConv2D(4, 3, 2, gamma=3), BatchNormalization(),
         PackedDepthwiseConv2D(2), BatchNormalization(),
     ],
-    "packed apart": [PackedConv2D(6, 3, 2, role="stem", apart=True), BatchNormalization()],
+    "packed apart": [PackedConv2D(6, 3, 2, role="stem", separate_outputs=True), BatchNormalization()],
     "packed sequence": [layers.Reshape((-1, 4)), PackedConv1D(6, 3, 2), BatchNormalization()],
     "rank and bias": [BatchEnsembleConv2D(6, 3, 2, rank=2), BatchNormalization(scale=False)],
     "fast depthwise": [

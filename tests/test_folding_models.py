@@ -70,10 +70,10 @@ def test_ensembles_and_tickets_fold():
 def test_wide_resnets_fold_what_follows_a_convolution():
     """Pre-activation: the second normalisation of each block; the others follow sums."""
     inputs = keras.Input((8, 8, 3))
-    maker = methods.Single().maker(3)
+    factory = methods.Single().layer_factory(3)
     x = y = layers.Conv2D(4, 3, padding="same")(inputs)
     for block in range(2):
-        y = _block(maker, y, 4, 1, not block, f"block{block}")
+        y = _block(factory, y, 4, 1, not block, f"block{block}")
     left = ["block0_1_norm", "block1_1_norm"]
     check(keras.Model(inputs, [x, y]), RNG.normal(size=(2, 8, 8, 3)).astype("float32"), left)
 

@@ -9,7 +9,7 @@ from test_packed_layers import by_group, convolve, draw, numpy
 
 import zoo
 from zoo.layers import PackedConv1D, PackedConv2D, PackedDense, set_grouped_convolution
-from zoo.layers.grouped_convolution import FORMS, members_apart
+from zoo.layers.grouped_convolution import FORMS, separate_members
 
 TENSORFLOW = keras.backend.backend() == "tensorflow"
 tensorflow = pytest.mark.skipif(not TENSORFLOW, reason="of TensorFlow's graphs")
@@ -60,8 +60,8 @@ def _network(form):
     images = x = keras.Input((8, 8, 3))
     for role, strides in (("stem", 1), ("hidden", 1), ("hidden", 2)):
         x = method.conv(64, 3, role, strides=strides, padding="same")(x)
-        x = method.each(keras.layers.ReLU())(method.norm()(x))
-    x = method.each(keras.layers.GlobalAveragePooling2D())(x)
+        x = method.per_member(keras.layers.ReLU())(method.norm()(x))
+    x = method.per_member(keras.layers.GlobalAveragePooling2D())(x)
     model = zoo.classifier.EnsembleClassifier(keras.Model(images, method.dense(3, "head")(x)))
     rng = np.random.default_rng(0)
     model.set_weights([np.abs(rng.normal(0.1, 0.05, w.shape)) for w in model.get_weights()])
@@ -78,16 +78,16 @@ def test_networks_of_every_form_share_weights_and_answers(images):
         model = _network(form)
         apart = any(isinstance(layer.output, list) for layer in model.network.layers)
         torch = keras.backend.backend() == "torch"
-        assert apart == members_apart() == (form == "list" or (form == "auto" and not torch))
+        assert apart == separate_members() == (form == "list" or (form == "auto" and not torch))
         assert [w.shape for w in model.weights] == [w.shape for w in expected.weights]
         np.testing.assert_allclose(numpy(model.network(images)), answers, rtol=1e-4)
 
 
 @pytest.mark.parametrize("layer", [PackedConv2D, PackedDense])
-def test_a_stem_gives_its_members_apart_or_together(layer):
+def test_a_stem_gives_its_separate_members_or_together(layer):
     size = (6, 3) if layer is PackedConv2D else (6,)
     together, apart = (
-        layer(*size, 2, 2, role="stem", apart=a, activation="relu") for a in (False, True)
+        layer(*size, 2, 2, role="stem", separate_outputs=a, activation="relu") for a in (False, True)
     )
     x = draw(3, 5, 4, 3)
     expected = numpy(together(x))
@@ -97,25 +97,25 @@ def test_a_stem_gives_its_members_apart_or_together(layer):
     assert apart.compute_output_shape((None, *x.shape[1:])) == [(None, *given[0].shape[1:])] * 2
     np.testing.assert_allclose(np.concatenate(given, axis=-1), expected, atol=1e-5)
     twin = layer.from_config(apart.get_config())
-    assert twin.apart and twin.get_config() == apart.get_config()
+    assert twin.separate_outputs and twin.get_config() == apart.get_config()
 
 
 def test_only_a_stem_may_be_asked_to(raises_line):
-    with raises_line(ValueError, "apart=True.*stem.*hidden"):
-        PackedDense(4, apart=True)
+    with raises_line(ValueError, "separate_outputs=True.*stem.*hidden"):
+        PackedDense(4, separate_outputs=True)
 
 
 def test_the_former_choice_comes_back():
-    start = members_apart()
+    start = separate_members()
     with set_grouped_convolution("list"):
-        assert members_apart()
+        assert separate_members()
         with pytest.raises(RuntimeError), set_grouped_convolution("native"):
-            assert not members_apart()
+            assert not separate_members()
             raise RuntimeError
-        assert members_apart()
-    assert members_apart() == start
+        assert separate_members()
+    assert separate_members() == start
     set_grouped_convolution("split")
-    assert not members_apart()
+    assert not separate_members()
 
 
 @pytest.mark.parametrize("form", ["grouped", "", None, "LIST"])
@@ -123,7 +123,7 @@ def test_an_unknown_form_is_refused_with_those_there_are(form, raises_line):
     with set_grouped_convolution("list"):
         with raises_line(ValueError, "auto, list, split, native; got " + repr(form)):
             set_grouped_convolution(form)
-        assert members_apart()
+        assert separate_members()
 
 
 def _graphs(folder):

@@ -63,7 +63,7 @@ def test_the_committed_page_is_made_from_the_committed_parameters(parameters):
         assert made in text
 
 
-def test_members_apart_exchange_nothing_on_as_many_devices_as_members(counted):
+def test_separate_members_exchange_nothing_on_as_many_devices_as_members(counted):
     of = counted["ResNet-50 at 224"]
     for devices in (1, 2, 4):
         assert scaling_predictions.efficiencies(of, "deep_ensemble, members apart", devices, 8, 0.4) == (

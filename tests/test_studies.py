@@ -111,9 +111,9 @@ def test_figures_are_those_of_their_formulas(data):
     method = methods.BatchEnsemble(3, 2, random_sign_init=0.5, fast_weight_lr_multiplier=1.0)
     model, start = diversity_runs.train(method, SETTINGS, data.training, 5)
     assert abs(start) < 0.1  # products of signs
-    figures = diversity_runs.figures_of(model, data.test, data.foreign)
+    figures = diversity_runs.figures_of(model, data.test, data.ood)
 
-    parts = (data.test, data.foreign)
+    parts = (data.test, data.ood)
     p, q = (_softmax(model.network.predict(of.images, verbose=0).astype("float64")) for of in parts)
     y, mean, choices = data.test.labels, p.mean(axis=1), p.argmax(axis=-1)
     confidence, right = mean.max(axis=-1), mean.argmax(axis=-1) == y
@@ -166,7 +166,7 @@ def test_members_that_start_alike_stay_so_unless_batches_are_shared_out(data):
         method = diversity_runs.configurations(3)[name](0)
         model, start = diversity_runs.train(method, settings, data.training, 0)
         assert int(model.optimizer.iterations) == 3 * (100 // 24) and start == pytest.approx(1)
-        found[mode] = diversity_runs.figures_of(model, data.test, data.foreign)
+        found[mode] = diversity_runs.figures_of(model, data.test, data.ood)
     assert found["tile"]["mutual_information"] < 1e-9 < 1e-6 < found["split"]["mutual_information"]
     assert found["tile"]["disagreement"] == 0 and found["tile"]["weight_cosine"] > 1 - 1e-6
     assert found["split"]["weight_cosine"] < 1 - 1e-6

@@ -90,11 +90,11 @@ def _network(method, spec):
     backbone = BACKBONES[spec["backbone"]]
     if hasattr(backbone, "preprocess"):
         x = backbone.preprocess(x)
-    maker = method.maker(backbone.stages)
-    x = backbone(maker, maker.expand(x), stem=spec["stem"])
-    x = maker.enter("head", x)
-    logits = maker.dense(spec["num_classes"], "head", name=HEAD)(x)
-    return method.finish(keras.Model(images, maker.members(logits), name="network"))
+    factory = method.layer_factory(backbone.stages)
+    x = backbone(factory, factory.expand(x), stem=spec["stem"])
+    x = factory.begin_stage("head", x)
+    logits = factory.dense(spec["num_classes"], "head", name=HEAD)(x)
+    return method.finish(keras.Model(images, factory.members(logits), name="network"))
 
 
 def _per_channel(value, channels, name):

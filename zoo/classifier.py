@@ -134,7 +134,7 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
         return super().evaluate(x, y, *args, **kwargs)
 
     def make_train_function(self, force=False):
-        fast_weights.respect(self.optimizer, self)
+        fast_weights.apply_multipliers(self.optimizer, self)
         return super().make_train_function(force)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):

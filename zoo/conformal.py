@@ -11,10 +11,10 @@ METHODS = ("threshold", "aps", "raps")
 
 @dataclasses.dataclass(frozen=True)
 class Conformal:
-    """Conformal prediction sets at a threshold that `conformal` found; all fields are plain values.
+    """Conformal prediction sets at a threshold that `fit` found; all fields are plain values.
 
     Args:
-        method, alpha, penalty, start, randomized, seed: as in `conformal`.
+        method, alpha, penalty, start, randomized, seed: as in `fit`.
         threshold: classes whose score is at most this are in the set; infinite where there were too few
             held-out images for `alpha`, and then sets hold every class.
         classes: K.
@@ -29,7 +29,7 @@ class Conformal:
     threshold: float
     classes: int
 
-    def sets(self, probabilities):
+    def predict_sets(self, probabilities):
         """Prediction sets (N, K), bool, of probabilities (N, K); a set may be empty.
 
         Randomised sets are drawn from the seed, in the order of the rows.
@@ -41,6 +41,8 @@ class Conformal:
         if p.shape[1:] != (self.classes,):
             raise ValueError(f"sets of {self.classes} classes need (N, {self.classes}); got {p.shape}")
         return self._scores(p, stream=1) <= self.threshold
+
+    sets = predict_sets  # its name in version 0.1
 
     def _scores(self, p, stream):
         """Nonconformity (N, K) of each class; held-out and test images draw from streams of their own."""
@@ -60,7 +62,7 @@ class Conformal:
         return unsorted
 
 
-def conformal(probabilities, labels, alpha=0.1, method="aps", *, penalty=0.01, start=5, randomized=True,
+def fit(probabilities, labels, alpha=0.1, method="aps", *, penalty=0.01, start=5, randomized=True,
               seed=0):  # fmt: skip
     """Split-conformal prediction sets with coverage 1 - alpha, from held-out predictions.
 
@@ -128,3 +130,6 @@ def coverage(sets, labels):
     if sets.ndim != 2 or not sets.size:
         raise ValueError(f"sets must be (N, K) with N >= 1; got shape {sets.shape}")
     return float(sets[np.arange(len(sets)), check_integer_labels(labels, *sets.shape)].mean())
+
+
+conformal = fit  # its name in version 0.1

@@ -1,7 +1,7 @@
 """Learning-rate factors of fast weights, under any Keras optimiser."""
 
 
-def respect(optimizer, model, factors=()):
+def apply_multipliers(optimizer, model, factors=()):
     """Make an optimiser give a model's fast weights their learning-rate factor and no weight decay.
 
     Which variables are fast, the layers say (`fast_weights`, `fast_weight_lr_multiplier`).  It is the
@@ -19,10 +19,10 @@ def respect(optimizer, model, factors=()):
         for layer in model._flatten_layers()
         for weight in getattr(layer, "fast_weights", ())
     }
-    if not factors or hasattr(optimizer, "_respects_fast_weights"):
+    if not factors or hasattr(optimizer, "_applies_multipliers"):
         return
     # Instance attributes, so that any optimiser is served and saved as what it is.
-    optimizer._respects_fast_weights = True
+    optimizer._applies_multipliers = True
     decays, step = optimizer._use_weight_decay, optimizer.update_step
     optimizer._use_weight_decay = lambda v: optimizer._var_key(v) not in factors and decays(v)
     if hasattr(optimizer, "_parallel_update_step"):  # PyTorch's steps of all variables at once

@@ -154,14 +154,14 @@ def _segments(network):
 
 def _kept(layers, segments):
     """Bytes an image that a step keeps until the backward pass has used them, at the most."""
-    maker, kept, inside = {}, {}, {}  # by tensor: segment and tensor it is; bytes; by segment: bytes
+    producer, kept, inside = {}, {}, {}  # by tensor: segment and tensor it is; bytes; by segment: bytes
     borders = {}
     for layer, rows in layers:
         segment = segments.get(layer.name)
-        entering = [maker.get(id(tensor), (None, tensor)) for tensor in _tensors(layer.input)]
+        entering = [producer.get(id(tensor), (None, tensor)) for tensor in _tensors(layer.input)]
         for tensor in _tensors(layer.output):
             alias = isinstance(_inner(layer), _ALIASES) and len(entering) == 1
-            maker[id(tensor)] = entering[0] if alias else (segment, tensor)
+            producer[id(tensor)] = entering[0] if alias else (segment, tensor)
         for made_by, tensor in entering:
             if segment is not None and made_by != segment and segment > 0:
                 borders[id(tensor)] = rows * _bytes(tensor)

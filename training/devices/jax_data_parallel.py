@@ -52,7 +52,7 @@ class JaxPlacement(Placement):
     def active(self):
         return _distributed_by(self.distribution)
 
-    def apart(self):
+    def one_device(self):
         return _distributed_by(None)
 
     def lost(self, error):

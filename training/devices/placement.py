@@ -40,7 +40,7 @@ class Placement:
         """A context around all of a run."""
         return contextlib.nullcontext()
 
-    def apart(self):
+    def one_device(self):
         """A context, outside `scope`, in which models are made and used by this process alone."""
         return contextlib.nullcontext()
 

@@ -90,14 +90,14 @@ class _HeldOut(keras.callbacks.Callback):
     def __init__(self, model, split, placement):
         super().__init__()
         self.network, self.split, self.placement = model.network, split, placement
-        with placement.apart():
-            self.judge = EnsembleClassifier(keras.models.clone_model(model.network))
-            self.judge.compile(loss=model.loss, metrics=[Accuracy()])
+        with placement.one_device():
+            self.eval_model = EnsembleClassifier(keras.models.clone_model(model.network))
+            self.eval_model.compile(loss=model.loss, metrics=[Accuracy()])
 
     def on_epoch_end(self, epoch, logs=None):
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()  # while JAX trains, variables live outside the model
-        with self.placement.apart():
-            self.judge.network.set_weights(self.network.get_weights())
-            found = self.judge.evaluate(*self.split, batch_size=250, verbose=0, return_dict=True)
+        with self.placement.one_device():
+            self.eval_model.network.set_weights(self.network.get_weights())
+            found = self.eval_model.evaluate(*self.split, batch_size=250, verbose=0, return_dict=True)
         logs.update({f"val_{name}": value for name, value in found.items()})

@@ -56,7 +56,7 @@ def train(recipe, data_dir, output_dir, *, command="", steps_per_execution=1, ji
             )  # fmt: skip
             config = None
             if placement.chief:
-                with placement.apart():
+                with placement.one_device():
                     config = write_run(
                         model, recipe, splits, output_dir, command, seconds, placement=placement.name,
                         flops=_flops(recipe, splits[0], classes), replicas=placement.replicas, workers=placement.workers,
@@ -121,7 +121,9 @@ def train_model(recipe, splits, classes, folder, callbacks=(), options=None, *, 
             loss = CrossEntropy(recipe.label_smoothing)
             optimizer = from_recipe.optimizer(recipe, model, rate)
             student.compile(optimizer, loss, metrics=[Accuracy()], **options)
-            fast_weights.respect(student.optimizer, student, from_recipe.bias_factors(recipe, model))
+            fast_weights.apply_multipliers(
+                student.optimizer, student, from_recipe.bias_factors(recipe, model)
+            )
         seconds = fit(model, student, recipe, splits, folder, callbacks, placement, remat, last_epoch)
     return model, seconds
 

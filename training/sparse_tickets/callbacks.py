@@ -49,7 +49,7 @@ class KeepTickets(AtSteps):
         super().set_model(model)
         self.network = model.network.get_layer("network")
         # A model of its own, so that fit's metrics and state stay what they are.
-        self.judge = EnsembleClassifier(self.network)
+        self.eval_model = EnsembleClassifier(self.network)
 
     def on_epoch_end(self, epoch, logs=None):
         if self.step not in self.steps:
@@ -73,7 +73,7 @@ class KeepTickets(AtSteps):
 
     def _accuracy(self):
         images, labels = self.held_out
-        answers = self.judge.predict(images, batch_size=250, verbose=0)
+        answers = self.eval_model.predict(images, batch_size=250, verbose=0)
         return float((answers.argmax(axis=1) == labels).mean())
 
 

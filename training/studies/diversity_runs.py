@@ -97,7 +97,7 @@ class Data:
 
     def __init__(self, data_dir, settings):
         end = settings.limit or None
-        self.training, self.test, self.foreign = (
+        self.training, self.test, self.ood = (
             datasets.load(name, split, data_dir).subset(slice(end))
             for name, split in ((IN, "train"), (IN, "test"), (OUT, "test"))
         )
@@ -111,11 +111,11 @@ def make(method, settings):
     """An untrained MLP of a method for MNIST."""
     (mean,), (std,) = datasets.STATISTICS[IN]
     images = keras.Input((28, 28, 1), name="images")
-    maker = method.maker(len(settings.hidden_units) - 1)
-    x = maker.expand(keras.layers.Rescaling(1 / std, -mean / std, name="normalize")(images))
-    x = maker.enter("head", mlp(maker, x, hidden_units=settings.hidden_units))
-    logits = maker.dense(10, "head", name="head")(x)
-    network = method.finish(keras.Model(images, maker.members(logits), name="network"))
+    factory = method.layer_factory(len(settings.hidden_units) - 1)
+    x = factory.expand(keras.layers.Rescaling(1 / std, -mean / std, name="normalize")(images))
+    x = factory.begin_stage("head", mlp(factory, x, hidden_units=settings.hidden_units))
+    logits = factory.dense(10, "head", name="head")(x)
+    network = method.finish(keras.Model(images, factory.members(logits), name="network"))
     for layer in network.layers:
         if getattr(method, "random_sign_init", 0) > 0 and hasattr(layer, "fast_weights"):
             # The sum of R products of signs has variance R, and ranks are to start at one scale.
@@ -210,7 +210,7 @@ def perform(folder, task, method, seed, settings, data):
         "task": task,
         "seed": seed,
         "parameters": sum(math.prod(v.shape) for v in model.network.trainable_variables),
-        "figures": {**figures_of(model, data.test, data.foreign), "initial_weight_cosine": start},
+        "figures": {**figures_of(model, data.test, data.ood), "initial_weight_cosine": start},
         "seconds": round(time.time() - began, 2),
         "cpu_seconds": round(time.process_time() - cpu, 2),
     }

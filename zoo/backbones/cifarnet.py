@@ -20,7 +20,7 @@ def cifarnet(method, images, stem=None):
     """
     x = images
     for stage, filters in enumerate((64, 256, 256)):
-        x = method.enter(stage, x) if stage else x
+        x = method.begin_stage(stage, x) if stage else x
         for index in (1, 2):
             name = f"stage{stage + 1}_{index}"
             x = method.conv(
@@ -28,11 +28,11 @@ def cifarnet(method, images, stem=None):
                 use_bias=False, kernel_initializer=PartialIdentity(), name=f"{name}_conv",
             )(x)  # fmt: skip
             if index == 1:
-                x = method.each(layers.MaxPooling2D(name=f"{name}_pool"))(x)
+                x = method.per_member(layers.MaxPooling2D(name=f"{name}_pool"))(x)
             x = method.norm(scale=False, momentum=0.6, epsilon=1e-5, name=f"{name}_norm")(x)
-            x = method.each(layers.Activation("gelu", name=f"{name}_gelu"))(x)
-    x = method.each(layers.GlobalMaxPooling2D(name="pool"))(x)
-    return method.each(layers.Rescaling(1 / 9, name="scale"))(x)
+            x = method.per_member(layers.Activation("gelu", name=f"{name}_gelu"))(x)
+    x = method.per_member(layers.GlobalMaxPooling2D(name="pool"))(x)
+    return method.per_member(layers.Rescaling(1 / 9, name="scale"))(x)
 
 
 cifarnet.preprocess = whitened

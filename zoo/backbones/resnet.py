@@ -18,13 +18,13 @@ def _conv_norm(method, x, filters, kernel_size, strides, role, name):
 
 
 def _relu(method, x, name):
-    return method.each(layers.ReLU(name=f"{name}_relu"))(x)
+    return method.per_member(layers.ReLU(name=f"{name}_relu"))(x)
 
 
 def _join(method, x, shortcut, filters, strides, project, name):
     if project:
         shortcut = _conv_norm(method, shortcut, filters, 1, strides, "shortcut", f"{name}_shortcut")
-    x = method.each(layers.Add(name=f"{name}_add"))([x, shortcut])
+    x = method.per_member(layers.Add(name=f"{name}_add"))([x, shortcut])
     return _relu(method, x, name)
 
 
@@ -49,19 +49,19 @@ def _stem(method, images, filters, stem):
     x = _conv_norm(method, images, filters, 7 if large else 3, 2 if large else 1, "stem", "stem")
     x = _relu(method, x, "stem")
     if large:
-        x = method.each(layers.MaxPooling2D(3, 2, padding="same", name="stem_pool"))(x)
+        x = method.per_member(layers.MaxPooling2D(3, 2, padding="same", name="stem_pool"))(x)
     return x
 
 
 def _resnet(method, images, stem, block, widths, depths):
     x = _stem(method, images, widths[0], stem)
     for stage, (filters, depth) in enumerate(zip(widths, depths)):
-        x = method.enter(stage + 1, x)
+        x = method.begin_stage(stage + 1, x)
         for index in range(depth):
             strides = 2 if stage and not index else 1
             project = strides > 1 or (not index and block is _bottleneck)
             x = block(method, x, filters, strides, project, f"stage{stage + 1}_block{index + 1}")
-    return method.each(layers.GlobalAveragePooling2D(name="pool"))(x)
+    return method.per_member(layers.GlobalAveragePooling2D(name="pool"))(x)
 
 
 def resnet20(method, images, stem="cifar"):

@@ -7,14 +7,14 @@ from zoo.layers.initializers import HeNormal
 
 def _dense(method, x, units, role, name):
     x = method.dense(units, role, kernel_initializer=HeNormal(), name=name)(x)
-    return method.each(layers.ReLU(name=f"{name}_relu"))(x)
+    return method.per_member(layers.ReLU(name=f"{name}_relu"))(x)
 
 
 def mlp(method, images, stem=None, hidden_units=(200, 200)):
     """Dense layers of `hidden_units` over the flattened image."""
     x = layers.Flatten(name="flatten")(images)
     for index, units in enumerate(hidden_units):
-        x = method.enter(index, x) if index else x
+        x = method.begin_stage(index, x) if index else x
         x = _dense(method, x, units, "hidden" if index else "stem", f"dense{index + 1}")
     return x
 
@@ -24,12 +24,12 @@ def lenet(method, images, stem=None):
     x = images
     for index, filters in enumerate((6, 16)):
         name = f"conv{index + 1}"
-        x = method.enter(index, x) if index else x
+        x = method.begin_stage(index, x) if index else x
         options = {"padding": "valid" if index else "same", "kernel_initializer": HeNormal()}
         x = method.conv(filters, 5, "hidden" if index else "stem", name=name, **options)(x)
-        x = method.each(layers.ReLU(name=f"{name}_relu"))(x)
-        x = method.each(layers.MaxPooling2D(name=f"{name}_pool"))(x)
-    x = method.enter(2, method.each(layers.Flatten(name="flatten"))(x))
+        x = method.per_member(layers.ReLU(name=f"{name}_relu"))(x)
+        x = method.per_member(layers.MaxPooling2D(name=f"{name}_pool"))(x)
+    x = method.begin_stage(2, method.per_member(layers.Flatten(name="flatten"))(x))
     for index, units in enumerate((120, 84)):
         x = _dense(method, x, units, "hidden", f"dense{index + 1}")
     return x

@@ -19,7 +19,7 @@ def _conv(method, x, filters, kernel_size, strides, role, name):
 
 def _norm_relu(method, x, name):
     x = method.norm(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
-    return method.each(layers.ReLU(name=f"{name}_relu"))(x)
+    return method.per_member(layers.ReLU(name=f"{name}_relu"))(x)
 
 
 def _block(method, x, filters, strides, project, name):
@@ -29,7 +29,7 @@ def _block(method, x, filters, strides, project, name):
     y = _conv(method, y, filters, 3, 1, "hidden", f"{name}_2")
     if project:
         x = _conv(method, x, filters, 1, strides, "shortcut", f"{name}_shortcut")
-    return method.each(layers.Add(name=f"{name}_add"))([x, y])
+    return method.per_member(layers.Add(name=f"{name}_add"))([x, y])
 
 
 def wide_resnet28_10(method, images, stem="cifar"):
@@ -37,12 +37,12 @@ def wide_resnet28_10(method, images, stem="cifar"):
     large = stem == "imagenet"
     x = _conv(method, images, 16, 7 if large else 3, 2 if large else 1, "stem", "stem")
     if large:
-        x = method.each(layers.MaxPooling2D(3, 2, padding="same", name="stem_pool"))(x)
+        x = method.per_member(layers.MaxPooling2D(3, 2, padding="same", name="stem_pool"))(x)
     for stage, filters in enumerate((160, 320, 640)):
-        x = method.enter(stage + 1, x)
+        x = method.begin_stage(stage + 1, x)
         for index in range(4):
             strides = 2 if stage and not index else 1
             name = f"stage{stage + 1}_block{index + 1}"
             x = _block(method, x, filters, strides, not index, name)
     x = _norm_relu(method, x, "final")
-    return method.each(layers.GlobalAveragePooling2D(name="pool"))(x)
+    return method.per_member(layers.GlobalAveragePooling2D(name="pool"))(x)

@@ -1,4 +1,4 @@
-"""`zoo evaluate`: several models side by side on one data set, its corruptions and what is foreign to it."""
+"""`zoo evaluate`: several models side by side on one data set, its corruptions and what is outside to it."""
 
 import dataclasses
 import json
@@ -71,7 +71,7 @@ def evaluate(names, dataset, data_dir, report, corrupted=1000, progress=True, *,
     with _Progress(total, progress) as step:
         logits = {model.label: step(model.label, dataset, model.logits, test.images) for model in models}
         predictions = {label: _prediction(values) for label, values in logits.items()}
-        foreign, entropies = _foreign(models, logits, dataset, data_dir, step)
+        outside, entropies = _out_of_distribution(models, logits, dataset, data_dir, step)
         spoilt = _corrupted(models, source, step)
         times = step("all models", "latency", _latencies, models, test.images, rounds) if rounds else {}
     results = {
@@ -79,12 +79,12 @@ def evaluate(names, dataset, data_dir, report, corrupted=1000, progress=True, *,
         "images": len(test),
         **source.record(),
         **_latency_record(rounds),
-        "missing": _missing(foreign[models[0].label], data_dir),
+        "missing": _missing(outside[models[0].label], data_dir),
         **_figures(models, predictions, test.labels),
     }
     for label, model in results["models"].items():
         model["latency"] = times.get(label, {})
-        model["ood"] = [one for one in foreign[label] if not one["missing"]]
+        model["ood"] = [one for one in outside[label] if not one["missing"]]
         model["corruptions"], model["corruption_means"] = spoilt[label], means(spoilt[label])
     (folder / "report.json").write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
     write_markdown(results, folder / "report.md")
@@ -186,7 +186,7 @@ def _latency_record(rounds):
     }
 
 
-def _foreign(models, logits, dataset, data_dir, step):
+def _out_of_distribution(models, logits, dataset, data_dir, step):
     """({label: results of `ood.detect`}, {label: {set: entropies}})."""
     results, entropies = {model.label: [] for model in models}, {model.label: {} for model in models}
     for one in ood.ood_sets(dataset, models[0].input_shape, data_dir):

@@ -124,7 +124,7 @@ class _Wiring:
         nodes = itertools.chain(*graph._nodes_by_depth.values())
         self.nodes = [node for node in nodes if not node.is_input]
         self.calls = collections.Counter(id(node.operation) for node in self.nodes)
-        self.maker = {id(tensor): node for node in self.nodes for tensor in node.outputs}
+        self.producer = {id(tensor): node for node in self.nodes for tensor in node.outputs}
         self.takers = collections.defaultdict(list)
         for node in self.nodes:
             for tensor in node.input_tensors:
@@ -137,7 +137,7 @@ class _Wiring:
 
     def source(self, tensors):
         """The node that gives exactly these tensors, each to one taker, maybe by way of passing layers."""
-        node = self.maker.get(id(tensors[0]))
+        node = self.producer.get(id(tensors[0]))
         if node is None or [id(x) for x in node.outputs] != [id(x) for x in tensors]:
             return None
         if any(len(self.takers[id(tensor)]) > 1 for tensor in tensors):

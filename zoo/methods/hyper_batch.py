@@ -79,11 +79,11 @@ class HyperBatch(Single):
             )
         return [HyperparameterTuning(images, labels)]
 
-    def maker(self, stages):
-        return _HyperBatchMaker(self, stages)
+    def layer_factory(self, stages):
+        return _HyperBatchLayerFactory(self, stages)
 
 
-class _HyperBatchMaker(Single):
+class _HyperBatchLayerFactory(Single):
     """Makes one network's layers, and carries the hyperparameters of the batch to each of them."""
 
     def __init__(self, method, stages):
@@ -98,7 +98,7 @@ class _HyperBatchMaker(Single):
         )(rows)  # fmt: skip
         return rows
 
-    def enter(self, stage, x):
+    def begin_stage(self, stage, x):
         self.stage = self.stages + 1 if stage == "head" else stage
         return x
 

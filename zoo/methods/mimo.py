@@ -35,11 +35,11 @@ class MIMO(Single):
             **options,
         )  # fmt: skip
 
-    def maker(self, stages):
-        return _MIMOMaker(self)
+    def layer_factory(self, stages):
+        return _MIMOLayerFactory(self)
 
 
-class _MIMOMaker(Single):
+class _MIMOLayerFactory(Single):
     """Makes one network's layers, and carries from its entrance to its head which images are where."""
 
     def __init__(self, method):

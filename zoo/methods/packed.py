@@ -5,7 +5,7 @@ import dataclasses
 import keras
 
 from zoo.layers import PackedConv2D, PackedDense, PackedFlatten, PerMember
-from zoo.layers.grouped_convolution import members_apart
+from zoo.layers.grouped_convolution import separate_members
 from zoo.methods.single import Single
 
 
@@ -38,8 +38,8 @@ class Packed(Single):
     def _layer(self, layer, size, role, options):
         gamma = 1 if role in ("stem", "entry", "head") else self.gamma
         role = "hidden" if role == "entry" else role
-        apart = role == "stem" and members_apart()
-        return layer(*size, self.num_members, self.alpha, gamma, role=role, apart=apart, **options)
+        options["separate_outputs"] = role == "stem" and separate_members()
+        return layer(*size, self.num_members, self.alpha, gamma, role=role, **options)
 
     def conv(self, filters, kernel_size, role="hidden", **options):
         return self._layer(PackedConv2D, (filters, kernel_size), role, options)
@@ -47,8 +47,8 @@ class Packed(Single):
     def dense(self, units, role="hidden", **options):
         return self._layer(PackedDense, (units,), role, options)
 
-    def each(self, layer):
-        if members_apart():
+    def per_member(self, layer):
+        if separate_members():
             return PerMember(layer, name=layer.name)
         flatten = isinstance(layer, keras.layers.Flatten)
         return PackedFlatten(self.num_members, name=layer.name) if flatten else layer

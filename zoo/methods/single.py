@@ -14,14 +14,14 @@ class Single:
     A method makes the layers that a backbone asks for.  `role` tells what a layer is for: "stem"
     (first), "entry" (first of a residual block), "hidden", "shortcut" or "head" (last).  What flows
     between layers is the method's business, so a backbone also joins, activates and pools through
-    `each`, and says by `enter` where its stages begin.
+    `per_member`, and says by `begin_stage` where its stages begin.
     """
 
     name = "single"
     num_members = 1
     member_loss = "sum"
 
-    def maker(self, stages):
+    def layer_factory(self, stages):
         """Who makes the layers of one network of so many stages.
 
         The method itself, unless it must keep track of how far that network has got.
@@ -32,7 +32,7 @@ class Single:
         """Images (B, H, W, C) to what the stem takes."""
         return images
 
-    def enter(self, stage, x):
+    def begin_stage(self, stage, x):
         """What flows into a stage of the backbone: 1, 2, ... after the stem, and last "head"."""
         return x
 
@@ -48,7 +48,7 @@ class Single:
         """A batch normalisation."""
         return BatchNormalization(**options)
 
-    def each(self, layer):
+    def per_member(self, layer):
         """A layer without weights (activation, pooling, Flatten, Add), for what flows here."""
         return layer
 

@@ -35,24 +35,24 @@ class Tiled(Single):
         if self.tile_at != "head" and not (isinstance(self.tile_at, int) and self.tile_at >= 0):
             raise ValueError(f'tile_at must be a stage, 0, 1, 2, ..., or "head"; got {self.tile_at!r}')
 
-    def maker(self, stages):
+    def layer_factory(self, stages):
         if self.tile_at != "head" and self.tile_at > stages:
             raise ValueError(
                 f'tile_at={self.tile_at}: this backbone has stages 0 to {stages} and "head"'
             )
-        return TiledMaker(self)
+        return TiledLayerFactory(self)
 
 
-class TiledMaker(Single):
+class TiledLayerFactory(Single):
     """Makes one network's layers: plain ones before the tiling, the method's own ones after it."""
 
     def __init__(self, method):
         self.method, self.makes = method, Single()
 
     def expand(self, images):
-        return self.enter(0, images)
+        return self.begin_stage(0, images)
 
-    def enter(self, stage, x):
+    def begin_stage(self, stage, x):
         method = self.method
         if stage != method.tile_at:
             return x
