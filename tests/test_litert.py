@@ -6,7 +6,7 @@ import pytest
 
 import zoo
 from zoo import methods
-from zoo.exporting.export import litert
+from zoo.exporting import litert
 from zoo.layers import densify, sparse_layers, sparsify
 
 tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="LiteRT is TensorFlow's")

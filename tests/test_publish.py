@@ -33,7 +33,7 @@ def project(tmp_path):
     for page in ("README.md", "docs/results.md"):
         path = tmp_path / page
         path.parent.mkdir(exist_ok=True)
-        path.write_text(f"before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n")
+        path.write_text("before\n<!-- weights: made by zoo.training.publish -->\nold\n<!-- end of weights -->\nafter\n")
     (tmp_path / "saved_models").mkdir()
     return tmp_path
 

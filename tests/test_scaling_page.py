@@ -6,6 +6,7 @@ import pathlib
 import keras
 import pytest
 
+from zoo.training import marked_sections
 from zoo.training.studies import scaling, scaling_picture, scaling_predictions, scaling_tables
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
@@ -39,12 +40,12 @@ def page(tmp_path):
 
 def test_every_section_of_the_page_is_filled(page, counted, parameters):
     sections = scaling_tables.sections(counted, parameters)
-    scaling.fill(page, sections)
+    marked_sections.fill(page, scaling.COMMAND, sections)
     text = page.read_text()
     assert text.count(": made by zoo.training.studies.scaling -->") == len(sections)
     for content in sections.values():
         assert content in text and not {"nan", "inf"} & set(content.replace("/", " ").split())
-    scaling.fill(page, sections)
+    marked_sections.fill(page, scaling.COMMAND, sections)
     assert page.read_text() == text
 
 
@@ -52,7 +53,7 @@ def test_sections_without_marks_are_refused(page, raises_line):
     page.write_text(page.read_text().replace("<!-- end of check -->", ""))
     before = page.read_text()
     with raises_line(ValueError, "end of check"):
-        scaling.fill(page, {"assumed": "new", "check": "new"})
+        marked_sections.fill(page, scaling.COMMAND, {"assumed": "new", "check": "new"})
     assert page.read_text() == before
 
 

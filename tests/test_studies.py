@@ -11,9 +11,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from zoo import methods, metrics
+from zoo.training import marked_sections
 from zoo.training.ensembles import task_queue
 from zoo.training.studies import diversity_report, diversity_runs, diversity_study
 
+COMMAND = diversity_study.COMMAND
+BEGIN, END = f"<!-- study: made by {COMMAND} -->", "<!-- end of study -->"
 SETTINGS = diversity_runs.Settings(members=3, hidden_units=(12, 8), epochs=1, batch_size=24)
 NAMES = ("single", "batch_ensemble-split-signs-rank2")
 
@@ -207,14 +210,14 @@ def test_shares_of_the_way_to_a_deep_ensemble():
 
 def test_tables_go_between_the_marks_of_a_document(tmp_path, raises_line):
     path = tmp_path / "study.md"
-    path.write_text(f"before\n{diversity_report.BEGIN}\nold\n{diversity_report.END}\nafter\n")
+    path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     for _ in range(2):
-        diversity_report.fill_document(path, "new")
-    expected = f"before\n{diversity_report.BEGIN}\nnew\n{diversity_report.END}\nafter\n"
+        marked_sections.fill(path, COMMAND, {"study": "new"})
+    expected = f"before\n{BEGIN}\nnew\n{END}\nafter\n"
     assert path.read_text() == expected
-    path.write_text(f"{diversity_report.END}{diversity_report.BEGIN}")
+    path.write_text(f"{END}{BEGIN}")
     with raises_line(ValueError, "must have the lines"):
-        diversity_report.check_document(path)
+        marked_sections.check(path, COMMAND, ["study"])
 
 
 def test_what_cannot_be_run_is_said_before_any_work(done, data_dir, tmp_path, trained, raises_line):
@@ -239,7 +242,7 @@ def test_what_cannot_be_run_is_said_before_any_work(done, data_dir, tmp_path, tr
 
 def test_the_command_with_two_workers(python, data_dir, tmp_path):
     document = tmp_path / "study.md"
-    document.write_text(f"{diversity_report.BEGIN}\n{diversity_report.END}\n")
+    document.write_text(f"{BEGIN}\n{END}\n")
     process = python(
         "-m", "zoo.training.studies.batch_ensemble_diversity", f"--data_dir={data_dir}",
         f"--output_dir={tmp_path / 'out'}", "--workers=2", "--seeds=1", "--epochs=1", "--batch_size=20",
