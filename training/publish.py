@@ -14,8 +14,9 @@ import statistics
 import sys
 
 from zoo import registry, weights
+from zoo.training import marked_sections
 
-BEGIN, END = "<!-- weights: made by zoo.training.publish -->", "<!-- end of weights -->"
+COMMAND = "zoo.training.publish"
 
 
 def publish(runs, folder=None):
@@ -34,8 +35,9 @@ def publish(runs, folder=None):
         _copy(run, config, folder / name)
     index = weights.rebuild_index(folder)
     root = folder.parent
-    _between_marks(root / "README.md", table(index))
-    _between_marks(root / "docs" / "results.md", seeds_table(folder, index))
+    for page, made in (("README.md", table(index)), ("docs/results.md", seeds_table(folder, index))):
+        if (root / page).is_file():  # an installation has no pages
+            marked_sections.fill(root / page, COMMAND, {"weights": made})
     return index
 
 
@@ -68,13 +70,6 @@ def _copy(run, config, target):
     (target / "log.csv").write_text("\n".join(lines[:1] + lines[-5:]) + "\n")
 
 
-def _between_marks(path, text):
-    """Replace what stands between the marks of a page, where it has them."""
-    if path.is_file() and BEGIN in path.read_text():
-        before, rest = path.read_text().split(BEGIN)
-        path.write_text(before + BEGIN + "\n" + text + END + rest.split(END)[1])
-
-
 def seeds_table(folder, index):
     """Models trained with several seeds, as a Markdown table: mean and standard deviation over seeds."""
     rows = [
@@ -96,7 +91,7 @@ def seeds_table(folder, index):
             f"| `{config['name']}` | {config['dataset']} | {len(runs)} | {updates:,} | {' | '.join(cells)} "
             f"| {minutes:.0f} |"
         )
-    return "\n".join(rows) + "\n"
+    return "\n".join(rows)
 
 
 def table(index):
@@ -112,7 +107,7 @@ def table(index):
             f"| {registry.parameters(entry)} | {entry['macs'] / 1e6:.1f} M | {metrics['accuracy']:.4f} | {metrics['nll']:.4f} "
             f"| {metrics['ece']:.4f} |"
         )
-    return "\n".join(rows) + "\n"
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import time
 import keras
 import numpy as np
 
+from zoo import files
+
 NAMES = ("checkpoint-0.weights.h5", "checkpoint-1.weights.h5")
 
 
@@ -80,7 +82,7 @@ class Checkpoint(keras.callbacks.Callback):
             "remat": self.remat,
             "recipe": self.recipe,
         }
-        _replace(self.state, json.dumps(state).encode())
+        files.replace(self.state, json.dumps(state))
 
     def share(self, placement):
         """Give every worker the checkpoint of the worker whose own has seen most.
@@ -100,13 +102,7 @@ class Checkpoint(keras.callbacks.Callback):
             sent = placement.worker == source
             contents = placement.broadcast(path.read_bytes() if sent else b"", source)
             if not sent:
-                _replace(path, contents)
-
-
-def _replace(path, contents):
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(contents)
-    temporary.replace(path)
+                files.replace(path, contents)
 
 
 def _random_state(model):

@@ -10,7 +10,7 @@ import time
 import keras
 import numpy as np
 
-from zoo import counts
+from zoo import counts, files
 from zoo import weights as weight_files
 from zoo.building import build_from_spec
 from zoo.latency import cores
@@ -25,9 +25,9 @@ def write_run(model, recipe, splits, folder, command, seconds, **more):
         The dictionary written to `config.json`, with the entries `more`.
     """
     training, held_out, test = splits
-    files = weight_files.write(model, folder)
+    written = weight_files.write(model, folder)
     shipped = build_from_spec(model.spec)
-    weight_files.load_folder(shipped, folder, {"files": files})
+    weight_files.load_folder(shipped, folder, {"files": written})
     metrics = {recipe.dataset: measure(shipped, test)}
     config = {
         "name": model.name,
@@ -49,12 +49,10 @@ def write_run(model, recipe, splits, folder, command, seconds, **more):
         "date": time.strftime("%Y-%m-%d"),
         "commit": _commit(),
         "licence": "Apache-2.0",
-        "files": files,
+        "files": written,
         **more,
     }
-    temporary = folder / "config.json.tmp"
-    temporary.write_text(json.dumps(config, indent=1) + "\n")
-    temporary.replace(folder / "config.json")
+    files.replace(folder / "config.json", json.dumps(config, indent=1) + "\n")
     return config
 
 

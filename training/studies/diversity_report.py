@@ -1,14 +1,13 @@
 """The report of the BatchEnsemble study: means and deviations over seeds, as JSON and Markdown."""
 
 import json
-import os
 import pathlib
 
 import numpy as np
 
+from zoo import files
 from zoo.training.studies.diversity_runs import MODES, RANKS, batch_ensemble_name
 
-BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
 # Tables: title, {figure: (heading, digits)}.
 TABLES = {
     "On MNIST": {
@@ -137,36 +136,12 @@ def write(folder, summary, settings, seconds):
     """
     text = markdown(summary)
     facts = {"settings": settings, "cpu_seconds": round(seconds), "configurations": summary}
-    _replace(pathlib.Path(folder) / "report.json", json.dumps(facts, indent=1) + "\n")
+    files.replace(pathlib.Path(folder) / "report.json", json.dumps(facts, indent=1) + "\n")
     title = f"# Diversity of BatchEnsemble\n\n{_said(settings)}\n\n"
     picture = "![Diversity by rank](diversity.png)\n\n"
-    _replace(pathlib.Path(folder) / "report.md", f"{title}{picture}{text}\n")
+    files.replace(pathlib.Path(folder) / "report.md", f"{title}{picture}{text}\n")
     return text
 
 
 def _said(settings):
     return "Settings: " + ", ".join(f"{key} {value}" for key, value in settings.items()) + "."
-
-
-def check_document(path):
-    """ValueError for a document without the two marks, one after the other, once each."""
-    text = pathlib.Path(path).read_text()
-    marked = text.count(BEGIN) == text.count(END) == 1 and text.index(BEGIN) < text.index(END)
-    if not marked:
-        raise ValueError(
-            f"{path} must have the lines {BEGIN} and {END} once, for the tables between them"
-        )
-
-
-def fill_document(path, text):
-    """Put text between the marks of a document."""
-    check_document(path)
-    before, rest = pathlib.Path(path).read_text().split(BEGIN)
-    _replace(pathlib.Path(path), f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
-
-
-def _replace(path, text):
-    """Write a file in one step."""
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
-    draft.write_text(text)
-    draft.replace(path)

@@ -8,10 +8,13 @@ import subprocess
 import keras
 import optuna
 
+from zoo.training import marked_sections
 from zoo.training.ensembles import run_identity, task_queue
 from zoo.training.ensembles.progress import RunsProgress
 from zoo.training.studies import diversity_picture, diversity_report
 from zoo.training.studies import diversity_runs as runs
+
+COMMAND = "zoo.training.studies.batch_ensemble_diversity"
 
 
 def study(data_dir, folder, settings, seeds, names=(), *, heartbeat=20, pause=2.0, docs=None,
@@ -40,7 +43,7 @@ def study(data_dir, folder, settings, seeds, names=(), *, heartbeat=20, pause=2.
     """
     methods = runs.chosen(names, settings.members)
     if docs:
-        diversity_report.check_document(docs)
+        marked_sections.check(docs, COMMAND, ["study"])
     data = runs.Data(data_dir, settings)
     # Seed after seed, so that a study that is stopped has all configurations.
     tasks = {f"{name}-seed{seed}": (name, seed) for seed in range(seeds) for name in methods}
@@ -112,5 +115,7 @@ def _report(folder, settings, results, docs):
     diversity_picture.draw(folder / "diversity.png", summary)
     if docs:
         picture = diversity_picture.draw(pathlib.Path(docs).with_suffix(".png"), summary)
-        diversity_report.fill_document(docs, f"![Diversity by rank]({picture.name})\n\n{tables}")
+        marked_sections.fill(
+            docs, COMMAND, {"study": f"![Diversity by rank]({picture.name})\n\n{tables}"}
+        )
     return summary

@@ -13,27 +13,11 @@ import pathlib
 
 from absl import app, flags
 
+from zoo.training import marked_sections
+
+COMMAND = "zoo.training.studies.scaling"
 FLAGS = flags.FLAGS
 flags.DEFINE_string("page", "docs/scaling.md", "the page, whose numbers are replaced")
-
-
-def fill(path, sections):
-    """Replace what stands between the marks of each section of a page, in one step.
-
-    Raises:
-        ValueError: for a page without one of the pairs of marks.
-    """
-    path = pathlib.Path(path)
-    text = path.read_text()
-    for name, content in sections.items():
-        begin, end = f"<!-- {name}: made by zoo.training.studies.scaling -->", f"<!-- end of {name} -->"
-        if not (text.count(begin) == text.count(end) == 1 and text.index(begin) < text.index(end)):
-            raise ValueError(f"{path} must have the lines {begin} and {end} once, in this order")
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
-    draft = path.with_suffix(".tmp")
-    draft.write_text(text)
-    draft.replace(path)
 
 
 def main(argv):
@@ -45,10 +29,10 @@ def main(argv):
     page = pathlib.Path(FLAGS.page)
     measured = page.with_name("scaling_parameters.json")
     if not (page.is_file() and measured.is_file()):
-        raise SystemExit(f"zoo.training.studies.scaling: {page} and {measured} must both be there")
+        raise SystemExit(f"{COMMAND}: {page} and {measured} must both be there")
     parameters = json.loads(measured.read_text())
     counted = {network: scaling_predictions.costs(network) for network in scaling_predictions.NETWORKS}
-    fill(page, scaling_tables.sections(counted, parameters))
+    marked_sections.fill(page, COMMAND, scaling_tables.sections(counted, parameters))
     scaling_picture.draw(page.with_suffix(".png"), counted)
 
 
