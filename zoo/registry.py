@@ -10,7 +10,9 @@ METHODS = (
     "single", "deep_ensemble", "packed", "batch_ensemble", "mimo", "hyper_batch", "hyper_deep", "masksembles",
     "mc_dropout", "dst_tickets", "edst_tickets",
 )  # fmt: skip
-BACKBONES = ("mlp", "lenet", "cifarnet", "resnet20", "resnet18", "resnet50", "wide_resnet28_10")
+BACKBONES = (
+    "mlp", "lenet", "cifarnet", "resnet20", "resnet18", "resnet50", "wide_resnet28_10", "efficientnet_lite0"
+)  # fmt: skip
 
 
 def list_models(method=None, backbone=None, dataset=None):

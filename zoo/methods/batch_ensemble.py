@@ -2,7 +2,12 @@
 
 import dataclasses
 
-from zoo.layers import BatchEnsembleConv2D, BatchEnsembleDense, PerMemberBatchNormalization
+from zoo.layers import (
+    BatchEnsembleConv2D,
+    BatchEnsembleDense,
+    BatchEnsembleDepthwiseConv2D,
+    PerMemberBatchNormalization,
+)
 from zoo.layers.batch_ensemble import fast_weight_initializer
 from zoo.methods.tiled import Tiled
 
@@ -49,6 +54,9 @@ class BatchEnsemble(Tiled):
 
     def conv(self, filters, kernel_size, role="hidden", **options):
         return BatchEnsembleConv2D(filters, kernel_size, **self._fast(), **options)
+
+    def depthwise_conv(self, kernel_size, role="hidden", **options):
+        return BatchEnsembleDepthwiseConv2D(kernel_size, **self._fast(), **options)
 
     def dense(self, units, role="hidden", **options):
         return BatchEnsembleDense(units, **self._fast(), **options)

@@ -3,6 +3,7 @@
 import dataclasses
 
 from zoo.layers import (
+    BatchEnsembleDepthwiseConv2D,
     HyperBatchEnsembleConv2D,
     HyperBatchEnsembleDense,
     LogUniformHyperparameters,
@@ -21,7 +22,8 @@ class HyperBatch(Single):
     Hyperparameters are an L2 coefficient for the kernels of the stem, of each stage, of the head and
     for the head's bias, and label smoothing.  `fit` takes plain labels; the held-out part that tunes
     goes into the callback `zoo.HyperparameterTuning(images, labels)`.  L2 is part of the loss here:
-    train without weight decay on kernels.
+    train without weight decay on kernels.  Depthwise kernels are those of a BatchEnsemble, without
+    hyperparameters: the paper has none, and the 1x1 convolutions around them vary.
 
     Args:
         num_members: M >= 1.
@@ -112,6 +114,9 @@ class _HyperBatchLayerFactory(Single):
 
     def conv(self, filters, kernel_size, role="hidden", **options):
         return self._made(HyperBatchEnsembleConv2D, (filters, kernel_size), options)
+
+    def depthwise_conv(self, kernel_size, role="hidden", **options):
+        return BatchEnsembleDepthwiseConv2D(kernel_size, **self.method.fast(), **options)
 
     def dense(self, units, role="hidden", **options):
         return self._made(HyperBatchEnsembleDense, (units,), options)

@@ -11,6 +11,8 @@ from zoo.methods.tiled import Tiled
 class Masksembles(Tiled):
     """Members share all weights; each sees its own fixed part of the channels of every layer.
 
+    Depthwise convolutions have no masks: they mix no channels, and the next layer masks their outputs.
+
     Args:
         num_members: M >= 1.
         scale: s >= 1, how little the parts overlap.

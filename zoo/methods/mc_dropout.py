@@ -54,5 +54,8 @@ class MCDropout(Tiled):
     def conv(self, filters, kernel_size, role="hidden", **options):
         return self._after_dropout(super().conv(filters, kernel_size, role, **options), role)
 
+    def depthwise_conv(self, kernel_size, role="hidden", **options):
+        return self._after_dropout(super().depthwise_conv(kernel_size, role, **options), role)
+
     def dense(self, units, role="hidden", **options):
         return self._after_dropout(super().dense(units, role, **options), role)

@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 
-from zoo.layers import PackedConv2D, PackedDense, PackedFlatten, PerMember
+from zoo.layers import PackedConv2D, PackedDense, PackedDepthwiseConv2D, PackedFlatten, PerMember
 from zoo.layers.grouped_convolution import separate_members
 from zoo.methods.single import Single
 
@@ -43,6 +43,9 @@ class Packed(Single):
 
     def conv(self, filters, kernel_size, role="hidden", **options):
         return self._layer(PackedConv2D, (filters, kernel_size), role, options)
+
+    def depthwise_conv(self, kernel_size, role="hidden", **options):
+        return PackedDepthwiseConv2D(kernel_size, **options)
 
     def dense(self, units, role="hidden", **options):
         return self._layer(PackedDense, (units,), role, options)

@@ -40,6 +40,10 @@ class Single:
         """A convolution; `options` are those of `keras.layers.Conv2D`."""
         return keras.layers.Conv2D(filters, kernel_size, **options)
 
+    def depthwise_conv(self, kernel_size, role="hidden", **options):
+        """A depthwise convolution; `options` are those of `keras.layers.DepthwiseConv2D`."""
+        return keras.layers.DepthwiseConv2D(kernel_size, **options)
+
     def dense(self, units, role="hidden", **options):
         """A dense layer; `options` are those of `keras.layers.Dense`."""
         return keras.layers.Dense(units, **options)

@@ -62,6 +62,9 @@ class TiledLayerFactory(Single):
     def conv(self, filters, kernel_size, role="hidden", **options):
         return self.makes.conv(filters, kernel_size, role, **options)
 
+    def depthwise_conv(self, kernel_size, role="hidden", **options):
+        return self.makes.depthwise_conv(kernel_size, role, **options)
+
     def dense(self, units, role="hidden", **options):
         return self.makes.dense(units, role, **options)
 
