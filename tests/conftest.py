@@ -26,6 +26,12 @@ import pytest
 import zoo
 import zoo.weights
 
+pytest.register_assert_rewrite("helpers")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--seed", type=int, default=0, help="of Keras, NumPy and Python before every test")
+
 
 def pytest_collection_modifyitems(items):
     """The long tests on JAX come first, so that another process can do the rest meanwhile."""
@@ -33,9 +39,9 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
-def seeds():
-    """Every test begins with the same seeds and in float32."""
-    keras.utils.set_random_seed(0)
+def seeds(request):
+    """Every test begins with the same seeds (`--seed`) and in float32."""
+    keras.utils.set_random_seed(request.config.getoption("--seed"))
     policy = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(policy)
@@ -92,6 +98,21 @@ def mnist(tmp_path_factory):
         y = np.arange(count) % 4
         x = rng.integers(0, 150, (count, 6, 6))
         x[np.arange(count), y] += 90
+        arrays |= {f"x_{split}": x.astype("uint8"), f"y_{split}": y.astype("uint8")}
+    folder = tmp_path_factory.mktemp("mnist")
+    np.savez(folder / "mnist.npz", **arrays)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mnist_28(tmp_path_factory):
+    """A folder with a tiny `mnist.npz` of noisy images 28x28 of four classes."""
+    rng, arrays = np.random.default_rng(3), {}
+    for split, count in (("train", 160), ("test", 40)):
+        y = np.arange(count) % 4
+        x = rng.integers(0, 150, (count, 28, 28))
+        for row, label in enumerate(y):
+            x[row, 7 * label : 7 * label + 7] += 90
         arrays |= {f"x_{split}": x.astype("uint8"), f"y_{split}": y.astype("uint8")}
     folder = tmp_path_factory.mktemp("mnist")
     np.savez(folder / "mnist.npz", **arrays)

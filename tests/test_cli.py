@@ -89,7 +89,9 @@ def test_publish_copies_runs_and_rebuilds_index_and_table(tmp_path):
 
     entry = next(e for e in zoo.registry.entries("packed_lenet") if e["dataset"] == "mnist")
     run = locate(entry)
-    (tmp_path / "README.md").write_text("before\n<!-- weights: made by zoo.training.publish -->\nold\n<!-- end of weights -->\nafter\n")
+    (tmp_path / "README.md").write_text(
+        "before\n<!-- weights: made by zoo.training.publish -->\nold\n<!-- end of weights -->\nafter\n"
+    )
     saved_models = tmp_path / "saved_models"
     saved_models.mkdir()
     index = publish.publish([run], saved_models)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 HERE = pathlib.Path(__file__).parent
-NEUTRAL = {
-    "core": ["packed_layers", "packed_weights", "classifier", "fit", "predict", "training_parts"],
-    "methods": [
-        "rows", "batch_ensemble", "fast_weights", "mimo", "masksembles", "monte_carlo", "hyper_batch",
-        "convert", "sparse_layers", "blocks",
-    ],
-}  # fmt: skip
+NEUTRAL = [
+    "layers/test_packed.py", "layers/test_packed_weights.py", "layers/test_tiling.py",
+    "layers/test_batch_ensemble.py", "layers/test_mimo.py", "layers/test_masksembles.py",
+    "layers/test_monte_carlo.py", "layers/test_hyper_batch.py", "layers/sparse/test_layers.py",
+    "layers/sparse/test_block_masks.py", "training/test_recipes.py", "training/loop/test_learning_rates.py",
+    "training/loop/test_augmentation.py", "data/test_epoch_shuffle.py", "test_classifier.py",
+    "test_classifier_fit.py", "test_converting.py", "test_fast_weights.py", "test_predict.py",
+]  # fmt: skip
 
 TRAIN = """
 import sys
@@ -40,11 +41,11 @@ np.save(result, zoo.predict(model, np.load(images_file)).probabilities)
 """
 
 
-@pytest.mark.parametrize("part", NEUTRAL)
-def test_neutral_tests_pass_on_jax(part, python):
-    files = [HERE / f"test_{name}.py" for name in NEUTRAL[part]]
-    options = ("--tb=short", "-p", "no:cacheprovider")
-    process = python("-m", "pytest", *files, *options, KERAS_BACKEND="jax")
+@pytest.mark.parametrize("file", NEUTRAL)
+def test_neutral_tests_pass_on_jax(file, python):
+    process = python(
+        "-m", "pytest", HERE / file, "--tb=short", "-p", "no:cacheprovider", KERAS_BACKEND="jax"
+    )
     assert " passed" in process.stdout and "skipped" not in process.stdout
 
 

@@ -1,13 +1,12 @@
 """The faults of Keras that the zoo works around: still there, and worked around."""
 
-import pathlib
-
 import keras
 import pytest
 
+from helpers.paths import ROOT
 from zoo import keras_workarounds
 
-BUGS = pathlib.Path(__file__).parents[1] / "docs" / "keras_bugs"
+BUGS = ROOT / "docs" / "keras_bugs"
 FAULTS = {
     "multi_worker_fit": "PerReplica",
     "uneven_first_batch": "same size and shape",

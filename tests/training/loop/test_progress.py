@@ -1,0 +1,27 @@
+"""The line of progress.  Runs on every backend."""
+
+import io
+import sys
+import types
+
+from zoo.training.loop import progress
+
+
+def test_progress_reaches_a_log_at_once(monkeypatch):
+    log, clock = io.BytesIO(), types.SimpleNamespace(now=1e9)
+    clock.time = lambda: clock.now
+    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(log))
+    line = progress.ProgressLine()
+    line.set_params({"epochs": 2, "steps": 4})
+    line.on_train_begin()
+    lines = []
+    for epoch in range(2):
+        line.on_epoch_begin(epoch)
+        for batch in range(4):
+            clock.now += 25
+            line.on_train_batch_end(batch, {"loss": 1.0})
+            lines.append(log.getvalue().count(b"\n"))
+        line.on_epoch_end(epoch, {"loss": 1.0})
+    assert lines == [1, 1, 1, 2, 3, 3, 4, 4]
+    assert log.getvalue().endswith(b"epoch 2/2  100%  loss 1.0000  0:00:00 left\n")

@@ -1,0 +1,135 @@
+"""Runs that are killed or told to stop, alone and as one of several workers, and end as undisturbed ones."""
+
+import json
+import subprocess
+
+import numpy as np
+import pytest
+
+from helpers.clusters import cluster_of, start
+from helpers.paths import HELPERS
+from zoo.training import recipes
+from zoo.training.devices.placement import Placement
+from zoo.training.loop import checkpoint
+
+WORKER = HELPERS / "dying_worker.py"
+# Twenty steps an epoch, three epochs.
+FLAGS = ["--recipe=mnist_single_lenet", "--batch_size=8", "--epochs=3", "--held_out=0.1",
+         "--tensorboard=false", "--learning_rate=0.01"]  # fmt: skip
+
+
+def one(folder, data, *dying):
+    """A run on one device, to its end; (output, exit status)."""
+    process = start([WORKER, *dying, *FLAGS, f"--data_dir={data}", f"--output_dir={folder}"])
+    return process.communicate(timeout=300)[0], process.returncode
+
+
+def several(folder, data, strategy, deaths, backend):
+    """A run on two workers, each in a folder of its own as on machines of their own."""
+    processes = [
+        start(
+            [WORKER, *death, *FLAGS, f"--data_dir={data}", f"--output_dir={folder / str(index)}",
+             f"--strategy={strategy}"], backend, config,
+        )
+        for index, (death, config) in enumerate(zip(deaths, cluster_of(2)))
+    ]  # fmt: skip
+    outputs = []
+    for process in processes:
+        try:
+            outputs.append(process.communicate(timeout=240)[0])
+        except subprocess.TimeoutExpired:
+            process.kill()
+            outputs.append("hung " + process.communicate()[0])
+    return outputs, [process.returncode for process in processes]
+
+
+def checksums(folder):
+    """sha256 of the weights that a run left."""
+    files = json.loads((folder / "config.json").read_text())["files"]
+    return sorted(file["sha256"] for file in files.values())
+
+
+LIVES = ("NONE", 0)
+
+
+def position(folder):
+    """(epochs, steps of the next one) that a checkpoint has seen."""
+    state = json.loads((folder / "checkpoint.json").read_text())
+    return state["epochs"], state["steps"]
+
+
+def test_sigterm_saves_at_any_step_and_the_run_ends_as_if_undisturbed(mnist_28, tmp_path):
+    """kill -9 of one process is in training/test_train.py."""
+    for folder, deaths in (("undisturbed", [LIVES]), ("stopped", [("TERM", 26), LIVES])):
+        for death in deaths:
+            output, status = one(tmp_path / folder, mnist_28, *death)
+            assert status == 0, output[-3000:]
+            if death != LIVES:
+                assert position(tmp_path / folder) == (1, 8)
+                assert not (tmp_path / folder / "config.json").exists()
+    assert checksums(tmp_path / "stopped") == checksums(tmp_path / "undisturbed")
+
+
+# What happens in one run after the other: to which worker, after how many steps, and where it goes on.
+LIVES_OF_A_RUN = {
+    "multi_worker": [("KILL", 0, 26, (1, 0)), ("KILL", 1, 26, (2, 0)), ("TERM", 1, 5, (2, 8))],
+    "data_parallel": [("KILL", 1, 26, (1, 0)), ("TERM", 0, 5, (1, 8))],
+}
+
+
+@pytest.mark.parametrize("strategy", LIVES_OF_A_RUN)
+def test_workers_that_die_end_as_if_undisturbed(mnist_28, tmp_path, strategy):
+    backend = "tensorflow" if strategy == "multi_worker" else "jax"
+    outputs, statuses = several(tmp_path / "whole", mnist_28, strategy, [LIVES, LIVES], backend)
+    assert statuses == [0, 0], outputs
+    for signal, worker, step, kept in LIVES_OF_A_RUN[strategy]:
+        deaths = [LIVES, LIVES]
+        deaths[worker] = (signal, step)
+        outputs, statuses = several(tmp_path, mnist_28, strategy, deaths, backend)
+        if signal == "TERM":
+            assert statuses == [0, 0], outputs
+        else:
+            assert statuses[worker] == -9 and statuses[1 - worker] not in (0, None), outputs
+            assert "hung" not in outputs[1 - worker]
+        assert max(position(tmp_path / "0"), position(tmp_path / "1" / "worker-1")) == kept
+    outputs, statuses = several(tmp_path, mnist_28, strategy, [LIVES, LIVES], backend)
+    assert statuses == [0, 0], outputs
+    assert checksums(tmp_path / "0") == checksums(tmp_path / "whole" / "0")
+    assert not (tmp_path / "1" / "config.json").exists()  # the first worker alone exports
+
+
+class TwoWorkers(Placement):
+    """One of two workers whose exchanges are played back: what the other sends is known."""
+
+    workers = 2
+
+    def __init__(self, worker, other):
+        self.worker, self.other = worker, list(other)
+
+    def sum(self, array):
+        return array + self.other.pop(0)
+
+
+def test_the_furthest_checkpoint_is_sent_to_a_worker_with_an_empty_disk(tmp_path):
+    recipe = recipes.Recipe("mnist", "single", "lenet")
+    full, empty = tmp_path / "full", tmp_path / "empty"
+    for folder in (full, empty):
+        folder.mkdir()
+    source = checkpoint.Checkpoint(full, recipe)
+    (full / "checkpoint-1.weights.h5").write_bytes(b"weights, of a length that is no multiple of 4")
+    state = {"epochs": 3, "steps": 2, "weights": "checkpoint-1.weights.h5", "recipe": source.recipe}
+    source.state.write_text(json.dumps(state))
+
+    def sent(contents):
+        padded = np.frombuffer(contents.ljust(-(-len(contents) // 4) * 4, b"\0"), "int32")
+        return [np.array([len(contents)], "int32"), padded]
+
+    exchanged = [np.array([[3, 2], [0, 0]], "int32")]
+    for contents in (b"checkpoint-1.weights.h5", (full / "checkpoint-1.weights.h5").read_bytes(),
+                     source.state.read_bytes()):  # fmt: skip
+        exchanged += sent(contents)
+    target = checkpoint.Checkpoint(empty, recipe)
+    target.share(TwoWorkers(1, exchanged))
+    assert target.position() == (3, 2)
+    for path in full.iterdir():
+        assert (empty / path.name).read_bytes() == path.read_bytes()

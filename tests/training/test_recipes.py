@@ -1,0 +1,63 @@
+"""Recipes, and runs of them in this process.  Runs on every backend."""
+
+import dataclasses
+
+import keras
+import pytest
+
+from zoo.training import recipes
+from zoo.training.loop import from_recipe, run
+
+
+def test_recipes_are_equal_for_all_methods():
+    names = ("single", "packed")
+    pair = [dataclasses.asdict(recipes.recipe(f"cifar10_{m}_resnet18")) for m in names]
+    assert [r.pop("method") for r in pair] == list(names)
+    assert pair[0] == pair[1]
+    assert (pair[0]["dataset"], pair[0]["backbone"]) == ("cifar10", "resnet18")
+
+
+@pytest.mark.parametrize("name", ["", "cifar10", "cifar10_packed_vgg", "svhn_packed_resnet18"])
+def test_unknown_recipes_list_those_there_are(name, raises_line):
+    with raises_line(ValueError, f"'{name}'.*cifar10_METHOD_resnet20"):
+        recipes.recipe(name)
+
+
+def test_weight_decay_is_on_kernels_alone():
+    recipe = recipes.recipe("cifar10_packed_resnet20")
+    model = from_recipe.model_of(recipe, (8, 8, 3), 10)
+    optimizer = from_recipe.optimizer(recipe, model, from_recipe.learning_rate(recipe, 10))
+    optimizer.build(model.trainable_variables)
+    decayed = [v for v in model.trainable_variables if optimizer._use_weight_decay(v)]
+    kernels = [v for v in model.trainable_variables if len(v.shape) > 1]
+    assert {id(v) for v in decayed} == {id(v) for v in kernels}
+
+
+@pytest.mark.parametrize(
+    ("options", "pattern"),
+    [
+        ({"batch_size": 1000}, "batch_size=1000.*96"),
+        ({"method": "swag"}, "swag.*packed"),
+        ({"schedule": "square"}, "schedule.*square"),
+        ({"alpha": 0.0}, "alpha"),
+    ],
+)
+def test_recipes_that_cannot_run(options, pattern, data_dir, tmp_path, raises_line):
+    recipe = dataclasses.replace(recipes.recipe("cifar10_packed_lenet"), **{"batch_size": 8, **options})
+    with raises_line(ValueError, pattern):
+        run.train(recipe, data_dir, tmp_path)
+
+
+def test_training_leaves_keras_as_it_was(data_dir, tmp_path):
+    recipe = dataclasses.replace(
+        recipes.recipe("cifar10_single_lenet"), epochs=1, batch_size=8, precision="mixed_bfloat16"
+    )
+    run.train(recipe, data_dir, tmp_path)
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_a_limited_run_has_all_classes(data_dir, tmp_path):
+    recipe = dataclasses.replace(recipes.recipe("cifar10_single_lenet"), epochs=1, batch_size=4)
+    config = run.train(recipe, data_dir, tmp_path, limit=8)
+    assert config["spec"]["num_classes"] == 10
+    assert config["steps_per_epoch"] == 2
