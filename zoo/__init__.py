@@ -8,11 +8,35 @@ Everything below loads on first use, so that `zoo.list_models()` and `zoo list` 
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
 from zoo import _registration
 from zoo.registry import list_models
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` loads these names
+    from zoo import backbones as backbones
+    from zoo import conformal as conformal
+    from zoo import evaluation as evaluation
+    from zoo import layers as layers
+    from zoo import losses as losses
+    from zoo import methods as methods
+    from zoo import metrics as metrics
+    from zoo import training as training
+    from zoo.building import build as build
+    from zoo.calibration import calibrate as calibrate
+    from zoo.cards import Card as Card
+    from zoo.cards import card as card
+    from zoo.classifier import EnsembleClassifier as EnsembleClassifier
+    from zoo.converting import convert as convert
+    from zoo.exporting.export import export as export
+    from zoo.hyper_batch_tuning import HyperparameterTuning as HyperparameterTuning
+    from zoo.joining import ensemble as ensemble
+    from zoo.joining import fuse as fuse
+    from zoo.loading import load as load
+    from zoo.uncertainty import Prediction as Prediction
+    from zoo.uncertainty import predict as predict
+
+__version__ = "0.2.0"
 
 _HOMES = {
     "Card": "zoo.cards",
@@ -45,7 +69,7 @@ __all__ = ["list_models", *_HOMES, *_SUBMODULES]
 _registration.register_with_keras()
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name in _SUBMODULES:
@@ -53,5 +77,5 @@ def __getattr__(name):
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

@@ -1,5 +1,8 @@
 """`zoo.build`: a method and a backbone, composed into a compiled classifier."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from zoo import methods
@@ -11,27 +14,48 @@ from zoo.metrics import Accuracy
 HEAD = "head"
 
 
-def build(method, backbone, num_classes=10, input_shape=(32, 32, 3), *, stem=None, mean=127.5,
-          std=127.5, activation=None, name=None):  # fmt: skip
-    """Make an untrained ensemble classifier.
+def build(
+    method: methods.Single,
+    backbone: str,
+    num_classes: int = 10,
+    input_shape: Sequence[int] = (32, 32, 3),
+    *,
+    stem: str | None = None,
+    mean: float | Sequence[float] = 127.5,
+    std: float | Sequence[float] = 127.5,
+    activation: str | None = None,
+    name: str | None = None,
+) -> EnsembleClassifier:
+    """Build an untrained ensemble classifier from a method and a backbone.
 
     Args:
-        method: a method, such as `zoo.methods.Packed(4, alpha=2, gamma=1)`.
-        backbone: one of mlp, lenet, cifarnet, resnet20, resnet18, resnet50, wide_resnet28_10.
-        num_classes: K >= 2.
-        input_shape: (H, W, C) of the images, whose values run from 0 to 255.
-        stem: "cifar" (3x3) or "imagenet" (7x7, stride 2, pooled) for residual networks; None
-            takes "imagenet" where both sides of the image are at least 112 pixels.
-        mean, std: normalisation of pixel values, numbers or one a channel; done inside the model.
+        method: an instance of a class of `zoo.methods`, such as `zoo.methods.Packed(4, alpha=2,
+            gamma=1)`.
+        backbone: str, a name of `zoo.backbones.BACKBONES`, such as "lenet" or "resnet20".
+        num_classes: int >= 2, K. Default: 10.
+        input_shape: three ints >= 1, (H, W, C) of the images, whose values run from 0 to 255.
+            Default: (32, 32, 3).
+        stem: str, of residual networks: "cifar" (3x3) or "imagenet" (7x7, stride 2, pooled). Default:
+            None, "imagenet" if both sides of the image have at least 112 pixels, else "cifar".
+        mean: float or C floats, subtracted from pixel values inside the model. Default: 127.5.
+        std: float or C floats > 0, which pixel values are then divided by. Default: 127.5.
         activation: None, or "softmax" to answer with probabilities (see `EnsembleClassifier`).
-        name: of the model.
+            Default: None.
+        name: str, the Keras name of the model. Default: None, `<method>_<backbone>`.
 
     Returns:
         A compiled `EnsembleClassifier` (Adam, cross-entropy for integer, one-hot or soft labels, and
         accuracy).
 
     Raises:
-        ValueError: for an unknown backbone or stem, or sizes that make no network.
+        ValueError: for an unknown backbone or stem, or an image size that is too small for the backbone.
+
+    Example:
+        >>> model = zoo.build(zoo.methods.Packed(4), "mlp", num_classes=3, input_shape=(8, 8, 1))
+        >>> model.name, model.num_members
+        ('packed_mlp', 4)
+        >>> model.predict(np.zeros((2, 8, 8, 1)), verbose=0).shape
+        (2, 3)
     """
     if backbone not in BACKBONES:
         raise ValueError(f"unknown backbone {backbone!r}; there are {', '.join(BACKBONES)}")
@@ -64,15 +88,34 @@ def build(method, backbone, num_classes=10, input_shape=(32, 32, 3), *, stem=Non
     return compile_default(model)
 
 
-def build_from_spec(spec, **options):
-    """`build` from the dictionary that a model carries as `spec`."""
+def build_from_spec(spec: dict, **options: Any) -> EnsembleClassifier:
+    """Build a model from the dictionary that every built model carries as `spec`.
+
+    Args:
+        spec: dict, the arguments of `build`, the method as `zoo.methods.serialize` gives it.
+        options: arguments of `build` that replace those of the spec.
+
+    Returns:
+        A compiled, untrained `EnsembleClassifier`.
+
+    Raises:
+        ValueError: as `build`.
+    """
     spec = {**spec, **options}
     method = spec.pop("method")
     return build(methods.deserialize(method) if isinstance(method, dict) else method, **spec)
 
 
-def compile_default(model, learning_rate=1e-3):
-    """Compile for fine-tuning, as pretrained models come."""
+def compile_default(model: EnsembleClassifier, learning_rate: float = 1e-3) -> EnsembleClassifier:
+    """Compile a classifier for fine-tuning, as pretrained models are.
+
+    Args:
+        model: an `EnsembleClassifier`.
+        learning_rate: float > 0, the learning rate of Adam. Default: 1e-3.
+
+    Returns:
+        The same model.
+    """
     from_probabilities = model.activation == "softmax"
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),

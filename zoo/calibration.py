@@ -1,12 +1,21 @@
 """Post-hoc calibration of ensembles: `calibrate`, and the maps that it fits."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from zoo.checks import check_labels
+
+if TYPE_CHECKING:
+    from zoo.classifier import EnsembleClassifier
+
 
 METHODS = ("temperature", "vector", "isotonic", "member_temperature")
 
@@ -30,19 +39,27 @@ class _Map(keras.layers.Layer):
 class Temperature(_Map):
     """Temperature scaling of an averaged prediction: p_k^(1 / T), normalised.
 
-    Args:
-        temperature: T > 0; above 1 it makes predictions less sure.
+    Maps log-probabilities (B, K) to calibrated log-probabilities (B, K).
 
-    Input and output shape: log-probabilities (B, K).
+    Args:
+        temperature: float > 0, T; above 1 it makes predictions less confident.
+        kwargs: arguments of `keras.layers.Layer`, such as name.
 
     Raises:
         ValueError: for a temperature that is not positive and finite.
 
-    Reference: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, arXiv 1706.04599; of the
+    Example:
+        >>> from zoo.calibration import Temperature
+        >>> p = np.exp(keras.ops.convert_to_numpy(Temperature(2.0)(np.log([[0.8, 0.2]]))))
+        >>> p.round(3).tolist() == np.float32([[0.667, 0.333]]).tolist()
+        True
+
+    References:
+        Guo et al., On Calibration of Modern Neural Networks, ICML 2017, arXiv 1706.04599. Of the
         average: Rahaman and Thiery, NeurIPS 2021, arXiv 2007.08792.
     """
 
-    def __init__(self, temperature, **kwargs):
+    def __init__(self, temperature: float, **kwargs: Any):
         super().__init__(**kwargs)
         if not (temperature > 0 and math.isfinite(temperature)):
             raise ValueError(f"temperature must be positive and finite; got {temperature}")
@@ -59,19 +76,21 @@ class Temperature(_Map):
 class VectorScaling(_Map):
     """Vector scaling of an averaged prediction: log p'_k = w_k log p_k + b_k, normalised.
 
-    Args:
-        scale: w, K numbers.
-        offset: b, K numbers.
+    Maps log-probabilities (B, K) to calibrated log-probabilities (B, K).
 
-    Input and output shape: log-probabilities (B, K).
+    Args:
+        scale: K floats, w.
+        offset: K floats, b.
+        kwargs: arguments of `keras.layers.Layer`, such as name.
 
     Raises:
         ValueError: for scale and offset of different lengths.
 
-    Reference: Guo et al., ICML 2017, arXiv 1706.04599.
+    References:
+        Guo et al., ICML 2017, arXiv 1706.04599.
     """
 
-    def __init__(self, scale, offset, **kwargs):
+    def __init__(self, scale: Sequence[float], offset: Sequence[float], **kwargs: Any):
         super().__init__(**kwargs)
         if len(scale) != len(offset):
             raise ValueError(f"scale and offset must be as long; got {len(scale)} and {len(offset)}")
@@ -88,28 +107,35 @@ class VectorScaling(_Map):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class Isotonic(_Map):
-    """Isotonic regression of an averaged prediction, a class against the others:
+    """Isotonic regression of an averaged prediction, one class against the others:
 
         p'_k = (1 - own_share) f_k(p_k) + own_share p_k, normalised over k,
 
     where f_k is piecewise linear and increasing, and constant beyond its first and last knot.
+    Maps log-probabilities (B, K) to calibrated log-probabilities (B, K).
 
     Args:
-        inputs: K lists, the knots of f_k, increasing.
-        outputs: K lists, their values in [0, 1].
-        own_share: how much of the model's own probability is mixed in, so that a class which was never
-            seen at some p_k does not get exactly 0.
-
-    Input and output shape: log-probabilities (B, K).
+        inputs: K lists of floats, the increasing knots of each f_k.
+        outputs: K lists of floats in [0, 1], the values of f_k at its knots.
+        own_share: float in [0, 1], how much of the model's own probability is mixed in, so that a class
+            which was never seen at some p_k does not get exactly 0. Default: 0.
+        kwargs: arguments of `keras.layers.Layer`, such as name.
 
     Raises:
-        ValueError: where inputs and outputs do not match, or own_share is outside [0, 1].
+        ValueError: if inputs and outputs do not match, or own_share is outside [0, 1].
 
-    Reference: Zadrozny and Elkan, Transforming Classifier Scores into Accurate Multiclass Probability
+    References:
+        Zadrozny and Elkan, Transforming Classifier Scores into Accurate Multiclass Probability
         Estimates, KDD 2002.
     """
 
-    def __init__(self, inputs, outputs, own_share=0.0, **kwargs):
+    def __init__(
+        self,
+        inputs: Sequence[Sequence[float]],
+        outputs: Sequence[Sequence[float]],
+        own_share: float = 0.0,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         if [len(knots) for knots in inputs] != [len(values) for values in outputs]:
             raise ValueError("inputs and outputs must have as many knots in each class")
@@ -156,13 +182,19 @@ def _ramps(inputs, outputs):
     return [array.astype("float32") for array in (start, width, height, floor)]
 
 
-def calibrate(model, images, labels, method="temperature", batch_size=128):
-    """A calibrated copy of a classifier, fitted on held-out images.
+def calibrate(
+    model: EnsembleClassifier,
+    images: Any,
+    labels: ArrayLike,
+    method: str = "temperature",
+    batch_size: int = 128,
+) -> EnsembleClassifier:
+    """Return a calibrated copy of a classifier, fitted on held-out images.
 
-    Averaging makes an ensemble less sure than its members, so what calibrates a member does not calibrate
-    the average.  Three methods map the *averaged* prediction p and leave the members as they are; one
-    scales the members' logits z before they are averaged.  Each minimises the NLL, but isotonic
-    regression, which minimises squared errors.
+    Averaging makes an ensemble less confident than its members, so what calibrates a member does not
+    calibrate the average. Three methods map the *averaged* prediction p and leave the members as they
+    are; one scales the members' logits z before they are averaged. Each minimises the NLL, except
+    isotonic regression, which minimises squared errors.
 
         temperature          p'_k = p_k^(1 / T) / sum_j p_j^(1 / T)
         vector               log p'_k = w_k log p_k + b_k, normalised
@@ -171,25 +203,35 @@ def calibrate(model, images, labels, method="temperature", batch_size=128):
         member_temperature   p' = mean over members of softmax(z_m / T)
 
     Args:
-        model: an `EnsembleClassifier`.  An earlier calibration of its average is replaced.
-        images: held-out (N, H, W, C), neither trained on nor tested on.
-        labels: their labels, integers (N,) or distributions (N, K).
-        method: one of the four.
-        batch_size: images a step.
+        model: an `EnsembleClassifier`. An earlier calibration of its average is replaced.
+        images: array (N, H, W, C) in [0, 255], held-out images that are neither trained nor tested on.
+        labels: their labels, int array (N,) or distributions (N, K).
+        method: str, "temperature", "vector", "isotonic" or "member_temperature". Default: "temperature".
+        batch_size: int >= 1, images per step. Default: 128.
 
     Returns:
         A compiled `EnsembleClassifier` that shares the model's weights and predicts, saves, loads and
-        exports as any other.  The first three keep the map as `calibration`; the members that
-        `zoo.export` gives are the model's own.  With member_temperature the scaling is part of the
-        network, and of the members.  Training it further makes the calibration stale, and joining it by
-        `zoo.ensemble` drops a map of the average, as the new average is another: calibrate last.
+        exports as any other. The first three methods keep the map as `calibration`; the members that
+        `zoo.export` gives are the model's own. With member_temperature the scaling is part of the
+        network, and of the members. Calibrate last: further training makes the calibration stale, and
+        `zoo.ensemble` drops a map of the average, as the new average is another.
 
     Raises:
-        ValueError: for another model or method, labels or images that do not fit the model or each other,
-            or none of them.
+        ValueError: for another model or method, labels or images that do not fit the model or each
+            other, or none of them.
 
-    References: Guo et al., ICML 2017, arXiv 1706.04599; Rahaman and Thiery, Uncertainty Quantification and
-        Deep Ensembles, NeurIPS 2021, arXiv 2007.08792; Zadrozny and Elkan, KDD 2002.
+    Example:
+        >>> model = zoo.load("packed_lenet", weights="fashion_mnist")
+        >>> images = np.random.default_rng(0).integers(0, 256, (20, 28, 28, 1), "uint8")
+        >>> calibrated = zoo.calibrate(model, images, np.arange(20) % 10)
+        >>> type(calibrated.calibration).__name__
+        'Temperature'
+        >>> calibrated.calibration.temperature > 1  # the model is too confident on noise
+        True
+
+    References:
+        Guo et al., ICML 2017, arXiv 1706.04599; Rahaman and Thiery, Uncertainty Quantification and Deep
+        Ensembles, NeurIPS 2021, arXiv 2007.08792; Zadrozny and Elkan, KDD 2002.
     """
     from zoo.building import compile_default
     from zoo.classifier import EnsembleClassifier
@@ -237,12 +279,15 @@ def _log_mean(log_members):
     return logsumexp(log_members, axis=1) - math.log(log_members.shape[1])
 
 
-def fit_temperature(log_members, targets):
-    """The T in [0.05, 20] that minimises the NLL of the mean over members of softmax(log_members / T).
+def fit_temperature(log_members: np.ndarray, targets: np.ndarray) -> float:
+    """Find the temperature that minimises the NLL of the mean over members of softmax(log_members / T).
 
     Args:
-        log_members: (N, M, K) log-probabilities or logits; M = 1 for an average.
-        targets: (N, K) distributions.
+        log_members: float array (N, M, K), log-probabilities or logits; M = 1 for an average.
+        targets: float array (N, K), distributions.
+
+    Returns:
+        T, a float in [0.05, 20].
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax

@@ -1,27 +1,40 @@
 """`zoo.card`: what is known about a model and its weights, all of it measured."""
 
 import dataclasses
+import os
 
 from zoo import registry
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """The record of a set of weights: `print` it, or read `config`, a plain dictionary."""
+    """The record of a set of weights: `print` it, or read its `config`.
+
+    Args:
+        name: str, the model's name.
+        config: dict, what training recorded; empty where no weights exist.
+
+    Example:
+        >>> print(zoo.Card("packed_resnet50", {}))
+        # packed_resnet50
+        <BLANKLINE>
+        No weights of this model exist yet; zoo.load takes weights=None.
+    """
 
     name: str
     config: dict
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "\n".join(_lines(self.name, self.config))
 
 
-def card(name, weights="default"):
-    """The card of a model.
+def card(name: str, weights: str | os.PathLike | None = "default") -> Card:
+    """Return the card of a model: test scores, cost and training of its weights, all of it measured.
 
     Args:
-        name: as in `zoo.load`.
-        weights: a data set's name, "default", or a folder made by training.
+        name: str, a model's name, as in `zoo.load`.
+        weights: str or path: a data set's name, "default", or a folder made by training.
+            Default: "default".
 
     Returns:
         A `Card`; where no weights exist yet, one that says so.
@@ -29,6 +42,14 @@ def card(name, weights="default"):
     Raises:
         ValueError: for an unknown name or data set.
         FileNotFoundError: for a folder that does not exist.
+
+    Example:
+        >>> card = zoo.card("packed_lenet", "fashion_mnist")
+        >>> card.config["dataset"], card.config["num_members"]
+        ('fashion_mnist', 4)
+        >>> print(card)
+        # packed_lenet
+        ...
     """
     from zoo.weights import find
 

@@ -1,18 +1,30 @@
 """`EnsembleClassifier`: the `keras.Model` that makes fit, evaluate and predict right."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
 from zoo import fast_weights
+from zoo.array_types import Tensor
 from zoo.checks import check_batch, check_class_names, check_labels, check_loss
 from zoo.keras_workarounds import TrainsUnderStrategies
 from zoo.losses import label_distribution
 
 
-def ensemble_log_probabilities(logits):
-    """Log of the mean of member softmaxes: (B, M, K) logits to (B, K), in float32."""
+def ensemble_log_probabilities(logits: Tensor) -> Tensor:
+    """Return the log of the mean of the members' softmaxes.
+
+    Args:
+        logits: tensor (B, M, K).
+
+    Returns:
+        A float32 tensor (B, K), a normalised log-distribution in each row.
+    """
     log_members = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
     return ops.logsumexp(log_members, axis=1) - math.log(logits.shape[1])
 
@@ -21,35 +33,56 @@ def ensemble_log_probabilities(logits):
 class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
     """A classifier of M members that trains each of them and answers with their average.
 
-    Args:
-        network: a `keras.Model` from images (B, H, W, C), uint8 or float in [0, 255], to member
-            logits (B, M, K).
-        activation: None, to answer with log-probabilities, or "softmax", for probabilities.
-        member_loss: "sum" over members, so that each trains as it would alone, or "mean".  A network that
-            answers more than once a member in training (MIMO's repetitions) has those averaged.
-        spec: what `zoo.build` made the network from (a plain dictionary), or None.
-        calibration: a layer from log-probabilities (B, K) to calibrated ones, applied to the average
-            (see `zoo.calibrate`), or None.
-        class_names: K strings, or None; `zoo.predict` answers with them.
-
     Called with `training=True` it returns member logits (B, M, K), or as many as the network gives in
-    training (split batches: 1, MIMO: M * r).  Otherwise it returns (B, K): the
-    log of the mean of the members' softmaxes, which is a normalised log-distribution and so serves
-    as logits, or that mean itself with `activation="softmax"`.
+    training (split batches: 1, MIMO: M * r). Otherwise it returns (B, K): the log of the mean of the
+    members' softmaxes, which is a normalised log-distribution and so serves as logits, or that mean
+    itself with `activation="softmax"`.
 
-    `fit` takes plain labels.  In training the loss is taken of each member and summed over members
-    (Lakshminarayanan et al., 2017), averaged over the batch, so it shows about M times
-    the loss that `evaluate` shows; metrics see the averaged prediction.
+    `fit` takes plain labels. In training the loss is taken of each member and summed over members
+    (Lakshminarayanan et al., 2017), averaged over the batch, so it is about M times the loss that
+    `evaluate` shows; metrics see the averaged prediction.
+
+    Args:
+        network: a `keras.Model` from images (B, H, W, C), uint8 or float in [0, 255], to member logits
+            (B, M, K).
+        activation: None, to answer with log-probabilities, or "softmax", for probabilities. Default:
+            None.
+        member_loss: str, "sum" over members, so that each trains as it would alone, or "mean". A network
+            with more than one answer per member in training (MIMO's repetitions) has those averaged.
+            Default: "sum".
+        spec: dict, what `zoo.build` made the network from. Default: None, a network of your own.
+        calibration: a layer from log-probabilities (B, K) to calibrated ones, applied to the average
+            (see `zoo.calibrate`). Default: None.
+        class_names: K strings, which `zoo.predict` answers with. Default: None.
+        kwargs: arguments of `keras.Model`, such as name.
 
     Raises:
         ValueError: for another activation or member_loss, a network whose output is not (B, M, K), or
             labels out of range.
+
+    Example:
+        >>> images = keras.Input((8, 8, 1))
+        >>> logits = keras.layers.Dense(2 * 3)(keras.layers.Flatten()(images))
+        >>> network = keras.Model(images, keras.layers.Reshape((2, 3))(logits))
+        >>> model = zoo.EnsembleClassifier(network, activation="softmax")
+        >>> model.num_members, model.num_classes
+        (2, 3)
+        >>> model.compile("adam", zoo.losses.CrossEntropy(from_probabilities=True))
+        >>> history = model.fit(np.zeros((4, 8, 8, 1)), np.array([0, 1, 2, 0]), verbose=0)
+        >>> model.predict(np.zeros((4, 8, 8, 1)), verbose=0).shape
+        (4, 3)
     """
 
     def __init__(
-        self, network, activation=None, member_loss="sum", spec=None, calibration=None,
-        class_names=None, **kwargs,
-    ):  # fmt: skip
+        self,
+        network: keras.Model,
+        activation: str | None = None,
+        member_loss: str = "sum",
+        spec: dict | None = None,
+        calibration: keras.Layer | None = None,
+        class_names: Sequence[str] | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         if activation not in (None, "softmax"):
             raise ValueError(f'activation must be None or "softmax"; got {activation!r}')
@@ -66,24 +99,34 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
         self.build((None, *network.input_shape[1:]))
 
     @property
-    def num_members(self):
-        """M."""
+    def num_members(self) -> int:
+        """The number of members, M."""
         return self.network.output_shape[1]
 
     @property
-    def num_classes(self):
-        """K."""
+    def num_classes(self) -> int:
+        """The number of classes, K."""
         return self.network.output_shape[2]
 
     @property
-    def input_shape(self):
-        """Shape of the images with their batch axis, (None, H, W, C)."""
+    def input_shape(self) -> tuple:
+        """The shape of the images with their batch axis, (None, H, W, C)."""
         return self.network.input_shape
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
+        """Mark the model as built: its network is."""
         self.built = True
 
-    def call(self, images, training=False):
+    def call(self, images: Tensor, training: bool = False) -> Tensor:
+        """Return member logits (B, M, K) in training, else the averaged answer (B, K).
+
+        Args:
+            images: tensor (B, H, W, C) in [0, 255].
+            training: bool. Default: False.
+
+        Returns:
+            A float32 tensor.
+        """
         logits = ops.cast(self.network(ops.cast(images, "float32"), training=training), "float32")
         return logits if training else self._answer(logits)
 
@@ -93,7 +136,12 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
             answer = self.calibration(answer)
         return ops.exp(answer) if self.activation == "softmax" else answer
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Tensor:
+        """Return the loss over members, as `member_loss` says; arguments are those of `keras.Model`.
+
+        Raises:
+            ValueError: for a Keras cross-entropy that takes the model's answers for something else.
+        """
         check_loss(self.loss, self.activation)
         if len(y_pred.shape) != 3 or self._compile_loss is None:
             return super().compute_loss(x, y, y_pred, sample_weight, training)
@@ -116,12 +164,19 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
                 return [labels * (1 - share) + share / self.num_classes for share in shares]
         return [y] * count
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict:
+        """Update metrics with the averaged prediction; arguments are those of `keras.Model`."""
         if len(y_pred.shape) == 3:
             y_pred = self._answer(y_pred)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
-    def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
+    def fit(self, x=None, y=None, batch_size=None, *args, **kwargs) -> Any:
+        """Train as `keras.Model.fit` does, after a check of the labels.
+
+        Raises:
+            ValueError: for labels that do not fit the model, or a batch smaller than the number of
+                members among whom it is split.
+        """
         check_labels(y, self.num_classes)
         check_batch(self.spec, 32 if batch_size is None and hasattr(x, "__array__") else batch_size)
         validation = kwargs.get("validation_data")
@@ -129,29 +184,47 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
             check_labels(validation[1], self.num_classes)
         return super().fit(x, y, batch_size, *args, **kwargs)
 
-    def evaluate(self, x=None, y=None, *args, **kwargs):
+    def evaluate(self, x=None, y=None, *args, **kwargs) -> Any:
+        """Evaluate as `keras.Model.evaluate` does, after a check of the labels.
+
+        Raises:
+            ValueError: for labels that do not fit the model.
+        """
         check_labels(y, self.num_classes)
         return super().evaluate(x, y, *args, **kwargs)
 
     def make_train_function(self, force=False):
+        """Build the training function, with the fast weights' learning-rate multipliers applied."""
         fast_weights.apply_multipliers(self.optimizer, self)
         return super().make_train_function(force)
 
-    def train_on_batch(self, x, y=None, *args, **kwargs):
+    def train_on_batch(self, x, y=None, *args, **kwargs) -> Any:
+        """Train on one batch as `keras.Model` does, after a check of the labels."""
         check_labels(y, self.num_classes)
         return super().train_on_batch(x, y, *args, **kwargs)
 
-    def test_on_batch(self, x, y=None, *args, **kwargs):
+    def test_on_batch(self, x, y=None, *args, **kwargs) -> Any:
+        """Evaluate one batch as `keras.Model` does, after a check of the labels."""
         check_labels(y, self.num_classes)
         return super().test_on_batch(x, y, *args, **kwargs)
 
-    def export(self, filepath, format="tf_saved_model", input_signature=None, **kwargs):
-        """Keras's export; images are float32 of any batch size unless `input_signature` says."""
+    def export(
+        self, filepath: Any, format: str = "tf_saved_model", input_signature: Any = None, **kwargs: Any
+    ) -> Any:
+        """Export as `keras.Model.export` does; `zoo.export` writes members and uncertainties, too.
+
+        Args:
+            filepath: str or path of the artifact.
+            format: str, as in Keras. Default: "tf_saved_model".
+            input_signature: as in Keras. Default: None, float32 images in a batch of any size.
+            kwargs: further arguments of `keras.Model.export`.
+        """
         if input_signature is None:
             input_signature = [keras.InputSpec(shape=self.input_shape, dtype="float32", name="images")]
         return super().export(filepath, format=format, input_signature=input_signature, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict:
+        """Return the arguments of the model, serialised."""
         return {
             **super().get_config(),
             "network": keras.saving.serialize_keras_object(self.network),
@@ -163,7 +236,16 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> EnsembleClassifier:
+        """Make a model from `get_config`.
+
+        Args:
+            config: dict.
+            custom_objects: dict of names to classes. Default: None.
+
+        Returns:
+            An `EnsembleClassifier`, not compiled.
+        """
         config = dict(config)
         for key in ("network", "calibration"):
             if config.get(key) is not None:

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from zoo.checks import check_integer_labels, check_probabilities
 
@@ -14,10 +15,20 @@ class Conformal:
     """Conformal prediction sets at a threshold that `fit` found; all fields are plain values.
 
     Args:
-        method, alpha, penalty, start, randomized, seed: as in `fit`.
-        threshold: classes whose score is at most this are in the set; infinite where there were too few
-            held-out images for `alpha`, and then sets hold every class.
-        classes: K.
+        method: str, "threshold", "aps" or "raps".
+        alpha: float in (0, 1), the share of labels that may be missed.
+        penalty: float >= 0, lambda of RAPS.
+        start: int >= 0, k_reg of RAPS.
+        randomized: bool, whether scores are randomised.
+        seed: int, the seed of the randomisation.
+        threshold: float, the largest score of classes in the set; infinite if there were too few
+            held-out images for `alpha`, and then every set holds every class.
+        classes: int, K.
+
+    Example:
+        >>> sets = zoo.conformal.Conformal("threshold", 0.1, 0.0, 0, False, 0, threshold=0.6, classes=3)
+        >>> sets.predict_sets([[0.5, 0.4, 0.1]]).tolist()
+        [[True, True, False]]
     """
 
     method: str
@@ -29,10 +40,16 @@ class Conformal:
     threshold: float
     classes: int
 
-    def predict_sets(self, probabilities):
-        """Prediction sets (N, K), bool, of probabilities (N, K); a set may be empty.
+    def predict_sets(self, probabilities: ArrayLike) -> np.ndarray:
+        """Return the prediction sets of test images.
 
         Randomised sets are drawn from the seed, in the order of the rows.
+
+        Args:
+            probabilities: array (N, K), the averaged probabilities of the test images.
+
+        Returns:
+            Bool array (N, K), True for classes in the set; a set may be empty.
 
         Raises:
             ValueError: for anything but probabilities of K classes.
@@ -62,16 +79,25 @@ class Conformal:
         return unsorted
 
 
-def fit(probabilities, labels, alpha=0.1, method="aps", *, penalty=0.01, start=5, randomized=True,
-              seed=0):  # fmt: skip
-    """Split-conformal prediction sets with coverage 1 - alpha, from held-out predictions.
+def fit(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    alpha: float = 0.1,
+    method: str = "aps",
+    *,
+    penalty: float = 0.01,
+    start: int = 5,
+    randomized: bool = True,
+    seed: int = 0,
+) -> Conformal:
+    """Fit split-conformal prediction sets with coverage 1 - alpha to held-out predictions.
 
     For test images exchangeable with the n held-out ones, and whatever the model,
 
         1 - alpha <= P(the label is in the set) <= 1 - alpha + 1 / (n + 1),
 
-    the right side where scores have no ties (randomised ones have none).  The threshold is the
-    ceil((n + 1)(1 - alpha))-th smallest score of the held-out labels.  With classes sorted by falling
+    the right side where scores have no ties (randomised ones have none). The threshold is the
+    ceil((n + 1)(1 - alpha))-th smallest score of the held-out labels. With classes sorted by falling
     probability, r the rank of class k, and u uniform in [0, 1), one for each image, scores are
 
         threshold   1 - p_k                                                  (least ambiguous sets)
@@ -79,24 +105,36 @@ def fit(probabilities, labels, alpha=0.1, method="aps", *, penalty=0.01, start=5
         raps        aps + penalty * max(r - start, 0)                        (regularised: smaller sets)
 
     Args:
-        probabilities: (n, K), of held-out images that the model was neither trained nor calibrated on.
-        labels: their integer labels (n,).
-        alpha: share of labels that may be missed, in (0, 1).
-        method: "threshold", "aps" or "raps".
-        penalty, start: of RAPS (its lambda and k_reg), both >= 0.
-        randomized: whether u is drawn; else it is 1, sets are larger, and cover more than asked for.
-        seed: of u.
+        probabilities: array (n, K), averaged probabilities of held-out images that the model was neither
+            trained nor calibrated on.
+        labels: int array (n,), the labels of those images.
+        alpha: float in (0, 1), the share of labels that may be missed. Default: 0.1.
+        method: str, "threshold", "aps" or "raps". Default: "aps".
+        penalty: float >= 0, lambda of RAPS. Default: 0.01.
+        start: int >= 0, k_reg of RAPS. Default: 5.
+        randomized: bool, whether u is drawn; otherwise u = 1, and sets are larger and cover more than
+            1 - alpha. Default: True.
+        seed: int, the seed of u. Default: 0.
 
     Returns:
-        A `Conformal`; its `sets(probabilities)` gives the sets.
+        A `Conformal`, whose `predict_sets(probabilities)` gives the sets.
 
     Raises:
-        ValueError: for probabilities that are none, labels out of range or of another number, or an
+        ValueError: for rows that are no probabilities, labels out of range or of another number, or an
             argument out of range.
 
-    References: Vovk et al., Algorithmic Learning in a Random World, 2005; threshold: Sadinle et al., JASA
-        2019, arXiv 1609.00451; APS: Romano et al., NeurIPS 2020, arXiv 2006.02544; RAPS: Angelopoulos et
-        al., ICLR 2021, arXiv 2009.14193.
+    Example:
+        >>> p = np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.3, 0.6]])
+        >>> found = zoo.conformal.fit(p, [0, 1, 1, 2], alpha=0.4, method="threshold")
+        >>> round(found.threshold, 6)
+        0.4
+        >>> found.predict_sets([[0.7, 0.2, 0.1]]).tolist()
+        [[True, False, False]]
+
+    References:
+        Vovk et al., Algorithmic Learning in a Random World, 2005. Threshold: Sadinle et al., JASA 2019,
+        arXiv 1609.00451. APS: Romano et al., NeurIPS 2020, arXiv 2006.02544. RAPS: Angelopoulos et al.,
+        ICLR 2021, arXiv 2009.14193.
     """
     if not (isinstance(alpha, (int, float)) and 0 < alpha < 1):
         raise ValueError(f"alpha must be in (0, 1); got {alpha!r}")
@@ -120,11 +158,22 @@ def _quantile(scores, alpha):
     return float(np.sort(scores)[position - 1]) if position <= len(scores) else float("inf")
 
 
-def coverage(sets, labels):
-    """Share of labels (N,) that are in their sets (N, K).
+def coverage(sets: ArrayLike, labels: ArrayLike) -> float:
+    """Return the share of labels that are in their prediction sets.
+
+    Args:
+        sets: bool array (N, K), from `Conformal.predict_sets`.
+        labels: int array (N,).
+
+    Returns:
+        A float in [0, 1].
 
     Raises:
         ValueError: for no sets, labels out of range or of another number.
+
+    Example:
+        >>> zoo.conformal.coverage([[True, False], [True, True], [False, True]], [0, 1, 0])
+        0.6666666666666666
     """
     sets = np.asarray(sets)
     if sets.ndim != 2 or not sets.size:

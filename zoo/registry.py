@@ -15,16 +15,28 @@ BACKBONES = (
 )  # fmt: skip
 
 
-def list_models(method=None, backbone=None, dataset=None):
-    """Names that `zoo.load` takes, sorted.
+def list_models(
+    method: str | None = None, backbone: str | None = None, dataset: str | None = None
+) -> list[str]:
+    """List the model names that `zoo.load` takes.
 
     Args:
-        method: only this method's, such as "packed".
-        backbone: only this backbone's, such as "resnet50".
-        dataset: only those with weights trained on this data set, such as "cifar10".
+        method: str, keep only models of this method, such as "packed". Default: None, all methods.
+        backbone: str, keep only models on this backbone, such as "resnet50". Default: None, all
+            backbones.
+        dataset: str, keep only models with weights trained on this data set, such as "cifar10".
+            Default: None, also models without weights.
+
+    Returns:
+        A sorted list of names, `<method>_<backbone>`.
 
     Raises:
-        ValueError: for a method, backbone or data set that nothing has, naming those there are.
+        ValueError: for a method, backbone or data set that no model has; the message lists the known
+            ones.
+
+    Example:
+        >>> zoo.list_models(method="packed", dataset="fashion_mnist")
+        ['packed_lenet']
     """
     datasets = sorted({entry["dataset"] for entry in index()})
     for kind, value, known in (
@@ -43,11 +55,22 @@ def list_models(method=None, backbone=None, dataset=None):
     )  # fmt: skip
 
 
-def parse(name):
-    """(method, backbone) of a model's name.
+def parse(name: str) -> tuple[str, str]:
+    """Split a model name into its method and its backbone.
+
+    Args:
+        name: str, `<method>_<backbone>`.
+
+    Returns:
+        (method, backbone), two strings.
 
     Raises:
-        ValueError: for an unknown name, listing the nearest ones.
+        ValueError: for an unknown name; the message lists the nearest ones.
+
+    Example:
+        >>> from zoo import registry
+        >>> registry.parse("batch_ensemble_resnet20")
+        ('batch_ensemble', 'resnet20')
     """
     for method in METHODS:
         for backbone in BACKBONES:
@@ -60,24 +83,42 @@ def parse(name):
     )
 
 
-def home():
-    """The folder of the weights that came with this installation or checkout."""
+def home() -> pathlib.Path:
+    """Return the folder of the weights that came with this installation or checkout."""
     return pathlib.Path(importlib.import_module("zoo.saved_models").__file__).parent
 
 
 @functools.cache
-def index():
-    """All weights there are, as a tuple of dictionaries: name, dataset, folder, files, metrics."""
+def index() -> tuple[dict, ...]:
+    """Return the index of all published weights.
+
+    Returns:
+        A tuple of dictionaries with the keys name, dataset, folder, files and metrics, among others.
+    """
     path = home() / "index.json"
     return tuple(json.loads(path.read_text())) if path.is_file() else ()
 
 
-def entries(name):
-    """The weights of one model, its default first."""
+def entries(name: str) -> list[dict]:
+    """Return the index entries of one model, its default weights first.
+
+    Args:
+        name: str, a model name.
+
+    Returns:
+        A list of dictionaries, empty where no weights exist.
+    """
     return [entry for entry in index() if entry["name"] == name]
 
 
-def parameters(entry):
-    """Trainable parameters of an index entry, in words: of a sparse model how many of them exist."""
+def parameters(entry: dict) -> str:
+    """Describe the number of trainable parameters of an index entry.
+
+    Args:
+        entry: dict, one of `index()`.
+
+    Returns:
+        A string such as "61,706"; "12,000 of 61,706" for a sparse model, non-zero ones first.
+    """
     total = f"{entry['parameters']:,}"
     return f"{entry['nonzeros']:,} of {total}" if "nonzeros" in entry else total

@@ -1,20 +1,37 @@
 """`zoo.predict` and `Prediction`: what an ensemble answers, and how sure it is."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from zoo.classifier import EnsembleClassifier
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """Predictions of M members for N images of K classes; entropies in nats.
+    """The predictions of M members for N images of K classes; entropies are in nats.
 
     Args:
-        members: (N, M, K) probabilities of each member.
-        calibrated: (N, K) probabilities of a model whose average is calibrated, or None.
-        class_names: K strings, or None where the model's classes have no names.
+        members: float array (N, M, K), the probabilities of each member.
+        calibrated: float array (N, K), the calibrated probabilities of the average. Default: None, for a
+            model that is not calibrated.
+        class_names: K strings. Default: None, for classes without names.
+
+    Example:
+        >>> members = np.array([[[0.9, 0.1], [0.7, 0.3]], [[0.8, 0.2], [0.2, 0.8]]])
+        >>> prediction = zoo.Prediction(members, class_names=["cat", "dog"])
+        >>> len(prediction), prediction.probabilities.round(2).tolist()
+        (2, [[0.8, 0.2], [0.5, 0.5]])
+        >>> prediction.disagreement.tolist()
+        [0.0, 1.0]
+        >>> prediction.entropy.round(3).tolist(), prediction.mutual_information.round(3).tolist()
+        ([0.5, 0.693], [0.032, 0.193])
     """
 
     members: np.ndarray
@@ -22,57 +39,60 @@ class Prediction:
     class_names: list | None = None
 
     @functools.cached_property
-    def probabilities(self):
-        """(N, K): mean of the members, calibrated where the model is."""
+    def probabilities(self) -> np.ndarray:
+        """(N, K): the mean of the members' probabilities, calibrated where the model is."""
         return self.members.mean(axis=1) if self.calibrated is None else self.calibrated
 
     @property
-    def labels(self):
-        """(N,): the most probable class."""
+    def labels(self) -> np.ndarray:
+        """(N,): the index of the most probable class."""
         return self.probabilities.argmax(axis=-1)
 
     @property
-    def names(self):
-        """(N,): name of the most probable class.
+    def names(self) -> np.ndarray:
+        """(N,): the name of the most probable class.
 
         Raises:
-            ValueError: where the model's classes have no names.
+            ValueError: if the classes have no names.
         """
         if self.class_names is None:
             raise ValueError("this model's classes have no names; load it with class_names=[...]")
         return np.asarray(self.class_names)[self.labels]
 
     @property
-    def confidence(self):
-        """(N,): probability of that class."""
+    def confidence(self) -> np.ndarray:
+        """(N,): the probability of the most probable class."""
         return self.probabilities.max(axis=-1)
 
     @functools.cached_property
-    def entropy(self):
-        """(N,): entropy of the probabilities, the total uncertainty."""
+    def entropy(self) -> np.ndarray:
+        """(N,): the entropy of the probabilities, in nats: the total uncertainty."""
         return _entropy(self.probabilities)
 
     @functools.cached_property
-    def expected_entropy(self):
-        """(N,): mean of the members' entropies, the uncertainty in the data."""
+    def expected_entropy(self) -> np.ndarray:
+        """(N,): the mean of the members' entropies, in nats: the aleatoric uncertainty."""
         return _entropy(self.members).mean(axis=1)
 
     @property
-    def mutual_information(self):
-        """(N,): entropy of the members' plain mean - expected_entropy >= 0, what members disagree about
-        (Depeweg et al., 2018)."""
+    def mutual_information(self) -> np.ndarray:
+        """(N,): entropy of the mean less `expected_entropy`, in nats: the epistemic uncertainty.
+
+        Depeweg et al., Decomposition of Uncertainty in Bayesian Deep Learning, ICML 2018, arXiv
+        1710.07283.
+        """
         return np.maximum(_entropy(self.members.mean(axis=1)) - self.expected_entropy, 0.0)
 
     @property
-    def disagreement(self):
-        """(N,): share of pairs of members that choose different classes; 0 for one member."""
+    def disagreement(self) -> np.ndarray:
+        """(N,): the share of pairs of members that choose different classes; 0 for one member."""
         choices = self.members.argmax(axis=-1)
         pairs = np.triu_indices(choices.shape[1], k=1)
         if not len(pairs[0]):
             return np.zeros(len(choices))
         return (choices[:, pairs[0]] != choices[:, pairs[1]]).mean(axis=1)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.members)
 
 
@@ -80,21 +100,32 @@ def _entropy(p):
     return -np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=-1)
 
 
-def predict(model, images, batch_size=128, progress=None):
+def predict(
+    model: EnsembleClassifier, images: Any, batch_size: int = 128, progress: bool | None = None
+) -> Prediction:
     """Predict with every member of a classifier.
 
     Args:
         model: an `EnsembleClassifier`.
-        images: (N, H, W, C), uint8 or float in [0, 255]; or a data set of batches of images, as
+        images: array (N, H, W, C), uint8 or float in [0, 255]; or a data set of batches of images, as
             `keras.Model.predict` takes.
-        batch_size: images a step; memory beyond the result does not grow with N.
-        progress: whether to show a progress bar on stderr; None shows it from 20 batches on.
+        batch_size: int >= 1, images per step; beyond the result, memory does not grow with N. Data sets
+            come in batches of their own. Default: 128.
+        progress: bool, whether to show a progress bar on stderr. Default: None, from 20 batches on.
 
     Returns:
         A `Prediction` in float64.
 
     Raises:
-        ValueError: for images of another shape or with NaN or infinite values.
+        ValueError: for images of another shape, or with NaN or infinite values.
+
+    Example:
+        >>> model = zoo.load("packed_lenet", weights="fashion_mnist")
+        >>> prediction = zoo.predict(model, np.zeros((5, 28, 28, 1), "uint8"))
+        >>> prediction.members.shape, prediction.probabilities.shape
+        ((5, 4, 10), (5, 10))
+        >>> bool(np.all(prediction.mutual_information >= 0))
+        True
     """
     if hasattr(images, "shape") or isinstance(images, (list, tuple)):
         images = _checked(images, model.input_shape[1:])
