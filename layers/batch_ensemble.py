@@ -5,6 +5,7 @@ W * (r_m s_m^T), which equals scaling the inputs by r_m and the outputs by s_m.
 """
 
 import random
+from typing import Any
 
 import keras
 from keras import ops
@@ -21,17 +22,23 @@ from zoo.layers.tiling import (
 
 @keras.saving.register_keras_serializable(package="zoo")
 class RandomSign(keras.initializers.Initializer):
-    """+1 with `probability`, else -1, each weight by itself.
+    """Initialise each weight with +1 or -1, independently.
 
     Args:
-        probability: of +1, in [0, 1].
-        seed: of the draw.
+        probability: float in [0, 1], the probability of +1. Default 0.5.
+        seed: int, or None to draw one. Default None.
 
     Raises:
         ValueError: for a probability outside [0, 1].
+
+    Example:
+
+    >>> signs = zoo.layers.RandomSign(probability=1.0)((2, 3))
+    >>> keras.ops.convert_to_numpy(signs).tolist()
+    [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
 
-    def __init__(self, probability=0.5, seed=None):
+    def __init__(self, probability: float = 0.5, seed: int | None = None) -> None:
         if not 0 <= probability <= 1:
             raise ValueError(f"probability must be in [0, 1]; got {probability!r}")
         self.probability = probability
@@ -46,10 +53,20 @@ class RandomSign(keras.initializers.Initializer):
         return {"probability": self.probability, "seed": self._config_seed}
 
 
-def fast_weight_initializer(random_sign_init, terms=1):
-    """The reference's rule: v > 0 is a random sign, +1 with probability v; v <= 0 is Normal(1, -v).
+def fast_weight_initializer(random_sign_init: float, terms: int = 1) -> keras.initializers.Initializer:
+    """The initialiser of fast weights that one number describes in the reference implementation.
 
-    Of `terms` weights that are added up the normal ones are divided by their number.
+    Args:
+        random_sign_init: float v. For v > 0, a random sign that is +1 with probability v; for v <= 0, a
+            normal distribution of mean 1 and standard deviation -v.
+        terms: int, number of weights that are added up; mean and deviation of the normal distribution are
+            divided by it. Default 1.
+
+    Returns:
+        A `keras.initializers.Initializer`.
+
+    Raises:
+        ValueError: for random_sign_init > 1.
     """
     if random_sign_init > 0:
         return RandomSign(random_sign_init)
@@ -95,12 +112,12 @@ class _FastWeights(SavesAllVariables):
             )  # fmt: skip
 
     @property
-    def kernel_passes(self):
-        """How often a row is multiplied by kernels of this size."""
+    def kernel_passes(self) -> int:
+        """Int, how often each row is multiplied by a kernel of this size."""
         return self.fast_rank
 
     @property
-    def fast_weights(self):
+    def fast_weights(self) -> list:
         """The variables r and s, which take `fast_weight_lr_multiplier` and no weight decay."""
         return [self.r, self.s] if self.built else []
 
@@ -144,35 +161,44 @@ class _FastWeights(SavesAllVariables):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class BatchEnsembleDense(_FastWeights, keras.layers.Dense):
-    """Dense layer of M members with one shared kernel.
+    """Dense layer of M members that share one kernel.
 
-    For a row x of member m, and rank R:
+    For a row x of member m and rank R:
 
         y = activation(sum_j s[j, m] * ((x * r[j, m]) @ kernel) + bias[m])
 
     Args:
-        units: F.
-        num_members: M.
-        rank: R >= 1, of each member's multiplier of the kernel.
-        r_initializer, s_initializer: of the fast weights: `RandomSign(p)`, a normal around one
-            (default N(1, 0.5), the reference's for images), or "ones", which makes all members
-            equal to the plain layer.
-        fast_weight_lr_multiplier: factor of the learning rate for r and s.  Whatever Keras optimiser
-            an `EnsembleClassifier` is compiled with keeps to it, and gives r and s no weight decay.
-        kwargs: activation, use_bias, kernel_*, bias_*, as in `keras.layers.Dense`; the bias is per
-            member and added after the scaling by s.
+        units: int, output features F.
+        num_members: int, the number of members M. Default 4.
+        rank: int >= 1, the rank R of the matrix that multiplies a member's kernel. Default 1.
+        r_initializer: str, `keras.initializers.Initializer` or None, for the input factors r:
+            `RandomSign(p)`, a normal distribution around one, or "ones", which makes all members equal to
+            the plain layer. Default None: a normal distribution of mean 1 and standard deviation 0.5, the
+            reference's choice for images.
+        s_initializer: the same for the output factors s. Default None.
+        fast_weight_lr_multiplier: float >= 0, factor of the learning rate for r and s. Every Keras optimiser
+            that an `EnsembleClassifier` is compiled with applies it, and exempts r and s from weight decay.
+            Default 1.0.
+        kwargs: activation, use_bias, kernel_* and bias_*, as in `keras.layers.Dense`. Each member has a bias
+            of its own, which is added after the multiplication by s.
 
-    Input shape: (N, ..., C): row i belongs to member floor(i * M / N), so a batch tiled member by
-        member (`TileMembers`) has each image once for every member.
+    Input shape: (N, ..., C). Row i belongs to member floor(i * M / N), so a batch that `TileMembers` has
+        repeated contains each image once for every member.
     Output shape: (N, ..., F).
 
     Raises:
-        ValueError: for num_members or rank < 1 or a negative multiplier.
+        ValueError: for num_members or rank < 1, or a negative fast_weight_lr_multiplier.
 
     Reference: Wen, Tran & Ba, BatchEnsemble, ICLR 2020, arXiv 2002.06715, equation 5.
+
+    Example:
+
+    >>> rows = zoo.layers.TileMembers(num_members=4)(np.ones((2, 8)))
+    >>> tuple(zoo.layers.BatchEnsembleDense(3, num_members=4)(rows).shape)
+    (8, 3)
     """
 
-    def __init__(self, units, num_members=4, rank=1, **kwargs):
+    def __init__(self, units: int, num_members: int = 4, rank: int = 1, **kwargs: Any) -> None:
         super().__init__({"units": units}, num_members, rank, **kwargs)
 
     def _outputs(self, inputs):
@@ -184,24 +210,40 @@ class BatchEnsembleDense(_FastWeights, keras.layers.Dense):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class BatchEnsembleConv2D(_FastWeights, keras.layers.Conv2D):
-    """2-D convolution of M members with one shared kernel: `BatchEnsembleDense` over channels.
+    """2-D convolution of M members that share one kernel: `BatchEnsembleDense` over channels.
 
     Args:
-        filters, kernel_size: as in `keras.layers.Conv2D`, channels last.
-        num_members, rank, r_initializer, s_initializer, fast_weight_lr_multiplier: as in
-            `BatchEnsembleDense`.
-        kwargs: strides, padding, activation, use_bias, ..., as in `keras.layers.Conv2D`.
+        filters: int, output channels, as in `keras.layers.Conv2D`.
+        kernel_size: int or pair of int, as in `keras.layers.Conv2D`. Channels come last.
+        num_members: int, the number of members M. Default 4.
+        rank: int >= 1, see `BatchEnsembleDense`. Default 1.
+        kwargs: r_initializer, s_initializer and fast_weight_lr_multiplier, see `BatchEnsembleDense`; strides,
+            padding, activation, use_bias and so on, as in `keras.layers.Conv2D`.
 
-    Input shape: (N, H, W, C), rows shared out among members as in `BatchEnsembleDense`.
+    Input shape: (N, H, W, C). Row i belongs to member floor(i * M / N).
     Output shape: (N, H', W', filters).
 
     Raises:
-        ValueError: as `BatchEnsembleDense`.
+        ValueError: for num_members or rank < 1, a negative fast_weight_lr_multiplier, or channels that do not
+            come last.
 
     Reference: Wen, Tran & Ba, ICLR 2020, arXiv 2002.06715, section 3.3.
+
+    Example:
+
+    >>> rows = zoo.layers.TileMembers(num_members=4)(np.ones((2, 8, 8, 3)))
+    >>> tuple(zoo.layers.BatchEnsembleConv2D(16, 3, num_members=4, padding="same")(rows).shape)
+    (8, 8, 8, 16)
     """
 
-    def __init__(self, filters, kernel_size, num_members=4, rank=1, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        num_members: int = 4,
+        rank: int = 1,
+        **kwargs: Any,
+    ) -> None:
         size = {"filters": filters, "kernel_size": kernel_size}
         super().__init__(size, num_members, rank, **kwargs)
 
@@ -217,22 +259,34 @@ class BatchEnsembleConv2D(_FastWeights, keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class BatchEnsembleDepthwiseConv2D(_FastWeights, keras.layers.DepthwiseConv2D):
-    """Depthwise 2-D convolution of M members with one shared kernel.
+    """Depthwise 2-D convolution of M members that share one kernel.
 
     Args:
-        kernel_size: as in `keras.layers.DepthwiseConv2D`, channels last.
-        num_members, rank, r_initializer, s_initializer, fast_weight_lr_multiplier: as in
-            `BatchEnsembleDense`.
-        kwargs: strides, padding, depth_multiplier, activation, use_bias, ..., as in Keras.
+        kernel_size: int or pair of int, as in `keras.layers.DepthwiseConv2D`. Channels come last.
+        num_members: int, the number of members M. Default 4.
+        rank: int >= 1, see `BatchEnsembleDense`. Default 1.
+        kwargs: r_initializer, s_initializer and fast_weight_lr_multiplier, see `BatchEnsembleDense`; strides,
+            padding, depth_multiplier and so on, as in `keras.layers.DepthwiseConv2D`.
 
-    Input shape: (N, H, W, C), rows shared out among members as in `BatchEnsembleDense`.
+    Input shape: (N, H, W, C). Row i belongs to member floor(i * M / N).
     Output shape: (N, H', W', C * depth_multiplier).
 
     Raises:
-        ValueError: as `BatchEnsembleDense`.
+        ValueError: for num_members or rank < 1, a negative fast_weight_lr_multiplier, or channels that do not
+            come last.
+
+    Reference: Wen, Tran & Ba, ICLR 2020, arXiv 2002.06715.
+
+    Example:
+
+    >>> rows = zoo.layers.TileMembers(num_members=2)(np.ones((3, 8, 8, 4)))
+    >>> tuple(zoo.layers.BatchEnsembleDepthwiseConv2D(3, num_members=2)(rows).shape)
+    (6, 6, 6, 4)
     """
 
-    def __init__(self, kernel_size, num_members=4, rank=1, **kwargs):
+    def __init__(
+        self, kernel_size: int | tuple[int, int], num_members: int = 4, rank: int = 1, **kwargs: Any
+    ) -> None:
         super().__init__({"kernel_size": kernel_size}, num_members, rank, **kwargs)
 
     def _outputs(self, inputs):

@@ -8,6 +8,7 @@ everywhere.  PyTorch's own grouped convolution is the fastest on PyTorch.
 
 import contextlib
 import functools
+from typing import Any
 
 import keras
 from keras import ops
@@ -22,27 +23,35 @@ _chosen = "auto"
 _FASTEST = {"torch": "native"}
 
 
-def set_grouped_convolution(form):
+def set_grouped_convolution(form: str) -> contextlib.ExitStack:
     """Choose how packed convolutions are computed, for the whole process.
 
-    Answers are the same in every form, and so are weights.  "list" decides when a network is built, the
-    others also when a layer is traced: choose before building.
+    Weights are the same in every form, and outputs are equal up to rounding. "list" takes effect when a
+    network is built, the others also when a layer is traced, so choose before building.
 
     Args:
-        form: "auto", the fastest measured on the backend's CPU: "native" on PyTorch, else "list" (on GPUs,
-            too, where nothing has been measured);
-            "list", one tensor a member all through a packed network, each with a plain convolution of its
-            own; a layer that is given one tensor for all members splits it;
-            "split", one tensor for all members; a layer splits its channels, convolves and concatenates;
-            "native", one tensor, and the backend's own grouped convolution: `tf.nn.conv2d` with a grouped
-            kernel, `feature_group_count` on JAX, `groups=` on PyTorch.  On TensorFlow it has a gradient
-            on CPU with oneDNN in float32 and bfloat16 alone: elsewhere it becomes "split".
+        form: str, one of
+
+            - "auto", the form measured as the fastest on the backend's CPU: "native" on PyTorch, otherwise
+              "list" (also on GPUs, where nothing has been measured);
+            - "list", one tensor per member throughout a packed network, each with a plain convolution of its
+              own; a layer that is given one tensor for all members splits it;
+            - "split", one tensor for all members; a layer splits its channels, convolves and concatenates;
+            - "native", one tensor and the backend's own grouped convolution: `tf.nn.conv2d` with a grouped
+              kernel, `feature_group_count` on JAX, `groups=` on PyTorch. On TensorFlow this has a gradient
+              only on CPU with oneDNN in float32 and bfloat16; elsewhere it becomes "split".
 
     Returns:
-        A context manager, for use in a `with` statement, at whose end the former choice holds again.
+        A context manager for use in a `with` statement, which restores the previous form at its end.
 
     Raises:
         ValueError: for another form.
+
+    Example:
+
+    >>> with zoo.layers.set_grouped_convolution("split"):
+    ...     tuple(zoo.layers.PackedConv2D(8, 3, num_members=2)(np.ones((1, 8, 8, 16))).shape)
+    (1, 6, 6, 16)
     """
     global _chosen
     if form not in FORMS:
@@ -57,21 +66,29 @@ def _form():
     return _FASTEST.get(keras.backend.backend(), "list") if _chosen == "auto" else _chosen
 
 
-def separate_members():
-    """Whether packed networks are built with one tensor a member (else: one tensor for all)."""
+def separate_members() -> bool:
+    """Whether packed networks are built with one tensor per member instead of one tensor for all.
+
+    Returns:
+        bool.
+    """
     return _form() == "list"
 
 
-def grouped_convolution(inputs, kernels, strides, padding, dilation_rate):
+def grouped_convolution(
+    inputs: Any, kernels: list, strides: tuple, padding: str, dilation_rate: tuple
+) -> Any:
     """Convolve each group of channels with its own kernel.
 
     Args:
-        inputs: (B, *spatial, G * channels), the channels of a group side by side.
-        kernels: a list of G tensors (*kernel_size, channels, filters).
-        strides, padding, dilation_rate: as in `keras.ops.conv`; tuples.
+        inputs: tensor (B, *spatial, G * channels), the channels of a group side by side.
+        kernels: list of G tensors (*kernel_size, channels, filters).
+        strides: tuple of int, as in `keras.ops.conv`.
+        padding: str, "valid" or "same".
+        dilation_rate: tuple of int, as in `keras.ops.conv`.
 
     Returns:
-        (B, *new spatial, G * filters), in the order of the groups.
+        Tensor (B, *new spatial, G * filters), in the order of the groups.
     """
     options = {"strides": strides, "padding": padding, "dilation_rate": dilation_rate}
     if max(kernels[0].shape[:-2]) == 1 and max(strides) > 1:

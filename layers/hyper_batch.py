@@ -6,6 +6,8 @@ them: kernel + e(hyperparameters) * delta_kernel, output channel by output chann
 
 import contextlib
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -19,28 +21,40 @@ from zoo.layers.tiling import assignment, check_members, member_by_member, per_r
 class LogUniformHyperparameters(keras.layers.Layer):
     """Hyperparameters for every row, from a log-uniform distribution of each member's own.
 
-    Member m's j-th hyperparameter is exp(u) with u uniform in [log_lower[m, j], log_upper[m, j]]: in
-    training a fresh draw for every row, at inference its mean,
-    (upper - lower) / (log upper - log lower).  The bounds are weights that no optimiser of the
-    network trains: `zoo.HyperparameterTuning` moves them by held-out data.
+    Member m's j-th hyperparameter is exp(u) with u uniform in [log_lower[m, j], log_upper[m, j]]. In
+    training it is drawn for every row; at inference it is the mean, (upper - lower) / (log upper - log
+    lower). The bounds are weights that the network's optimiser does not train: `zoo.HyperparameterTuning`
+    moves them on held-out data.
 
     Args:
-        num_members: M.
-        ranges: d pairs (low, high), 0 < low < high, which bounds may not leave.
-        initial_width: members start near the mean of the log-uniform distribution over the whole range,
-            between its multiples by 1 - initial_width and 1 + initial_width.
-        label_smoothing: whether the last hyperparameter is one, which the classifier's loss takes.
-        seed: of the draws.
+        num_members: int, the number of members M.
+        ranges: sequence of d pairs of floats (low, high), 0 < low < high, which the bounds never leave.
+        initial_width: float in (0, 1). Members start near the mean of the log-uniform distribution over the
+            whole range, between 1 - initial_width and 1 + initial_width times that mean. Default 0.014.
+        label_smoothing: bool, whether the last hyperparameter is a label smoothing, which the classifier's
+            loss uses. Default False.
+        seed: int, or None for a seed of its own. Default None.
+        kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
-    Input shape: (N, ...): row i belongs to member floor(i * M / N).
-    Output shape: (N, d); at inference (M, d), one row a member.
+    Input shape: (N, ...). Row i belongs to member floor(i * M / N).
+    Output shape: (N, d); at inference (M, d), one row per member.
 
     Raises:
-        ValueError: for M < 1, no ranges, a range that is none, or a width outside (0, 1).
+        ValueError: for M < 1, no ranges, an invalid range, or a width outside (0, 1).
+
+    Reference: Wenzel et al., Hyperparameter Ensembles, NeurIPS 2020, arXiv 2006.13570, section 5.
+
+    Example:
+
+    >>> layer = zoo.layers.LogUniformHyperparameters(num_members=3, ranges=[(1e-5, 1e-1), (1e-3, 1.0)])
+    >>> tuple(layer(np.ones((6, 8)), training=True).shape), tuple(layer(np.ones((6, 8))).shape)
+    ((6, 2), (3, 2))
     """
 
-    def __init__(self, num_members, ranges, initial_width=0.014, label_smoothing=False, seed=None,
-                 **kwargs):  # fmt: skip
+    def __init__(
+        self, num_members: int, ranges: Sequence[Sequence[float]], initial_width: float = 0.014,
+        label_smoothing: bool = False, seed: int | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         check_members(num_members)
         self.ranges = [[float(low), float(high)] for low, high in ranges]
@@ -55,8 +69,12 @@ class LogUniformHyperparameters(keras.layers.Layer):
         self.drawn = self.given = None
 
     @contextlib.contextmanager
-    def instead(self, values):
-        """Within this context a call gives `values` (N, d), whatever its input."""
+    def instead(self, values: Any):
+        """Make calls return given values within a `with` statement.
+
+        Args:
+            values: tensor (N, d), returned whatever the input.
+        """
         self.given = values
         try:
             yield
@@ -83,13 +101,26 @@ class LogUniformHyperparameters(keras.layers.Layer):
         means = [(high - low) / math.log(high / low) for low, high in self.ranges]
         return ops.convert_to_tensor(means, dtype="float32")
 
-    def limits(self):
-        """(log low, log high) of the ranges, each (d,)."""
+    def limits(self) -> tuple:
+        """The logarithms of the ranges.
+
+        Returns:
+            Two tensors (d,), log low and log high.
+        """
         logs = [[math.log(low), math.log(high)] for low, high in self.ranges]
         return tuple(ops.convert_to_tensor(side, dtype="float32") for side in zip(*logs))
 
-    def sample(self, log_lower, log_upper, uniform):
-        """Values (N, d) for bounds (M, d) and `uniform` (N, d) in [0, 1)."""
+    def sample(self, log_lower: Any, log_upper: Any, uniform: Any) -> Any:
+        """Hyperparameters that uniform random numbers stand for.
+
+        Args:
+            log_lower: tensor (M, d), the members' lower bounds.
+            log_upper: tensor (M, d), their upper bounds.
+            uniform: tensor (N, d) of numbers in [0, 1).
+
+        Returns:
+            Tensor (N, d).
+        """
         lower, upper = per_row(log_lower, uniform), per_row(log_upper, uniform)
         return ops.exp(lower + uniform * (upper - lower))
 
@@ -107,8 +138,12 @@ class LogUniformHyperparameters(keras.layers.Layer):
     def _uniform(self, rows):
         return keras.random.uniform((rows, len(self.ranges)), seed=self.generator, dtype="float32")
 
-    def smoothing(self):
-        """(B, M), the label smoothing of the rows of the training batch just seen; None without."""
+    def smoothing(self) -> Any:
+        """The label smoothing of the rows of the latest training batch.
+
+        Returns:
+            Tensor (B, M), or None without label smoothing or before the first batch.
+        """
         if not self.label_smoothing or self.drawn is None:
             return None
         return ops.transpose(ops.reshape(self.drawn[:, -1], (self.num_members, -1)))
@@ -136,8 +171,9 @@ class _HyperBatchEnsemble(_FastWeights):
     kernel_passes = 2
 
     def __init__(
-        self, *size, ranges, l2_index=None, bias_l2_index=None, tie_fast_weights=True, **kwargs
-    ):
+        self, *size: Any, ranges: Sequence[Sequence[float]], l2_index: int | None = None,
+        bias_l2_index: int | None = None, tie_fast_weights: bool = True, **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(*size, **kwargs)
         self.ranges = [[float(low), float(high)] for low, high in ranges]
         if not self.ranges or any(not 0 < low < high for low, high in self.ranges):
@@ -183,8 +219,8 @@ class _HyperBatchEnsemble(_FastWeights):
         )  # fmt: skip
 
     @property
-    def fast_weights(self):
-        """r and s, and those of the delta kernel where they are not the same."""
+    def fast_weights(self) -> list:
+        """The variables r and s, and those of the delta kernel where it has its own."""
         own = [] if self.tie_fast_weights or not self.built else [self.delta_r, self.delta_s]
         return [*super().fast_weights, *own]
 
@@ -280,34 +316,48 @@ class _HyperBatchEnsemble(_FastWeights):
 class HyperBatchEnsembleDense(_HyperBatchEnsemble, BatchEnsembleDense):
     """Dense layer of M members whose weights are a function of hyperparameters.
 
-    For a row x of member m with hyperparameters h, and e(h) = (log h scaled to [0, 1]) @ e_kernel, the
-    first F of it e1 and the others e2:
+    For a row x of member m with hyperparameters h, let e(h) = (log h scaled to [0, 1]) @ e_kernel; e1 is
+    its first F entries, e2 the others:
 
         y = activation(s[m] * ((x * r[m]) @ kernel + e1 * ((x * r[m]) @ delta_kernel))
                        + bias[m] + e2 * delta_bias[m])
 
     Args:
-        units: F.
-        num_members: M.
-        ranges: d pairs (low, high) that the hyperparameters come from.
-        l2_index: which hyperparameter is the L2 coefficient of the kernel: in training the mean over rows
-            of h[l2_index] * ||kernel + e1 * delta_kernel||^2 is added to the loss; None, no L2.
-        bias_l2_index: the same for the bias.
-        tie_fast_weights: whether the delta kernel has the kernel's r and s, or `delta_r` and `delta_s`.
-        r_initializer, s_initializer, fast_weight_lr_multiplier, kwargs: as in `BatchEnsembleDense`.
+        units: int, output features F.
+        num_members: int, the number of members M. Default 4.
+        ranges: sequence of d pairs of floats (low, high) that the hyperparameters come from.
+        kwargs:
+            l2_index: int, which hyperparameter is the L2 coefficient of the kernel: in training the mean
+                over rows of h[l2_index] * ||kernel + e1 * delta_kernel||^2 is added to the loss; None for
+                no L2. Default None.
+            bias_l2_index: the same for the bias. Default None.
+            tie_fast_weights: bool, whether the delta kernel shares the kernel's r and s instead of having
+                `delta_r` and `delta_s`. Default True.
+            All others: see `BatchEnsembleDense`.
 
-    Inputs: [(N, C), hyperparameters (N, d), or (M, d) of the members], row i belonging to member
-        floor(i * M / N).
+    Input shape: [(N, C), (N, d)], features and hyperparameters; the latter may be (M, d), one row per
+        member. Row i belongs to member floor(i * M / N).
     Output shape: (N, F).
 
     Raises:
-        ValueError: for ranges that are none, an index that is none of theirs, or at build another number
-            of hyperparameters.
+        ValueError: for invalid ranges, an index out of range, or at build for another number of
+            hyperparameters.
 
     Reference: Wenzel et al., Hyperparameter Ensembles, NeurIPS 2020, arXiv 2006.13570, section 5.
+
+    Example:
+
+    >>> ranges = [(1e-5, 1e-1)]
+    >>> hyperparameters = zoo.layers.LogUniformHyperparameters(num_members=2, ranges=ranges)
+    >>> x = np.ones((6, 8))
+    >>> layer = zoo.layers.HyperBatchEnsembleDense(3, num_members=2, ranges=ranges, l2_index=0)
+    >>> tuple(layer([x, hyperparameters(x)]).shape)
+    (6, 3)
     """
 
-    def __init__(self, units, num_members=4, *, ranges, **kwargs):
+    def __init__(
+        self, units: int, num_members: int = 4, *, ranges: Sequence[Sequence[float]], **kwargs: Any
+    ) -> None:
         super().__init__(units, num_members, ranges=ranges, **kwargs)
 
 
@@ -316,17 +366,41 @@ class HyperBatchEnsembleConv2D(_HyperBatchEnsemble, BatchEnsembleConv2D):
     """2-D convolution of M members whose weights are a function of hyperparameters.
 
     Args:
-        filters, kernel_size: as in `keras.layers.Conv2D`, channels last.
-        num_members, ranges, l2_index, bias_l2_index, tie_fast_weights: as in `HyperBatchEnsembleDense`.
-        kwargs: as in `BatchEnsembleConv2D`.
+        filters: int, output channels, as in `keras.layers.Conv2D`.
+        kernel_size: int or pair of int, as in `keras.layers.Conv2D`. Channels come last.
+        num_members: int, the number of members M. Default 4.
+        ranges: sequence of d pairs of floats (low, high) that the hyperparameters come from.
+        kwargs: l2_index, bias_l2_index and tie_fast_weights, see `HyperBatchEnsembleDense`; all others, see
+            `BatchEnsembleConv2D`.
 
-    Inputs: [(N, H, W, C), hyperparameters (N, d) or (M, d)].  At inference with those of the members there
-        is one convolution a member and not two: their kernels are added first.
+    Input shape: [(N, H, W, C), (N, d)], images and hyperparameters; the latter may be (M, d), one row per
+        member. At inference with (M, d) each member's two kernels are added first, so that it needs one
+        convolution instead of two.
     Output shape: (N, H', W', filters).
 
     Raises:
-        ValueError: as `HyperBatchEnsembleDense`.
+        ValueError: for invalid ranges, an index out of range, or at build for another number of
+            hyperparameters.
+
+    Reference: Wenzel et al., Hyperparameter Ensembles, NeurIPS 2020, arXiv 2006.13570, section 5.
+
+    Example:
+
+    >>> ranges = [(1e-5, 1e-1)]
+    >>> hyperparameters = zoo.layers.LogUniformHyperparameters(num_members=2, ranges=ranges)
+    >>> x = np.ones((4, 8, 8, 3))
+    >>> layer = zoo.layers.HyperBatchEnsembleConv2D(16, 3, num_members=2, ranges=ranges)
+    >>> tuple(layer([x, hyperparameters(x)]).shape)
+    (4, 6, 6, 16)
     """
 
-    def __init__(self, filters, kernel_size, num_members=4, *, ranges, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        num_members: int = 4,
+        *,
+        ranges: Sequence[Sequence[float]],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(filters, kernel_size, num_members, ranges=ranges, **kwargs)

@@ -1,6 +1,7 @@
 """Masksembles layers (Durasov et al., CVPR 2021, arXiv 2012.08334): a fixed mask of channels a member."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,19 +10,22 @@ from keras import ops
 from zoo.layers.tiling import SavesAllVariables, check_channels_last, check_members, per_row
 
 
-def member_masks(channels, num_members, scale, seed=0):
-    """Masks float32 (M, C) of zeros and ones, the same for the same arguments.
+def member_masks(channels: int, num_members: int, scale: float, seed: int = 0) -> np.ndarray:
+    """The members' masks of channels, the same for the same arguments.
 
-    Each has a = ceil(C / (s (1 - (1 - 1/s)^M))) ones, which makes C the expected number of channels that
-    M random choices of a out of s * a cover, and every channel is used by some member.  The
-    reference draws from s * a channels until exactly C are covered; here a random choice out of C is
-    mended where it leaves channels out, which gives C channels for any C.
+    Each mask has a = ceil(C / (s (1 - (1 - 1/s)^M))) ones. With that, C is the expected number of channels
+    that M random choices of a out of s * a channels cover. Every channel is used by some member. The
+    reference draws from s * a channels until exactly C are covered; here a random choice out of C is repaired
+    where it leaves channels out, which gives C channels for any C.
 
     Args:
-        channels: C >= 1.
-        num_members: M.
-        scale: s >= 1; 1 makes all masks ones, larger values make them overlap less.
-        seed: of the choice.
+        channels: int >= 1, the number of channels C.
+        num_members: int >= 1, the number of members M.
+        scale: float s >= 1. 1 makes all masks ones; with larger values masks overlap less.
+        seed: int, seed of the choice. Default 0.
+
+    Returns:
+        float32 array (M, C) of zeros and ones.
 
     Raises:
         ValueError: for scale < 1 or M < 1.
@@ -81,22 +85,33 @@ class MaskedDense(_Masked, keras.layers.Dense):
     For a row x of member m: y = Dense(x * masks[m]).
 
     Args:
-        units: F.
-        num_members: M.
-        scale: s >= 1, how little masks overlap (see `member_masks`); the paper's are 1 to 6.
-        seed: of the masks: same seed, sizes and scale, same masks.
-        kwargs: as in `keras.layers.Dense`.
+        units: int, output features F.
+        num_members: int, the number of members M. Default 4.
+        scale: float s >= 1, how little the masks overlap (see `member_masks`); the paper uses 1 to 6.
+            Default 2.0.
+        seed: int, seed of the masks; equal seeds, sizes and scales give equal masks. Default 0.
+        kwargs: activation, use_bias and so on, as in `keras.layers.Dense`.
 
-    Input shape: (N, ..., C): row i belongs to member floor(i * M / N).
+    Input shape: (N, ..., C). Row i belongs to member floor(i * M / N).
     Output shape: (N, ..., F).
 
     Raises:
         ValueError: for num_members < 1 or scale < 1.
 
     Reference: Durasov et al., Masksembles, CVPR 2021, arXiv 2012.08334, section 3.
+
+    Example:
+
+    >>> layer = zoo.layers.MaskedDense(3, num_members=4, scale=2.0)
+    >>> tuple(layer(np.ones((8, 16))).shape)
+    (8, 3)
+    >>> tuple(layer.masks.shape)
+    (4, 16)
     """
 
-    def __init__(self, units, num_members=4, scale=2.0, seed=0, **kwargs):
+    def __init__(
+        self, units: int, num_members: int = 4, scale: float = 2.0, seed: int = 0, **kwargs: Any
+    ) -> None:
         super().__init__({"units": units}, num_members, scale, seed, **kwargs)
 
 
@@ -105,17 +120,36 @@ class MaskedConv2D(_Masked, keras.layers.Conv2D):
     """2-D convolution that shows each member its own part of the input channels.
 
     Args:
-        filters, kernel_size: as in `keras.layers.Conv2D`, channels last.
-        num_members, scale, seed: as in `MaskedDense`.
-        kwargs: as in `keras.layers.Conv2D`.
+        filters: int, output channels, as in `keras.layers.Conv2D`.
+        kernel_size: int or pair of int, as in `keras.layers.Conv2D`. Channels come last.
+        num_members: int, the number of members M. Default 4.
+        scale: float s >= 1, see `MaskedDense`. Default 2.0.
+        seed: int, seed of the masks. Default 0.
+        kwargs: strides, padding, activation and so on, as in `keras.layers.Conv2D`.
 
-    Input shape: (N, H, W, C), rows shared out among members as in `MaskedDense`.
+    Input shape: (N, H, W, C). Row i belongs to member floor(i * M / N).
     Output shape: (N, H', W', filters).
 
     Raises:
-        ValueError: as `MaskedDense`.
+        ValueError: for num_members < 1, scale < 1, or channels that do not come last.
+
+    Reference: Durasov et al., Masksembles, CVPR 2021, arXiv 2012.08334, section 3.
+
+    Example:
+
+    >>> layer = zoo.layers.MaskedConv2D(8, 3, num_members=2)
+    >>> tuple(layer(np.ones((4, 8, 8, 6))).shape)
+    (4, 6, 6, 8)
     """
 
-    def __init__(self, filters, kernel_size, num_members=4, scale=2.0, seed=0, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        num_members: int = 4,
+        scale: float = 2.0,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         size = {"filters": filters, "kernel_size": kernel_size}
         super().__init__(size, num_members, scale, seed, **kwargs)

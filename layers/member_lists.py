@@ -1,27 +1,43 @@
-"""What flows through a packed network: a list with one tensor a member.
+"""Packed networks in list form: one tensor per member flows from layer to layer.
 
-Kept apart, members need no grouped convolution and no concatenation, the fastest form measured
-on every backend.  These two layers enter that form and apply Keras's own layers inside it.
+Members in separate tensors need no grouped convolution and no concatenation.  The layers here bring a
+tensor into that form and apply Keras's own layers inside it.
 """
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
 
-def is_list_of_members(value):
-    """Whether `value` (tensors or shapes) is one entry a member, and not one tensor or shape."""
+def is_list_of_members(value: Any) -> bool:
+    """Whether a value has one entry per member, and is not a single tensor or shape.
+
+    Args:
+        value: tensor, shape, or a list or tuple of those.
+
+    Returns:
+        bool.
+    """
     if not isinstance(value, (list, tuple)) or not value:
         return False
     return not (value[0] is None or isinstance(value[0], int))
 
 
-def shares(value, count, axis=0):
-    """`count` equal slices of a tensor along its first or last axis.
+def shares(value: Any, count: int, axis: int = 0) -> list:
+    """Equal slices of a tensor along its first or last axis.
 
-    Not `ops.split`: TensorFlow's graph optimiser moves a max pooling before the activation it follows,
-    and then takes the first output of a split for all of them (seen in TensorFlow 2.21).
+    `ops.split` would be wrong here: TensorFlow's graph optimiser moves a max pooling before the activation
+    it follows, and then takes the first output of a split for all of them (seen in TensorFlow 2.21).
+
+    Args:
+        value: tensor whose size along the axis divides by `count`.
+        count: int, number of slices.
+        axis: int, 0 or -1. Default 0.
+
+    Returns:
+        List of `count` tensors.
     """
     size = value.shape[axis] // count
     parts = [slice(i * size, (i + 1) * size) for i in range(count)]
@@ -30,19 +46,26 @@ def shares(value, count, axis=0):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class SplitMembers(keras.layers.Layer):
-    """Split packed channels into one tensor a member.
+    """Split packed channels into one tensor per member.
 
     Args:
-        num_members: M.
+        num_members: int, the number of members M.
+        kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
     Input shape: (B, ..., M * C), the channels of a member side by side.
     Output shape: a list of M tensors (B, ..., C).
 
     Raises:
         ValueError: at build, where the channels do not divide by M.
+
+    Example:
+
+    >>> members = zoo.layers.SplitMembers(num_members=3)(np.ones((2, 6)))
+    >>> len(members), tuple(members[0].shape)
+    (3, (2, 2))
     """
 
-    def __init__(self, num_members, **kwargs):
+    def __init__(self, num_members: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_members = num_members
 
@@ -65,18 +88,27 @@ class SplitMembers(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class PackedFlatten(keras.layers.Layer):
-    """Flatten one packed tensor so that the values of a member stay side by side.
+    """Flatten a packed tensor so that the values of a member stay side by side.
 
     `keras.layers.Flatten` would interleave the members of (B, H, W, M * C).
 
     Args:
-        num_members: M.
+        num_members: int, the number of members M.
+        kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
     Input shape: (B, ..., M * C).
-    Output shape: (B, M * values of a member), each member's in the order that Flatten gives it alone.
+    Output shape: (B, M * values per member), each member's values in the order that `keras.layers.Flatten`
+        gives them.
+
+    Example:
+
+    >>> x = np.array([[[0, 10], [1, 11], [2, 12]]])  # channel 0 is member 0's, channel 1 is member 1's
+    >>> flat = zoo.layers.PackedFlatten(num_members=2)(x)
+    >>> keras.ops.convert_to_numpy(flat).astype(int).tolist()
+    [[0, 1, 2, 10, 11, 12]]
     """
 
-    def __init__(self, num_members, **kwargs):
+    def __init__(self, num_members: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_members = num_members
 
@@ -94,19 +126,26 @@ class PackedFlatten(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class PerMember(keras.layers.Layer):
-    """Apply a layer without weights (activation, pooling, Flatten, Add, ...) to every member.
+    """Apply a layer without weights (activation, pooling, Flatten, Add and so on) to every member.
 
     Args:
-        layer: the `keras.layers.Layer`.
+        layer: `keras.layers.Layer` without weights.
+        kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
-    Input: a list of M tensors, or for merging layers a list of such lists.
-    Output: a list of M tensors.
+    Input shape: a list of M tensors; for merging layers, a list of such lists.
+    Output shape: a list of M tensors.
 
     Raises:
-        ValueError: at build, where the layer has weights: members would share them.
+        ValueError: at build, where the layer has weights, because members would share them.
+
+    Example:
+
+    >>> members = [np.ones((1, 2, 2, 4)), np.zeros((1, 2, 2, 4))]
+    >>> [tuple(y.shape) for y in zoo.layers.PerMember(keras.layers.Flatten())(members)]
+    [(1, 16), (1, 16)]
     """
 
-    def __init__(self, layer, **kwargs):
+    def __init__(self, layer: keras.layers.Layer, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.layer = layer
 

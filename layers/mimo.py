@@ -1,5 +1,7 @@
 """MIMO layers (Havasi et al., ICLR 2021, arXiv 2010.06610): M images in, M answers out of one network."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -11,31 +13,43 @@ from zoo.layers.tiling import check_members
 class MIMOExpand(keras.layers.Layer):
     """Give each member an image of its own: M images side by side in the channels.
 
-    At inference every member gets the same image.  In training, as published:
+    At inference every member gets the same image. In training, as published:
 
-    1. each of the B images is repeated r = `batch_repetitions` times and all are shuffled: L = r * B
-       rows;
-    2. for every member by itself the first int(L * (1 - p)) rows are shuffled again, the rest stay,
+    1. each of the B images is repeated r = `batch_repetitions` times and all are shuffled, which gives
+       L = r * B rows;
+    2. for each member independently the first int(L * (1 - p)) rows are shuffled again. The others stay,
        so that there all members see the same image; p = `input_repetition_probability`.
 
-    The second output says which image each member sees in each row; `MIMOHead` uses it to hand
-    logits back in the order of the labels, so that the shuffling never leaves the model.
+    The second output says which image each member sees in each row. `MIMOHead` uses it to return logits in
+    the order of the labels, so that the shuffling never leaves the model.
 
     Args:
-        num_members: M.
-        batch_repetitions: r >= 1.
-        input_repetition_probability: p in [0, 1].
-        seed: of the shuffling.
+        num_members: int, the number of members M. Default 3.
+        batch_repetitions: int r >= 1. Default 1.
+        input_repetition_probability: float p in [0, 1]. Default 0.0.
+        seed: int, seed of the shuffling, or None for a seed of its own. Default None.
+        kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
     Input shape: (B, ..., C).
-    Output shapes: (L, ..., C * M), channel index c * M + m, and int32 (L, M); L = B at inference.
+    Output shape: (L, ..., C * M), with channel index c * M + m, and int32 (L, M); at inference L = B.
 
     Raises:
-        ValueError: for M or r < 1 or p outside [0, 1].
+        ValueError: for M or r < 1, or p outside [0, 1].
+
+    Reference: Havasi et al., Training independent subnetworks for robust prediction, ICLR 2021,
+        arXiv 2010.06610.
+
+    Example:
+
+    >>> images, rows = zoo.layers.MIMOExpand(num_members=3)(np.ones((2, 8, 8, 1)))
+    >>> tuple(images.shape), tuple(rows.shape)
+    ((2, 8, 8, 3), (2, 3))
     """
 
-    def __init__(self, num_members=3, batch_repetitions=1, input_repetition_probability=0.0, seed=None,
-                 **kwargs):  # fmt: skip
+    def __init__(
+        self, num_members: int = 3, batch_repetitions: int = 1, input_repetition_probability: float = 0.0,
+        seed: int | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         check_members(num_members)
         if not (isinstance(batch_repetitions, int) and batch_repetitions >= 1):
@@ -96,23 +110,34 @@ class MIMOExpand(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class MIMOHead(keras.layers.Dense):
-    """M dense heads in one, with answers in the order that the images came in.
+    """M dense heads in one layer, with logits in the order that the images came in.
 
     Args:
-        units: K of each member.
-        num_members: M.
-        batch_repetitions: r, as in `MIMOExpand`.
-        kwargs: as in `keras.layers.Dense`; the kernel is (C, M * K), member m's columns m K to (m+1) K.
+        units: int, outputs K of each member.
+        num_members: int, the number of members M. Default 3.
+        batch_repetitions: int r >= 1, the same as in `MIMOExpand`. Default 1.
+        kwargs: use_bias, kernel_initializer and so on, as in `keras.layers.Dense`. The kernel is (C, M * K);
+            member m has columns m K to (m + 1) K.
 
-    Inputs: features (L, C), or [features, rows], rows (L, M) being the second output of `MIMOExpand`.
-    Output shape: (L, M, K); in training with rows (B, M * r, K): what each member said about image b in
-        each of the r repetitions, member-major.
+    Input shape: features (L, C), or [features, rows], where rows (L, M) is the second output of `MIMOExpand`.
+    Output shape: (L, M, K); in training with rows (B, M * r, K), each member's logits for image b in each of
+        the r repetitions, member by member.
 
     Raises:
         ValueError: for num_members or batch_repetitions < 1.
+
+    Reference: Havasi et al., Training independent subnetworks for robust prediction, ICLR 2021,
+        arXiv 2010.06610.
+
+    Example:
+
+    >>> tuple(zoo.layers.MIMOHead(10, num_members=3)(np.ones((2, 16))).shape)
+    (2, 3, 10)
     """
 
-    def __init__(self, units, num_members=3, batch_repetitions=1, **kwargs):
+    def __init__(
+        self, units: int, num_members: int = 3, batch_repetitions: int = 1, **kwargs: Any
+    ) -> None:
         check_members(num_members)
         if not (isinstance(batch_repetitions, int) and batch_repetitions >= 1):
             raise ValueError(f"batch_repetitions must be an integer >= 1; got {batch_repetitions!r}")

@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import Any
 
 import keras
 from keras import ops
@@ -12,32 +13,45 @@ from zoo.layers.tiling import check_members, members_of_rows
 
 @keras.saving.register_keras_serializable(package="zoo")
 class MonteCarloDropout(keras.layers.Layer):
-    """Dropout that goes on at inference: each member is one draw of the units that are dropped.
+    """Dropout that stays active at inference: each member is one draw of the units that are dropped.
 
-    In training this is `keras.layers.Dropout`, or with `filterwise` Keras's SpatialDropout: fresh units for
-    every row.  At inference y = x * keep / (1 - rate), where keep (M, ...) is drawn once a member: fixed by
-    `seed`, so that answers repeat and do not depend on an image's place in a batch, or with
-    `consistent=False` drawn anew at every call.
+    In training this is `keras.layers.Dropout`, or with `filterwise` Keras's SpatialDropout: other units for
+    every row. At inference y = x * keep / (1 - rate), where keep (M, ...) is drawn once per member. It is
+    fixed by `seed`, so that outputs repeat and do not depend on an image's place in a batch; with
+    `consistent=False` it is drawn anew at every call.
 
     Args:
-        rate: share of units dropped, in [0, 1).
-        num_members: M.
-        consistent: whether a member drops the same units at every call.
-        seed: of the draws, an integer; None draws one, which the config keeps.  Which units it drops
-            is decided by the backend's generator: TensorFlow, JAX and PyTorch drop different ones.
-        filterwise: whether a unit is a whole channel (Tompson et al., CVPR 2015, arXiv 1411.4280): the
-            positions of a feature map are alike, and single ones that are dropped can be seen from
-            their neighbours.  Costs hardly any random numbers.
+        rate: float in [0, 1), the share of units that are dropped. Default 0.1.
+        num_members: int, the number of members M. Default 4.
+        consistent: bool, whether a member drops the same units at every call. Default True.
+        seed: int, seed of the draws; None draws one, which the config keeps. The backend's generator decides
+            which units a seed drops, so TensorFlow, JAX and PyTorch drop different ones. Default None.
+        filterwise: bool, whether a unit is a whole channel (Tompson et al., CVPR 2015, arXiv 1411.4280). The
+            positions of a feature map are alike, so single dropped ones can be guessed from their neighbours.
+            Needs hardly any random numbers. Default False.
+        kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
-    Input shape: (N, ...), at inference tiled member by member: row i belongs to member
-        floor(i * M / N).
-    Output shape: as the input.
+    Input shape: (N, ...), at inference tiled member by member: row i belongs to member floor(i * M / N).
+    Output shape: the same.
 
     Raises:
         ValueError: for a rate outside [0, 1) or M < 1.
+
+    Reference: Gal & Ghahramani, Dropout as a Bayesian Approximation, ICML 2016, arXiv 1506.02142.
+
+    Example:
+
+    >>> layer = zoo.layers.MonteCarloDropout(rate=0.5, num_members=4)
+    >>> rows = np.ones((8, 16), "float32")
+    >>> first, second = layer(rows), layer(rows)
+    >>> tuple(first.shape), bool(keras.ops.all(first == second))
+    ((8, 16), True)
     """
 
-    def __init__(self, rate=0.1, num_members=4, consistent=True, seed=None, filterwise=False, **kwargs):
+    def __init__(
+        self, rate: float = 0.1, num_members: int = 4, consistent: bool = True, seed: int | None = None,
+        filterwise: bool = False, **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         check_members(num_members)
         if not 0 <= rate < 1:
@@ -65,8 +79,16 @@ class MonteCarloDropout(keras.layers.Layer):
         outputs = by_member * ops.reshape(scaled, (self.num_members, 1, -1))
         return ops.reshape(outputs, (-1, *inputs.shape[1:]))
 
-    def units(self, inputs, rows):
-        """Shape of the units of `rows` rows, which are kept or dropped each."""
+    def units(self, inputs: Any, rows: Any) -> tuple:
+        """The shape of the units that are kept or dropped.
+
+        Args:
+            inputs: tensor (N, ...).
+            rows: int, number of rows to draw for.
+
+        Returns:
+            Tuple of int that begins with `rows`.
+        """
         if self.filterwise:
             return (rows, *(1,) * (len(inputs.shape) - 2), inputs.shape[-1])
         return (rows, *inputs.shape[1:])

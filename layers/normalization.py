@@ -1,5 +1,7 @@
 """Batch normalisation of one tensor or of a list with one tensor a member."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -71,19 +73,31 @@ _FUSED = {"tensorflow": _tensorflow, "torch": _torch}
 
 @keras.saving.register_keras_serializable(package="zoo")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` over channels: fused where it can be, and per member.
+    """`keras.layers.BatchNormalization` over channels: fused where possible, and per member.
 
-    Keras's own is computed in a dozen operations on TensorFlow and PyTorch; their fused kernels
-    give the same outputs and moving statistics (Ioffe & Szegedy, 2015) in one, which makes a
-    whole ResNet's training step about 8 % faster.  Arguments are Keras's; `axis` is the last.  Under a
-    strategy of `tf.distribute` statistics are those of the whole batch, whatever `synchronized` says.
+    Keras's own layer takes a dozen operations on TensorFlow and PyTorch. Their fused kernels give the same
+    outputs and moving statistics in one, which makes a whole ResNet's training step about 8 % faster. Under
+    a strategy of `tf.distribute`, statistics are those of the whole batch, whatever `synchronized` says.
 
-    Input: (B, ..., C), or a list of M tensors (B, ..., C / M): statistics, `gamma` and `beta` are
-        per channel, thus per member.
-    Output: as the input.
+    Args:
+        args: arguments of `keras.layers.BatchNormalization`, by position; `axis` is the last axis.
+        kwargs: momentum, epsilon, center, scale and so on, as in `keras.layers.BatchNormalization`.
+
+    Input shape: (B, ..., C), or a list of M tensors (B, ..., C / M). Statistics, `gamma` and `beta` are per
+        channel, thus per member.
+    Output shape: the same.
+
+    Reference: Ioffe & Szegedy, Batch Normalization, ICML 2015, arXiv 1502.03167.
+
+    Example:
+
+    >>> members = [np.ones((2, 4, 4, 3)), np.ones((2, 4, 4, 3))]
+    >>> layer = zoo.layers.BatchNormalization()
+    >>> [tuple(y.shape) for y in layer(members)], tuple(layer.gamma.shape)
+    ([(2, 4, 4, 3), (2, 4, 4, 3)], (6,))
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.input_spec = None  # Keras's allows no list
 
@@ -162,24 +176,37 @@ class BatchNormalization(keras.layers.BatchNormalization):
 class PerMemberBatchNormalization(keras.layers.Layer):
     """Batch normalisation with statistics, `gamma` and `beta` of each member, for rows of members.
 
-    For rows x of member m: y = gamma[m] * (x - mean_m) / sqrt(variance_m + epsilon) + beta[m]; in
-    training mean and variance are those of the member's rows of the batch, at inference moving
-    averages.  A member without rows in a batch keeps its averages.
+    For rows x of member m: y = gamma[m] * (x - mean_m) / sqrt(variance_m + epsilon) + beta[m]. In training,
+    mean and variance are those of the member's rows in the batch; at inference, moving averages. A member
+    without rows in a batch keeps its averages.
 
     Args:
-        num_members: M.
-        momentum, epsilon, center, scale: as in `keras.layers.BatchNormalization`.
+        num_members: int, the number of members M. Default 4.
+        momentum: float, as in `keras.layers.BatchNormalization`. Default 0.99.
+        epsilon: float, as in `keras.layers.BatchNormalization`. Default 1e-3.
+        center: bool, whether there is a `beta`. Default True.
+        scale: bool, whether there is a `gamma`. Default True.
+        kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
-    Input shape: (N, ..., C): row i belongs to member floor(i * M / N).
-    Output shape: as the input.
+    Input shape: (N, ..., C). Row i belongs to member floor(i * M / N).
+    Output shape: the same.
 
     Raises:
         ValueError: for M < 1.
 
     Reference: the BatchEnsemble code of uncertainty-baselines (`use_ensemble_bn`).
+
+    Example:
+
+    >>> layer = zoo.layers.PerMemberBatchNormalization(num_members=4)
+    >>> tuple(layer(np.ones((8, 6, 6, 3))).shape), tuple(layer.gamma.shape)
+    ((8, 6, 6, 3), (4, 3))
     """
 
-    def __init__(self, num_members=4, momentum=0.99, epsilon=1e-3, center=True, scale=True, **kwargs):
+    def __init__(
+        self, num_members: int = 4, momentum: float = 0.99, epsilon: float = 1e-3, center: bool = True,
+        scale: bool = True, **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         check_members(num_members)
         self.num_members, self.momentum, self.epsilon = num_members, momentum, epsilon

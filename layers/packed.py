@@ -5,6 +5,9 @@ A packed layer is a layer of `num_members` small networks side by side: channels
 kernel the first axis is the group; the groups of a member are neighbours.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -15,35 +18,66 @@ ROLES = {"stem": "stem", "first": "stem", "hidden": "hidden", "shortcut": "hidde
          "head": "head", "last": "head"}  # fmt: skip
 
 
-def packed_role(role):
-    """`"stem"`, `"hidden"` or `"head"`; ValueError for a role nobody knows."""
+def packed_role(role: str) -> str:
+    """The kind of layer that a role means.
+
+    Args:
+        role: str, "stem" or "first", "hidden" or "shortcut", "head" or "last".
+
+    Returns:
+        "stem", "hidden" or "head".
+
+    Raises:
+        ValueError: for an unknown role.
+    """
     if role not in ROLES:
         raise ValueError(f"role must be one of {', '.join(ROLES)}; got {role!r}")
     return ROLES[role]
 
 
-def packed_channels(channels, num_members, alpha, role="hidden"):
-    """Output channels of all members: int(channels * alpha), in the head channels * num_members."""
+def packed_channels(channels: int, num_members: int, alpha: float, role: str = "hidden") -> int:
+    """Output channels of all members together: int(channels * alpha), in the head channels * num_members.
+
+    Args:
+        channels: int, output channels of the single network's layer.
+        num_members: int, the number of members M.
+        alpha: float > 0, the width of all members together, in single networks.
+        role: str, see `packed_role`. Default "hidden".
+
+    Returns:
+        int.
+
+    Raises:
+        ValueError: for an unknown role.
+    """
     factor = num_members if packed_role(role) == "head" else alpha
     return int(channels * factor)
 
 
-def packed_groups(inputs, outputs, num_members, gamma=1, role="hidden", minimum_channels=64):
-    """How many groups a packed layer has: the published rule.
+def packed_groups(
+    inputs: int, outputs: int, num_members: int, gamma: int = 1, role: str = "hidden",
+    minimum_channels: int | None = 64,
+) -> int:  # fmt: skip
+    """The number of groups in a packed layer, by the published rule.
 
-    The stem has one (every member sees the whole input).  Elsewhere there are
-    `gamma * num_members`; gamma falls back by one at a time, not below 1, while the input channels
-    do not divide by that or leave fewer than `minimum_channels` a group.
+    The stem has one group, because every member sees the whole input. Other layers have gamma * num_members.
+    gamma is lowered one by one, not below 1, while the input channels do not divide by that number or leave
+    fewer than `minimum_channels` per group.
 
     Args:
-        inputs: input channels of all members together.
-        outputs: output channels of all members together.
-        num_members, gamma, role: as in the layers.
-        minimum_channels: 64 in the reference's convolutions; None, as in its dense layers, where
-            gamma never falls back.
+        inputs: int, input channels of all members together.
+        outputs: int, output channels of all members together.
+        num_members: int, the number of members M.
+        gamma: int >= 1, groups inside each member. Default 1.
+        role: str, see `packed_role`. Default "hidden".
+        minimum_channels: int, or None never to lower gamma. The reference uses 64 in convolutions and None in
+            dense layers. Default 64.
+
+    Returns:
+        int.
 
     Raises:
-        ValueError: where the channels do not divide by the groups.
+        ValueError: where the channels do not divide by the groups, or for an unknown role.
     """
     if packed_role(role) == "stem":
         if outputs % num_members:
@@ -72,10 +106,18 @@ def _indivisible(kind, channels, groups, what):
     )
 
 
-def per_group(initializer, shape, dtype):
-    """Initialise (G, *shape) group by group: fans of one group, and different draws in each.
+def per_group(initializer: Any, shape: Sequence[int], dtype: str | None) -> Any:
+    """Initialise (G, *shape) group by group: fan-in and fan-out of one group, and other values in each.
 
     Keras initialisers draw the same numbers at every call, so each group gets its own seed.
+
+    Args:
+        initializer: `keras.initializers.Initializer`, or a function of a shape and a dtype.
+        shape: sequence of int that begins with the number of groups G.
+        dtype: str.
+
+    Returns:
+        Tensor of that shape.
     """
     groups, *shape = shape
     seed = getattr(initializer, "seed", None)
@@ -94,9 +136,12 @@ class _Packed(keras.layers.Layer):
 
     minimum_channels = None
 
-    def __init__(self, num_members=4, alpha=2, gamma=1, *, role="hidden", separate_outputs=False,
-                 activation=None, use_bias=True, kernel_initializer="glorot_uniform", bias_initializer="zeros",
-                 kernel_regularizer=None, bias_regularizer=None, **kwargs):  # fmt: skip
+    def __init__(
+        self, num_members: int = 4, alpha: float = 2, gamma: int = 1, *, role: str = "hidden",
+        separate_outputs: bool = False, activation: Any = None, use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform", bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None, bias_regularizer: Any = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         if not (isinstance(num_members, int) and num_members >= 1):
             raise ValueError(f"num_members must be an integer >= 1; got {num_members!r}")
@@ -214,8 +259,11 @@ class _PackedConv(_Packed):
     rank = None
     minimum_channels = 64
 
-    def __init__(self, filters, kernel_size, num_members=4, alpha=2, gamma=1, *, strides=1,
-                 padding="valid", dilation_rate=1, **kwargs):  # fmt: skip
+    def __init__(
+        self, filters: int, kernel_size: int | tuple[int, ...], num_members: int = 4, alpha: float = 2,
+        gamma: int = 1, *, strides: int | tuple[int, ...] = 1, padding: str = "valid",
+        dilation_rate: int | tuple[int, ...] = 1, **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(num_members, alpha, gamma, **kwargs)
         self.filters = filters
         self.kernel_size = self._tuple(kernel_size, "kernel_size")
@@ -263,38 +311,52 @@ class _PackedConv(_Packed):
 class PackedConv2D(_PackedConv):
     """2-D convolution of `num_members` packed networks.
 
-    With C input channels of all members together and F = `filters` of the *single* network:
-    outputs int(alpha * F), groups g = gamma * M, and
+    With C input channels of all members together and F = `filters` of the *single* network, there are
+    int(alpha * F) outputs in g = gamma * M groups, and
 
         y[..., j-th F' of them] = conv2d(x[..., j-th C / g of them], kernel[j]),  j = 0 .. g - 1,
 
-    with F' = int(alpha * F) / g.  gamma falls back towards 1 while C does not divide by g or C / g
-    is under 64.  So a layer has alpha^2 / (gamma * M) of the single layer's parameters, and an input
-    of one member never reaches another.
+    with F' = int(alpha * F) / g. gamma is lowered towards 1 while C does not divide by g or C / g is under
+    64. So a layer has alpha^2 / (gamma * M) of the single layer's parameters, and an input of one member
+    never reaches another.
 
     Args:
-        filters: filters of the single network this layer widens.
-        kernel_size, strides, padding, dilation_rate: as in `keras.layers.Conv2D`, channels last.
-        num_members: M, how many networks are packed.
-        alpha: width of all members together, in single networks; a float > 0.
-        gamma: groups inside each member; an integer >= 1.
-        role: "stem" (or "first": dense over the input, so that every member sees all of it),
-            "hidden", "shortcut", or "head" (or "last": `filters` for every member, on an axis of
-            their own).
-        separate_outputs: in the stem, whether its output is a list with one tensor a member, the fast form.
-        activation, use_bias, *_initializer, *_regularizer: as in Keras; kernels are initialised
-            group by group.
+        filters: int, filters of the single network that this layer widens.
+        kernel_size: int or pair of int, as in `keras.layers.Conv2D`. Channels come last.
+        num_members: int, how many networks are packed, M. Default 4.
+        alpha: float > 0, the width of all members together, in single networks. Default 2.
+        gamma: int >= 1, groups inside each member. Default 1.
+        strides: int or pair of int, as in `keras.layers.Conv2D`. Default 1.
+        padding: str, "valid" or "same". Default "valid".
+        dilation_rate: int or pair of int, as in `keras.layers.Conv2D`. Default 1.
+        kwargs:
+            role: str, "stem" (or "first"), a layer over the input that is dense, so that every member sees
+                all of it; "hidden"; "shortcut"; or "head" (or "last"), with `filters` for every member, on an
+                axis of their own. Default "hidden".
+            separate_outputs: bool, in the stem, whether the output is a list with one tensor per member, the
+                fast form. Default False.
+            activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer:
+                as in `keras.layers.Conv2D`. Kernels are initialised group by group.
 
-    Input shape: (B, H, W, C), members side by side in C; or a list of M tensors (B, H, W, C / M), the
-        fast form.  In the stem (B, H, W, C) is the image.
-    Output shape: (B, H', W', int(alpha * F)) or a list of M tensors, as the input or where `separate_outputs`; in
-        the head (B, M, H', W', F).
+    Input shape: (B, H, W, C), members side by side in C; or a list of M tensors (B, H, W, C / M), the fast
+        form. In the stem (B, H, W, C) is the image.
+    Output shape: (B, H', W', int(alpha * F)); or a list of M tensors where the input is a list or with
+        `separate_outputs`; in the head (B, M, H', W', F).
 
     Raises:
         ValueError: for an argument out of range, and at build where channels do not divide by groups.
 
     Reference: Laurent et al., Packed-Ensembles for Efficient Uncertainty Estimation, ICLR 2023,
-        arXiv 2210.09184, section 4; the 64-channel floor is its reference implementation's.
+        arXiv 2210.09184, section 4; the minimum of 64 channels is its reference implementation's.
+
+    Example:
+
+    >>> layer = zoo.layers.PackedConv2D(32, 3, num_members=4, alpha=2, padding="same")
+    >>> tuple(layer(np.ones((1, 8, 8, 64))).shape)
+    (1, 8, 8, 64)
+    >>> stem = zoo.layers.PackedConv2D(32, 3, num_members=4, alpha=2, role="stem", separate_outputs=True)
+    >>> [tuple(y.shape) for y in stem(np.ones((1, 8, 8, 3)))]
+    [(1, 6, 6, 16), (1, 6, 6, 16), (1, 6, 6, 16), (1, 6, 6, 16)]
     """
 
     rank = 2
@@ -304,10 +366,30 @@ class PackedConv2D(_PackedConv):
 class PackedConv1D(_PackedConv):
     """1-D convolution of `num_members` packed networks: `PackedConv2D` over (B, L, C).
 
-    Arguments, groups, errors and reference are `PackedConv2D`'s.
+    Args:
+        filters: int, filters of the single network that this layer widens.
+        kernel_size: int, as in `keras.layers.Conv1D`. Channels come last.
+        num_members: int, how many networks are packed, M. Default 4.
+        alpha: float > 0, the width of all members together, in single networks. Default 2.
+        gamma: int >= 1, groups inside each member. Default 1.
+        strides: int, as in `keras.layers.Conv1D`. Default 1.
+        padding: str, "valid" or "same". Default "valid".
+        dilation_rate: int, as in `keras.layers.Conv1D`. Default 1.
+        kwargs: role, separate_outputs, activation and so on, see `PackedConv2D`.
 
-    Input shape: (B, L, C) or a list of M tensors (B, L, C / M).
-    Output shape: (B, L', int(alpha * filters)) or such a list; in the head (B, M, L', filters).
+    Input shape: (B, L, C), or a list of M tensors (B, L, C / M).
+    Output shape: (B, L', int(alpha * filters)) or a list of M tensors; in the head (B, M, L', filters).
+
+    Raises:
+        ValueError: for an argument out of range, and at build where channels do not divide by groups.
+
+    Reference: Laurent et al., ICLR 2023, arXiv 2210.09184.
+
+    Example:
+
+    >>> layer = zoo.layers.PackedConv1D(32, 5, num_members=4, alpha=2)
+    >>> tuple(layer(np.ones((1, 20, 64))).shape)
+    (1, 16, 64)
     """
 
     rank = 1
@@ -317,26 +399,38 @@ class PackedConv1D(_PackedConv):
 class PackedDense(_Packed):
     """Dense layer of `num_members` packed networks.
 
-    With g = gamma * M groups, y[..., j-th] = x[..., j-th] @ kernel[j] + bias: a block-diagonal
-    matrix of which only the blocks are stored.  gamma never falls back here.
+    With g = gamma * M groups, y[..., j-th] = x[..., j-th] @ kernel[j] + bias: a block-diagonal matrix of
+    which only the blocks are stored. gamma is never lowered here.
 
     Args:
-        units: units of the single network this layer widens.
-        num_members, alpha, gamma, role, separate_outputs, activation, ...: as in `PackedConv2D`.
+        units: int, units of the single network that this layer widens.
+        num_members: int, how many networks are packed, M. Default 4.
+        alpha: float > 0, the width of all members together, in single networks. Default 2.
+        gamma: int >= 1, groups inside each member. Default 1.
+        kwargs: role, separate_outputs, activation and so on, see `PackedConv2D`.
 
     Input shape: (B, ..., C), members side by side in C, or a list of M tensors (B, ..., C / M).
-        Keras's Flatten interleaves the members of one tensor: flatten a list of them instead
-        (`PerMember(Flatten())`), or pool.
-    Output shape: (B, ..., int(alpha * units)) or a list of M tensors; in the head
-        (B, M, ..., units).
+        `keras.layers.Flatten` interleaves the members of one tensor: use `PackedFlatten`, or flatten a list
+        of them (`PerMember(Flatten())`), or pool.
+    Output shape: (B, ..., int(alpha * units)) or a list of M tensors; in the head (B, M, ..., units).
 
     Raises:
-        ValueError: as `PackedConv2D`.
+        ValueError: for an argument out of range, and at build where channels do not divide by groups.
 
     Reference: Laurent et al., ICLR 2023, arXiv 2210.09184.
+
+    Example:
+
+    >>> hidden = zoo.layers.PackedDense(32, num_members=4, alpha=2)(np.ones((1, 64)))
+    >>> tuple(hidden.shape)
+    (1, 64)
+    >>> tuple(zoo.layers.PackedDense(10, num_members=4, alpha=2, role="head")(hidden).shape)
+    (1, 4, 10)
     """
 
-    def __init__(self, units, num_members=4, alpha=2, gamma=1, **kwargs):
+    def __init__(
+        self, units: int, num_members: int = 4, alpha: float = 2, gamma: int = 1, **kwargs: Any
+    ) -> None:
         super().__init__(num_members, alpha, gamma, **kwargs)
         self.units = units
 
@@ -361,14 +455,24 @@ class PackedDense(_Packed):
 class PackedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """Depthwise convolution of packed networks: `keras.layers.DepthwiseConv2D`, per member.
 
-    A depthwise kernel never crosses channels, so members are independent as they are; this class
-    adds the list form.  Arguments are Keras's.
+    A depthwise kernel never crosses channels, so members are independent already. This class adds the form
+    with one tensor per member.
+
+    Args:
+        args: arguments of `keras.layers.DepthwiseConv2D`, by position.
+        kwargs: kernel_size, strides, padding and so on, as in `keras.layers.DepthwiseConv2D`.
 
     Input shape: (B, H, W, C), or a list of M tensors (B, H, W, C / M).
     Output shape: (B, H', W', C * depth_multiplier), or a list of M tensors.
+
+    Example:
+
+    >>> members = [np.ones((1, 8, 8, 3)), np.ones((1, 8, 8, 3))]
+    >>> [tuple(y.shape) for y in zoo.layers.PackedDepthwiseConv2D(3)(members)]
+    [(1, 6, 6, 3), (1, 6, 6, 3)]
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.input_spec = None  # Keras's allows no list
 

@@ -1,10 +1,13 @@
-"""What a layer must know of the replicas it is computed on, under a strategy of `tf.distribute`.
+"""Statistics and random numbers over the replicas of a `tf.distribute` strategy.
 
-A strategy runs the training step once a replica, on that replica's rows of the batch, with states of
-random generators that are equal everywhere.  So statistics of the batch are to be exchanged, and
-draws made to differ: here they are those that one device would make.  On JAX there is nothing to do:
-an array that is spread over devices is one array.
+A strategy runs the training step once per replica, on that replica's rows of the batch, with equal states
+of the random generators everywhere.  So layers must exchange statistics of the batch and draw different
+numbers; the functions here give what one device would compute.  JAX needs nothing of this: an array that
+is spread over devices is one array.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
@@ -20,27 +23,38 @@ def _context():
     return context if context is not None and context.num_replicas_in_sync > 1 else None
 
 
-def replicated():
-    """Whether this is one of several replicas, computing a part of the batch."""
+def replicated() -> bool:
+    """Whether this code runs on one of several replicas, each of which computes a part of the batch.
+
+    Returns:
+        bool.
+    """
     return _context() is not None
 
 
-def mean_over_replicas(value):
-    """The mean of a tensor over all replicas; the tensor where there is one.  Differentiable."""
+def mean_over_replicas(value: Any) -> Any:
+    """The mean of a tensor over all replicas, differentiable.
+
+    Args:
+        value: tensor, which is returned unchanged where there is only one replica.
+
+    Returns:
+        Tensor of the same shape.
+    """
     context = _context()
     return value if context is None else context.all_reduce("MEAN", value)
 
 
-def draw_rows(draw, rows, members=1):
+def draw_rows(draw: Callable[[Any], Any], rows: Any, members: int = 1) -> Any:
     """Random numbers for a replica's rows of the batch: its share of what one device would draw.
 
     Args:
-        draw: a function of the number of rows, of the whole batch, that gives a tensor of as many rows.
-        rows: of this replica, the same on each; member after member.
-        members: how many members' rows there are.
+        draw: function of the whole batch's number of rows that returns a tensor with as many rows.
+        rows: int, this replica's number of rows, member after member; the same on every replica.
+        members: int, how many members the rows belong to. Default 1.
 
     Returns:
-        A tensor (rows, ...).
+        Tensor (rows, ...).
     """
     context = _context()
     if context is None:
@@ -55,9 +69,13 @@ def draw_rows(draw, rows, members=1):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class ReplicaSeedGenerator(keras.random.SeedGenerator):
-    """A `keras.random.SeedGenerator` whose seeds differ between replicas, and on the first are Keras's.
+    """A `keras.random.SeedGenerator` whose seeds differ between replicas; the first replica has Keras's own.
 
-    For draws that are too large to be made for the whole batch on each replica (`draw_rows`).
+    For draws that are too large to be made for the whole batch on each replica, as `draw_rows` does.
+
+    Args:
+        args: arguments of `keras.random.SeedGenerator`, by position.
+        kwargs: seed and name, as in `keras.random.SeedGenerator`.
     """
 
     def next(self, ordered=True):

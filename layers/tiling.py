@@ -4,34 +4,67 @@ An image becomes M rows, those of a member side by side (member-major), so that 
 once over all of them.  In a batch that was not tiled the rows are shared out among the members.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
 MODES = ("tile", "split")
 
 
-def check_members(num_members):
-    """ValueError for a `num_members` that is no integer >= 1."""
+def check_members(num_members: int) -> None:
+    """Check that `num_members` is an integer >= 1.
+
+    Args:
+        num_members: int.
+
+    Raises:
+        ValueError: if it is not.
+    """
     if not (isinstance(num_members, int) and num_members >= 1):
         raise ValueError(f"num_members must be an integer >= 1; got {num_members!r}")
 
 
-def check_channels_last(layer):
-    """ValueError for a convolution whose channels are not last."""
+def check_channels_last(layer: Any) -> None:
+    """Check that the channels of a layer come last.
+
+    Args:
+        layer: `keras.layers.Layer`, with or without a `data_format`.
+
+    Raises:
+        ValueError: if they do not.
+    """
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         raise ValueError(f'data_format must be "channels_last"; got {layer.data_format!r}')
 
 
-def members_of_rows(rows, num_members):
-    """Which member each of `rows` rows belongs to: floor(row * M / rows), integers (rows,).
+def members_of_rows(rows: Any, num_members: int) -> Any:
+    """Which member each row belongs to: floor(row * M / rows).
 
-    Equal blocks in order where M divides `rows`, else as equal as can be.
+    Blocks are equal and in order where M divides `rows`, and otherwise as equal as possible.
+
+    Args:
+        rows: int, the number of rows.
+        num_members: int, the number of members M.
+
+    Returns:
+        Tensor of integers (rows,).
     """
     return ops.arange(rows) * num_members // rows
 
 
-def member_by_member(transform, x, kernels):
-    """Rows of `transform(rows of one member, its kernel)` for the rows `x` (N, ...) of all M members."""
+def member_by_member(transform: Callable[[Any, Any], Any], x: Any, kernels: list) -> Any:
+    """Transform each member's rows with a kernel of its own.
+
+    Args:
+        transform: function of (rows, kernel) that returns as many rows.
+        x: tensor (N, ...), the rows of all members.
+        kernels: list of M tensors, one per member.
+
+    Returns:
+        Tensor (N, ...).
+    """
     rows, members = ops.shape(x)[0], len(kernels)
     bounds = [(m * rows + members - 1) // members for m in range(members + 1)]
     # Equally many rows for every member, of which those are dropped that are another's: a member may have
@@ -42,15 +75,32 @@ def member_by_member(transform, x, kernels):
     return ops.concatenate(outputs, axis=0)
 
 
-def assignment(x, num_members):
-    """One-hot (N, M) of the member of each row of `x`, in its dtype."""
+def assignment(x: Any, num_members: int) -> Any:
+    """One-hot rows that say which member each row of a tensor belongs to.
+
+    Args:
+        x: tensor (N, ...).
+        num_members: int, the number of members M.
+
+    Returns:
+        Tensor (N, M) in the dtype of `x`.
+    """
     return ops.one_hot(members_of_rows(ops.shape(x)[0], num_members), num_members, dtype=x.dtype)
 
 
-def per_row(values, x, assigned=None):
-    """Values (M, C) of each row's member, shaped to broadcast over the positions of `x` (N, ..., C).
+def per_row(values: Any, x: Any, assigned: Any = None) -> Any:
+    """Each row's values of its member, shaped to broadcast over the positions of the row.
 
-    A product with a one-hot matrix, not a gather: its gradient is dense, as optimisers want it.
+    This is a product with a one-hot matrix instead of a gather, so that the gradient is dense, as optimisers
+    want it.
+
+    Args:
+        values: tensor (M, C), the values of each member.
+        x: tensor (N, ..., C).
+        assigned: tensor (N, M), `assignment(x, M)`; None computes it. Default None.
+
+    Returns:
+        Tensor (N, 1, ..., 1, C) in the dtype of `x`.
     """
     assigned = assignment(x, values.shape[0]) if assigned is None else assigned
     rows = ops.matmul(assigned, ops.cast(values, x.dtype))
@@ -58,7 +108,10 @@ def per_row(values, x, assigned=None):
 
 
 class SavesAllVariables:
-    """For subclasses of Keras's layers: Keras saves of those the kernel and the bias alone."""
+    """A mix-in for subclasses of Keras's layers that saves all variables of the layer.
+
+    Keras itself would save only the kernel and the bias.
+    """
 
     def save_own_variables(self, store):
         keras.layers.Layer.save_own_variables(self, store)
@@ -69,22 +122,29 @@ class SavesAllVariables:
 
 @keras.saving.register_keras_serializable(package="zoo")
 class TileMembers(keras.layers.Layer):
-    """Repeat a batch for every member: (B, ...) to (M * B, ...), member-major.
+    """Repeat a batch for every member: (B, ...) to (M * B, ...), member by member.
 
     Args:
-        num_members: M.
-        training_mode: "tile", in training as at inference: every member sees every row; or "split":
-            in training the batch stays as it is, and following layers share its rows out among the
-            members.
+        num_members: int, the number of members M. Default 4.
+        training_mode: str, "tile" or "split". With "tile" every member sees every row, in training as at
+            inference. With "split" the batch stays as it is in training, and the following layers divide its
+            rows among the members. Default "tile".
+        kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
     Input shape: (B, ...).
     Output shape: (M * B, ...), or (B, ...) in training with "split".
 
     Raises:
         ValueError: for another mode or M < 1.
+
+    Example:
+
+    >>> rows = zoo.layers.TileMembers(num_members=2)(np.array([[1.0], [2.0]]))
+    >>> keras.ops.convert_to_numpy(rows)[:, 0].tolist()
+    [1.0, 2.0, 1.0, 2.0]
     """
 
-    def __init__(self, num_members=4, training_mode="tile", **kwargs):
+    def __init__(self, num_members: int = 4, training_mode: str = "tile", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_members(num_members)
         if training_mode not in MODES:
@@ -112,10 +172,23 @@ class TileMembers(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class MemberLogits(TileMembers):
-    """Undo `TileMembers` (with the same arguments): rows of logits to a member axis.
+    """Undo `TileMembers` with the same arguments: turn rows of logits into a member axis.
+
+    Args:
+        num_members: int, the number of members M. Default 4.
+        training_mode: str, the same as in `TileMembers`. Default "tile".
+        kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
     Input shape: (M * B, K), or (B, K) in training with "split".
-    Output shape: (B, M, K), or (B, 1, K) in training with "split": each row by its one member.
+    Output shape: (B, M, K); in training with "split" (B, 1, K), each row answered by one member.
+
+    Raises:
+        ValueError: for another mode or M < 1.
+
+    Example:
+
+    >>> tuple(zoo.layers.MemberLogits(num_members=4)(np.ones((8, 10))).shape)
+    (2, 4, 10)
     """
 
     def call(self, inputs, training=None):

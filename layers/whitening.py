@@ -1,5 +1,7 @@
 """Patch whitening: a fixed first convolution fitted to the training images."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -9,13 +11,14 @@ from keras import ops
 class PatchWhitening(keras.layers.Layer):
     """Convolution whose outputs are decorrelated over small patches of the images.
 
-    The kernel holds the eigenvectors of the patches' covariance, each divided by the square root of
-    its eigenvalue, followed by the same filters negated.  `adapt` computes it from images; it is never
-    trained.  Before `adapt` the kernel is an orthogonal basis of the patches, without scaling.
+    The kernel holds the eigenvectors of the patches' covariance, each divided by the square root of its
+    eigenvalue, followed by the same filters negated. `adapt` computes it from images; it is never trained.
+    Before `adapt` the kernel is an orthogonal basis of the patches, without scaling.
 
     Args:
         kernel_size: int, side of a patch in pixels. Default 2.
         epsilon: float > 0, added to eigenvalues before the division. Default 5e-4.
+        kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
     Input shape: (B, H, W, C).
     Output shape: (B, H - kernel_size + 1, W - kernel_size + 1, 2 * kernel_size**2 * C).
@@ -29,13 +32,13 @@ class PatchWhitening(keras.layers.Layer):
 
     >>> layer = zoo.layers.PatchWhitening()
     >>> layer.adapt(np.random.default_rng(0).normal(size=(8, 32, 32, 3)))
-    >>> layer(np.zeros((1, 32, 32, 3))).shape
-    TensorShape([1, 31, 31, 24])
+    >>> tuple(layer(np.zeros((1, 32, 32, 3))).shape)
+    (1, 31, 31, 24)
     """
 
     rank = 2
 
-    def __init__(self, kernel_size=2, epsilon=5e-4, **kwargs):
+    def __init__(self, kernel_size: int = 2, epsilon: float = 5e-4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not (isinstance(kernel_size, int) and kernel_size >= 1):
             raise ValueError(f"kernel_size must be an integer >= 1; got {kernel_size!r}")
@@ -61,11 +64,11 @@ class PatchWhitening(keras.layers.Layer):
         basis = basis.reshape(size, size, channels, -1)
         return np.concatenate([basis, -basis], axis=-1)
 
-    def adapt(self, images):
+    def adapt(self, images: Any) -> None:
         """Compute the kernel from images.
 
         Args:
-            images: array (N, H, W, C), what this layer will be given; a few thousand are enough.
+            images: array (N, H, W, C), images as this layer will get them; a few thousand are enough.
         """
         images = np.asarray(images, "float32")
         if not self.built:

@@ -1,17 +1,25 @@
-"""Kernels of Dense layers in blocks: connections that exist together or not at all.  NumPy alone.
+"""Masks of Dense kernels in blocks of weights that exist together or not at all, in plain NumPy.
 
-A kernel (C, F) in blocks of (outputs, inputs) is a grid (C / inputs, F / outputs) of them; without a block
-shape (None) every weight is a block of its own, whatever the kernel's shape.
+A kernel (C, F) with blocks of (outputs, inputs) is a grid (C / inputs, F / outputs) of blocks.  Without a
+block shape (None) every weight is a block of its own, whatever the kernel's shape.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
 
-def checked(block_shape):
-    """(outputs, inputs) as a tuple, or None.
+def checked(block_shape: Sequence[int] | None) -> tuple[int, ...] | None:
+    """Check a block shape.
+
+    Args:
+        block_shape: two int >= 1, (outputs, inputs), or None for single weights.
+
+    Returns:
+        (outputs, inputs) as a tuple, or None.
 
     Raises:
-        ValueError: for what is not two integers >= 1.
+        ValueError: for anything else.
     """
     if block_shape is None:
         return None
@@ -23,8 +31,16 @@ def checked(block_shape):
     return shape
 
 
-def grid(shape, block_shape, name="layer"):
-    """Shape of the grid of blocks of a kernel of that shape, of the layer of that name.
+def grid(shape: Sequence[int], block_shape: Sequence[int] | None, name: str = "layer") -> tuple:
+    """The shape of a kernel's grid of blocks.
+
+    Args:
+        shape: tuple of int, the kernel's shape; (inputs, outputs) with a block shape.
+        block_shape: (outputs, inputs) of a block, or None.
+        name: str, the layer's name for the error message. Default "layer".
+
+    Returns:
+        Tuple of int: (inputs, outputs) counted in blocks, or the kernel's shape without a block shape.
 
     Raises:
         ValueError: where blocks do not divide the kernel.
@@ -40,26 +56,52 @@ def grid(shape, block_shape, name="layer"):
     return inputs // wide, units // high
 
 
-def means(values, block_shape):
-    """Mean absolute value of each block, an array of the grid's shape."""
+def means(values: np.ndarray, block_shape: Sequence[int] | None) -> np.ndarray:
+    """The mean absolute value of each block.
+
+    Args:
+        values: array of the kernel's shape.
+        block_shape: (outputs, inputs) of a block, or None.
+
+    Returns:
+        Array of the grid's shape.
+
+    Raises:
+        ValueError: where blocks do not divide the kernel.
+    """
     if block_shape is None:
         return np.abs(values)
     rows, columns = grid(values.shape, block_shape)
     return np.abs(values).reshape(rows, block_shape[1], columns, block_shape[0]).mean(axis=(1, 3))
 
 
-def spread(of_blocks, block_shape):
-    """What each block has, for each of its weights: an array of the kernel's shape."""
+def spread(of_blocks: np.ndarray, block_shape: Sequence[int] | None) -> np.ndarray:
+    """Repeat each block's value for all of its weights.
+
+    Args:
+        of_blocks: array of the grid's shape.
+        block_shape: (outputs, inputs) of a block, or None.
+
+    Returns:
+        Array of the kernel's shape.
+    """
     if block_shape is None:
         return of_blocks
     return of_blocks.repeat(block_shape[1], axis=0).repeat(block_shape[0], axis=1)
 
 
-def of_mask(mask, block_shape):
-    """Which blocks a mask of whole blocks has, a boolean array of the grid's shape.
+def of_mask(mask: np.ndarray, block_shape: Sequence[int] | None) -> np.ndarray:
+    """Which blocks a mask of whole blocks contains.
+
+    Args:
+        mask: boolean array of the kernel's shape.
+        block_shape: (outputs, inputs) of a block, or None.
+
+    Returns:
+        Boolean array of the grid's shape.
 
     Raises:
-        ValueError: where part of a block is masked.
+        ValueError: where only part of a block is masked.
     """
     if block_shape is None:
         return mask

@@ -1,28 +1,39 @@
 """Gradients of a loss by all weights of sparse kernels, those that are masked too, on any backend."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
 from zoo.layers.sparse.layers import sparse_layers
 
 
-def dense_gradients(model):
-    """A function that computes what RigL grows connections by: dL/dW as if no mask were there.
+def dense_gradients(model: keras.Model) -> Callable[[Any, Any], list]:
+    """A function that computes the gradients RigL grows connections by: dL/dW as if nothing were masked.
 
-    With W = kernel * mask of each sparse layer, the gradient of the model's training loss by all of W.
-    Nothing changes in the model, neither weights nor moving statistics nor random states.
+    For W = kernel * mask of each sparse layer it computes the gradient of the model's training loss with
+    respect to all of W. Nothing in the model changes: no weights, moving statistics or random states.
 
     Args:
-        model: a compiled, built `keras.Model` with sparse layers.
+        model: compiled, built `keras.Model` with sparse layers.
 
     Returns:
-        A function of a batch (x, y) that gives NumPy arrays, one a sparse layer, in the order of
-        `sparse_layers(model)`.  It is compiled once and may be called as weights and masks change.
+        A function of a batch (x, y) that returns a list of NumPy arrays, one per sparse layer, in the order
+        of `sparse_layers(model)`. It is compiled once and may be called again after weights or masks change.
 
     Raises:
         ValueError: for a model without sparse layers, or a backend without gradients.
 
     Reference: Evci et al., Rigging the Lottery, ICML 2020, arXiv 1911.11134, section 3.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((8,)), zoo.layers.SparseDense(3, sparsity=0.5)])
+    >>> model.compile("sgd", "mse")
+    >>> gradients = zoo.layers.dense_gradients(model)
+    >>> [gradient.shape for gradient in gradients(np.ones((4, 8)), np.zeros((4, 3)))]
+    [(8, 3)]
     """
     layers = sparse_layers(model)
     backend = keras.backend.backend()

@@ -1,40 +1,53 @@
-"""How dense each layer of a sparse network is: Erdos-Renyi-Kernel, or the same everywhere.  NumPy alone."""
+"""How dense each layer of a sparse network is: by Erdos-Renyi-Kernel, or uniform.  Plain NumPy."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 
-def check_sparsity(sparsity):
-    """ValueError for a sparsity (share of zeros) outside [0, 1)."""
+def check_sparsity(sparsity: float) -> None:
+    """Check that a sparsity, the share of zeros, is a number in [0, 1).
+
+    Args:
+        sparsity: float.
+
+    Raises:
+        ValueError: if it is not.
+    """
     if not (isinstance(sparsity, (int, float, np.number)) and 0 <= sparsity < 1):
         raise ValueError(f"sparsity must be in [0, 1): the share of zeros; got {sparsity!r}")
 
 
-def erk_densities(shapes, sparsity, power=1.0):
+def erk_densities(shapes: Sequence[Sequence[int]], sparsity: float, power: float = 1.0) -> np.ndarray:
     """Erdos-Renyi-Kernel: the smaller a kernel, the denser.
 
     Layer l with a kernel of shape s_l has density min(1, eps * raw_l), where
 
         raw_l = (sum(s_l) / prod(s_l)) ** power,
 
-    which is (inputs + outputs + height + width) / (inputs * outputs * height * width) in a convolution,
-    and eps is such that the kernels together have density 1 - sparsity.  Where eps * raw_l
-    exceeds 1 the largest raw_l become dense layers, and eps is found again for the others.
+    which is (inputs + outputs + height + width) / (inputs * outputs * height * width) in a convolution, and
+    eps is such that the kernels together have density 1 - sparsity. Where eps * raw_l exceeds 1, the layers
+    with the largest raw_l become dense, and eps is computed again for the others.
 
     Args:
-        shapes: of the kernels.
-        sparsity: S in [0, 1), the share of zeros in all kernels together.
-        power: 0 makes all densities equal.
+        shapes: sequence of L tuples of int, the shapes of the kernels.
+        sparsity: float S in [0, 1), the share of zeros in all kernels together.
+        power: float; 0 makes all densities equal. Default 1.0.
 
     Returns:
-        Densities float64 (L,).
+        Densities, float64 array (L,).
 
     Raises:
         ValueError: for a sparsity out of range or no shapes.
 
     Reference: Mocanu et al., Scalable Training of ANNs with Adaptive Sparse Connectivity, 2018, arXiv
         1707.04780 (without kernel sizes); Evci et al., Rigging the Lottery, ICML 2020, arXiv 1911.11134.
+
+    Example:
+
+    >>> zoo.layers.erk_densities([(3, 3, 3, 16), (64, 64), (64, 10)], sparsity=0.8).round(2).tolist()
+    [0.26, 0.14, 0.53]
     """
     sizes = _sizes(shapes, sparsity)
     raw = np.array([(sum(shape) / math.prod(shape)) ** power for shape in shapes])
@@ -49,23 +62,37 @@ def erk_densities(shapes, sparsity, power=1.0):
     return np.ones(len(sizes))
 
 
-def uniform_densities(shapes, sparsity):
-    """Density 1 - sparsity in every layer; arguments, result and errors as `erk_densities`."""
+def uniform_densities(shapes: Sequence[Sequence[int]], sparsity: float) -> np.ndarray:
+    """The same density, 1 - sparsity, in every layer.
+
+    Args:
+        shapes: sequence of L tuples of int, the shapes of the kernels.
+        sparsity: float S in [0, 1), the share of zeros.
+
+    Returns:
+        Densities, float64 array (L,).
+
+    Raises:
+        ValueError: for a sparsity out of range or no shapes.
+    """
     return np.full(len(_sizes(shapes, sparsity)), 1.0 - sparsity)
 
 
-def nonzero_counts(shapes, densities):
-    """Whole numbers of non-zeros that keep to the densities and, in all, to their total exactly.
+def nonzero_counts(
+    shapes: Sequence[Sequence[int]], densities: Sequence[float] | np.ndarray
+) -> list[int]:
+    """Whole numbers of non-zeros that follow the densities and match their total exactly.
 
-    Each is the layer's density times its size rounded up or down, those with the largest fractions up,
-    so that they add up to the rounded total; but at least one, as a layer of zeros learns nothing.
+    Each is the layer's density times its size, rounded up or down. Those with the largest fractions are
+    rounded up, so that the sum is the rounded total. Every layer has at least one non-zero, because a layer
+    of zeros learns nothing.
 
     Args:
-        shapes: of the kernels.
-        densities: (L,), in (0, 1].
+        shapes: sequence of L tuples of int, the shapes of the kernels.
+        densities: array (L,) of numbers in (0, 1].
 
     Returns:
-        A list of L integers.
+        List of L int.
     """
     sizes = np.array([math.prod(shape) for shape in shapes])
     wanted = np.round(np.asarray(densities) * sizes, 6)  # 0.1 * 30 is not 3.0000000000000004 weights

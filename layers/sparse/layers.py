@@ -3,6 +3,7 @@
 import contextvars
 import math
 import random
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,8 +18,17 @@ from zoo.layers.tiling import SavesAllVariables
 _computing = contextvars.ContextVar("computing", default=None)
 
 
-def random_mask(shape, nonzeros, seed=0):
-    """A boolean mask with exactly `nonzeros` ones at random places, the same for the same arguments."""
+def random_mask(shape: tuple[int, ...], nonzeros: int, seed: int = 0) -> np.ndarray:
+    """A random boolean mask with an exact number of ones, the same for the same arguments.
+
+    Args:
+        shape: tuple of int.
+        nonzeros: int, the number of ones.
+        seed: int. Default 0.
+
+    Returns:
+        Boolean array of that shape.
+    """
     if nonzeros == math.prod(shape):
         return np.ones(shape, bool)
     mask = np.zeros(math.prod(shape), bool)
@@ -27,8 +37,15 @@ def random_mask(shape, nonzeros, seed=0):
     return mask.reshape(shape)
 
 
-def all_layers(model):
-    """A model (or layer) and all layers inside it, each once, in the order of the model."""
+def all_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """A model (or layer) and all layers inside it, each once, in the order of the model.
+
+    Args:
+        model: `keras.layers.Layer` or `keras.Model`.
+
+    Returns:
+        List of `keras.layers.Layer`, first the model itself.
+    """
     found, waiting = {}, [model]
     while waiting:
         layer = waiting.pop()
@@ -38,8 +55,21 @@ def all_layers(model):
     return list(found.values())
 
 
-def sparse_layers(model):
-    """The sparse layers of a model, each once, in its order."""
+def sparse_layers(model: keras.layers.Layer) -> list:
+    """The sparse layers of a model, each once, in the order of the model.
+
+    Args:
+        model: `keras.Model`.
+
+    Returns:
+        List of sparse layers, which have a `kernel` and a `mask`.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4), zoo.layers.SparseDense(3)])
+    >>> [layer.units for layer in zoo.layers.sparse_layers(model)]
+    [3]
+    """
     return [layer for layer in all_layers(model) if isinstance(layer, Sparse)]
 
 
@@ -58,19 +88,27 @@ class _OfExisting(keras.regularizers.Regularizer):
 
 
 class Sparse(SavesAllVariables):
-    """What sparse layers share: `mask`, boolean and not trained.  A mix-in before a layer with a kernel.
+    """What sparse layers share: `mask`, boolean and not trained. A mix-in before a layer with a kernel.
 
-    The layer computes with kernel * mask, so that connections that do not exist get a gradient of
-    exactly zero; they begin as zeros and stay so under any optimiser whose slots begin as zeros.
+    The layer computes with kernel * mask, so that connections that do not exist have a gradient of exactly
+    zero. They begin as zeros and stay zeros under every optimiser whose slots begin as zeros.
 
     Args:
-        sparsity: S in [0, 1): round(S * size of the kernel) weights are masked, at random places.
-        seed: of those places; None draws one.
+        args: arguments of the layer class that is mixed in, by position.
+        sparsity: float S in [0, 1); round(S * size of the kernel) weights at random places do not exist.
+            Default 0.0.
+        seed: int, seed of the places, or None to draw one. Default None.
+        kwargs: other arguments of the layer class.
+
+    Raises:
+        ValueError: for a sparsity outside [0, 1).
     """
 
     block_shape = None
 
-    def __init__(self, *args, sparsity=0.0, seed=None, **kwargs):
+    def __init__(
+        self, *args: Any, sparsity: float = 0.0, seed: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         check_sparsity(sparsity)
         self.sparsity = sparsity
@@ -131,31 +169,39 @@ class SparseDense(Sparse, keras.layers.Dense):
     """Dense layer of which a share of the connections exists: y = activation(x @ (kernel * mask) + bias).
 
     Args:
-        units: F.
-        sparsity: S in [0, 1), by name: the share of connections that do not exist.  Which ones is drawn
-            at random, with the exact count; those that exist are initialised as in a dense layer.
-        seed: of the draw; None takes a new one.
-        block_shape: (outputs, inputs) of blocks of weights that exist together or not at all; None masks
-            each weight by itself.  LiteRT computes blocks of (1, 4) faster than a dense kernel
-            (`zoo.export`), everything else at the dense one's speed.
-        kwargs: as in `keras.layers.Dense`.
+        args: units, as in `keras.layers.Dense`.
+        sparsity: float S in [0, 1), the share of connections that do not exist. Which ones is drawn at
+            random, with the exact count; those that exist are initialised as in a dense layer. Default 0.0.
+        seed: int, seed of that draw, or None to draw one. Default None.
+        block_shape: (outputs, inputs) of blocks of weights that exist together or not at all; None masks each
+            weight by itself. LiteRT computes blocks of (1, 4) faster than a dense kernel (`zoo.export`); on
+            all others blocks are as fast as a dense layer. Default None.
+        kwargs: activation, use_bias and so on, as in `keras.layers.Dense`.
 
     Attributes:
-        mask: boolean variable of the kernel's shape, not trained, saved with the layer; assign to it to
+        mask: boolean variable of the kernel's shape, not trained, saved with the layer. Assign to it to
             change the connections (see `zoo.layers.TopologyUpdates`).
 
     Input shape: (B, ..., C).
-    Output shape: (B, ..., F).
+    Output shape: (B, ..., F), F being the units.
 
     Raises:
         ValueError: for a sparsity outside [0, 1), or blocks that do not divide the kernel.
 
     Reference: Mocanu et al., Scalable Training of ANNs with Adaptive Sparse Connectivity, 2018, arXiv
-        1707.04780; masked in the forward pass as Evci et al., Rigging the Lottery, ICML 2020, arXiv
+        1707.04780; masked in the forward pass as in Evci et al., Rigging the Lottery, ICML 2020, arXiv
         1911.11134.
+
+    Example:
+
+    >>> layer = zoo.layers.SparseDense(10, sparsity=0.75)
+    >>> tuple(layer(np.ones((2, 8))).shape)
+    (2, 10)
+    >>> int(keras.ops.convert_to_numpy(layer.mask).sum())
+    20
     """
 
-    def __init__(self, *args, block_shape=None, **kwargs):
+    def __init__(self, *args: Any, block_shape: tuple[int, int] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.block_shape = block_masks.checked(block_shape)
 
@@ -172,14 +218,29 @@ class SparseConv2D(Sparse, keras.layers.Conv2D):
     """2-D convolution of which a share of the kernel's weights exists: `SparseDense` over positions.
 
     Args:
-        filters, kernel_size: as in `keras.layers.Conv2D`.
-        sparsity, seed: as in `SparseDense`.
-        kwargs: as in `keras.layers.Conv2D`.
+        args: filters and kernel_size, as in `keras.layers.Conv2D`.
+        sparsity: float S in [0, 1), the share of weights that do not exist. Default 0.0.
+        seed: int, seed of the places, or None to draw one. Default None.
+        kwargs: strides, padding, activation and so on, as in `keras.layers.Conv2D`.
 
-    Attributes, errors and references are `SparseDense`'s.
+    Attributes:
+        mask: boolean variable of the kernel's shape, not trained, saved with the layer.
 
     Input shape: (B, H, W, C).
     Output shape: (B, H', W', filters).
+
+    Raises:
+        ValueError: for a sparsity outside [0, 1).
+
+    Reference: Mocanu et al., 2018, arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134.
+
+    Example:
+
+    >>> layer = zoo.layers.SparseConv2D(16, 3, sparsity=0.75)
+    >>> tuple(layer(np.ones((1, 8, 8, 4))).shape)
+    (1, 6, 6, 16)
+    >>> int(keras.ops.convert_to_numpy(layer.mask).sum())
+    144
     """
 
 
@@ -188,14 +249,29 @@ class SparseDepthwiseConv2D(Sparse, keras.layers.DepthwiseConv2D):
     """Depthwise 2-D convolution of which a share of the kernel's weights exists.
 
     Args:
-        kernel_size: as in `keras.layers.DepthwiseConv2D`.
-        sparsity, seed: as in `SparseDense`.
-        kwargs: as in `keras.layers.DepthwiseConv2D`.
+        args: kernel_size, as in `keras.layers.DepthwiseConv2D`.
+        sparsity: float S in [0, 1), the share of weights that do not exist. Default 0.0.
+        seed: int, seed of the places, or None to draw one. Default None.
+        kwargs: strides, padding, depth_multiplier and so on, as in `keras.layers.DepthwiseConv2D`.
 
-    Attributes, errors and references are `SparseDense`'s.
+    Attributes:
+        mask: boolean variable of the kernel's shape, not trained, saved with the layer.
 
     Input shape: (B, H, W, C).
     Output shape: (B, H', W', C * depth_multiplier).
+
+    Raises:
+        ValueError: for a sparsity outside [0, 1).
+
+    Reference: Mocanu et al., 2018, arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134.
+
+    Example:
+
+    >>> layer = zoo.layers.SparseDepthwiseConv2D(3, sparsity=0.5)
+    >>> tuple(layer(np.ones((1, 8, 8, 4))).shape)
+    (1, 6, 6, 4)
+    >>> int(keras.ops.convert_to_numpy(layer.mask).sum())
+    18
     """
 
 
@@ -204,18 +280,83 @@ class SparsePackedDense(Sparse, PackedDense):
     """`PackedDense` of which a share of the kernel's weights exists.
 
     Args:
-        sparsity, seed: as in `SparseDense`.
-        args, kwargs: as in `PackedDense`, which also has the shapes.
+        args: units, num_members, alpha and gamma, see `PackedDense`.
+        sparsity: float S in [0, 1), the share of weights that do not exist. Default 0.0.
+        seed: int, seed of the places, or None to draw one. Default None.
+        kwargs: role, activation and so on, see `PackedDense`.
 
-    Attributes and errors are those of `SparseDense` and `PackedDense`.
+    Attributes:
+        mask: boolean variable of the kernel's shape, not trained, saved with the layer.
+
+    Input shape: see `PackedDense`.
+    Output shape: see `PackedDense`.
+
+    Raises:
+        ValueError: for a sparsity outside [0, 1), and as `PackedDense` does.
+
+    Reference: Mocanu et al., 2018, arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134.
+
+    Example:
+
+    >>> layer = zoo.layers.SparsePackedDense(16, num_members=2, alpha=2, sparsity=0.5)
+    >>> tuple(layer(np.ones((1, 32))).shape), tuple(layer.mask.shape)
+    ((1, 32), (2, 16, 16))
     """
 
 
 @keras.saving.register_keras_serializable(package="zoo")
 class SparsePackedConv2D(Sparse, PackedConv2D):
-    """`PackedConv2D` of which a share of the kernel's weights exists; arguments as `SparsePackedDense`."""
+    """`PackedConv2D` of which a share of the kernel's weights exists.
+
+    Args:
+        args: filters, kernel_size, num_members, alpha and gamma, see `PackedConv2D`.
+        sparsity: float S in [0, 1), the share of weights that do not exist. Default 0.0.
+        seed: int, seed of the places, or None to draw one. Default None.
+        kwargs: role, strides, padding and so on, see `PackedConv2D`.
+
+    Attributes:
+        mask: boolean variable of the kernel's shape, not trained, saved with the layer.
+
+    Input shape: see `PackedConv2D`.
+    Output shape: see `PackedConv2D`.
+
+    Raises:
+        ValueError: for a sparsity outside [0, 1), and as `PackedConv2D` does.
+
+    Reference: Mocanu et al., 2018, arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134.
+
+    Example:
+
+    >>> layer = zoo.layers.SparsePackedConv2D(16, 3, num_members=2, alpha=2, sparsity=0.5)
+    >>> tuple(layer(np.ones((1, 8, 8, 32))).shape), tuple(layer.mask.shape)
+    ((1, 6, 6, 32), (2, 3, 3, 16, 16))
+    """
 
 
 @keras.saving.register_keras_serializable(package="zoo")
 class SparsePackedConv1D(Sparse, PackedConv1D):
-    """`PackedConv1D` of which a share of the kernel's weights exists; arguments as `SparsePackedDense`."""
+    """`PackedConv1D` of which a share of the kernel's weights exists.
+
+    Args:
+        args: filters, kernel_size, num_members, alpha and gamma, see `PackedConv1D`.
+        sparsity: float S in [0, 1), the share of weights that do not exist. Default 0.0.
+        seed: int, seed of the places, or None to draw one. Default None.
+        kwargs: role, strides, padding and so on, see `PackedConv1D`.
+
+    Attributes:
+        mask: boolean variable of the kernel's shape, not trained, saved with the layer.
+
+    Input shape: see `PackedConv1D`.
+    Output shape: see `PackedConv1D`.
+
+    Raises:
+        ValueError: for a sparsity outside [0, 1), and as `PackedConv1D` does.
+
+    Reference: Mocanu et al., 2018, arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134.
+
+    Example:
+
+    >>> layer = zoo.layers.SparsePackedConv1D(16, 3, num_members=2, alpha=2, sparsity=0.5)
+    >>> tuple(layer(np.ones((1, 8, 32))).shape), tuple(layer.mask.shape)
+    ((1, 6, 32), (2, 3, 16, 16))
+    """

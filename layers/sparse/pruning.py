@@ -1,5 +1,8 @@
 """Magnitude pruning: the smallest weights of sparse layers are masked, at once or while they train."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -12,28 +15,37 @@ from zoo.layers.sparse.topology import optimizer_slots, zero_unless
 SCOPES = ("global", "layer")
 
 
-def missing_zeros(masks, sparsity):
-    """How many more weights to mask until masks together have the sparsity; negative for too many zeros.
+def missing_zeros(masks: list[np.ndarray], sparsity: float) -> int:
+    """How many more weights to mask until masks together have a sparsity.
 
-    The target is round(sparsity * size), but one weight at least stays in each layer that has any.
+    The target is round(sparsity * size), but at least one weight stays in each layer that has any.
+
+    Args:
+        masks: list of boolean arrays.
+        sparsity: float S in [0, 1), the share of zeros in all masks together.
+
+    Returns:
+        int, negative where there are too many zeros.
     """
     size = sum(mask.size for mask in masks)
     target = min(round(sparsity * size), size - sum(bool(mask.any()) for mask in masks))
     return target - (size - sum(int(mask.sum()) for mask in masks))
 
 
-def magnitude_masks(kernels, masks, sparsity):
-    """Masks of kernels that together have a sparsity: those given, less the smallest |weight|.
+def magnitude_masks(
+    kernels: list[np.ndarray], masks: list[np.ndarray], sparsity: float
+) -> list[np.ndarray]:
+    """Masks that together have a sparsity: those given, without the smallest |weight|.
 
     Args:
-        kernels: arrays of any shapes.
-        masks: boolean, of those shapes: the connections that exist.
-        sparsity: S in [0, 1), the share of zeros in all masks together.
+        kernels: list of arrays of any shapes.
+        masks: list of boolean arrays of those shapes, the connections that exist.
+        sparsity: float S in [0, 1), the share of zeros in all masks together.
 
     Returns:
-        A list of new masks with exactly round(S * size) zeros, unless there are more already or a
-        layer would lose its largest weight, which stays.  Of equal weights the first go; a weight
-        that is not a number counts as the largest.
+        List of new masks with exactly round(S * size) zeros, unless there are more already or a layer would
+        lose its largest weight, which stays. Of equal weights the first go. A weight that is not a number
+        counts as the largest.
     """
     magnitudes = np.concatenate([_magnitudes(*of_layer) for of_layer in zip(kernels, masks)])
     dropped = _smallest(magnitudes, max(0, missing_zeros(masks, sparsity)))
@@ -62,28 +74,34 @@ def _smallest(values, count):
     return chosen
 
 
-def prune_by_magnitude(model, sparsity, scope="global"):
+def prune_by_magnitude(model: keras.Model, sparsity: float, scope: str = "global") -> int:
     """Mask the smallest weights of a model's sparse layers, once.
 
-    Masked weights and all slots that the model's optimizer keeps for them become zero; the others
-    keep values and slots.  Layers that are not trainable stay as they are and do not count.
+    Masked weights and all slots that the model's optimizer keeps for them become zero; the others keep their
+    values and slots. Layers that are not trainable stay as they are and do not count.
 
     Args:
-        model: a `keras.Model` with sparse layers, such as `sparsify(model, 0.0)`; compiled or not.
-        sparsity: S in [0, 1): of the weights round(S * size) are zeros afterwards, exactly, those that
-            were masked before among them; only that the largest weight of a layer always stays.
-        scope: "global", of all layers together, so that some get sparser than others; or "layer", of
-            each.
+        model: `keras.Model` with sparse layers, such as `sparsify(model, 0.0)`; compiled or not.
+        sparsity: float S in [0, 1). Afterwards exactly round(S * size) of the weights are zeros, including
+            those that were masked before; but the largest weight of a layer always stays.
+        scope: str, "global" for the smallest weights of all layers together, so that some layers get sparser
+            than others, or "layer" for the same sparsity in each. Default "global".
 
     Returns:
-        The number of weights that were masked.
+        int, the number of weights that were masked.
 
     Raises:
-        ValueError: for a sparsity out of range or below what the model has already, an unknown scope, or
-            a model with nothing to mask.
+        ValueError: for a sparsity out of range or below what the model has already, an unknown scope, or a
+            model with nothing to mask.
 
-    Reference: Han et al., Learning both Weights and Connections for Efficient Neural Networks, NeurIPS
-        2015, arXiv 1506.02626.
+    Reference: Han et al., Learning both Weights and Connections for Efficient Neural Networks, NeurIPS 2015,
+        arXiv 1506.02626.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((8,)), zoo.layers.SparseDense(10)])
+    >>> zoo.layers.prune_by_magnitude(model, sparsity=0.75)
+    60
     """
     check_sparsity(sparsity)
     _check_scope(scope)
@@ -145,33 +163,43 @@ def _check_not_sparser(groups, sparsity):
 
 
 class MagnitudePruning(StepCallback):
-    """Prune a sparse model while it trains under `model.fit`, by a schedule of its sparsity.
+    """A callback that prunes a sparse model while `model.fit` trains it, by a schedule of its sparsity.
 
         model = zoo.layers.sparsify(trained, 0.0)
         schedule = zoo.training.pruning_schedules.polynomial_decay(0.0, 0.8, 0, 2000)
         model.fit(x, y, callbacks=[zoo.layers.MagnitudePruning(schedule)])
 
-    After each training step for which the schedule says so (step 0 is before the first) the smallest
-    weights are masked until the share of zeros is what it says (see `prune_by_magnitude`).  A model that is
-    sparser already stays as it is until the schedule gets there.  Steps are counted as the optimizer
-    counts them, so that a resumed training goes on as one undisturbed.
+    After each training step at which the schedule asks for it (step 0 is before the first), the smallest
+    weights are masked until the share of zeros is the schedule's (see `prune_by_magnitude`). A model that is
+    sparser already stays as it is until the schedule catches up. Steps are counted as the optimizer counts
+    them, so that a resumed training continues as if it had not stopped.
 
     Args:
-        schedule: a function of the step, schedule(step) -> (update?, sparsity), called with an int: a
-            `PruningSchedule` of TensorFlow Model Optimization or one of your own.  It is asked about every
-            step before training begins, where the number of steps is known by then.  A float32 sparsity
-            is read as the shortest decimal number that it stands for, 0.8 and not 0.800000012.
-        scope: "global" or "layer": see `prune_by_magnitude`.
+        schedule: function of the step, schedule(step) -> (update?, sparsity), called with an int; a
+            `PruningSchedule` of TensorFlow Model Optimization or one of your own. It is asked about every
+            step before training begins, where the number of steps is known by then. A float32 sparsity is
+            read as the shortest decimal number that it stands for, 0.8 and not 0.800000012.
+        scope: str, "global" or "layer", see `prune_by_magnitude`. Default "global".
 
     Raises:
-        ValueError: before training, for a model with nothing to mask, a schedule that fails, leaves [0, 1),
-            goes down, ends below the sparsity that the model has or prunes at no step of the training,
-            or an unknown scope.
+        ValueError: before training, for a model with nothing to mask, an unknown scope, or a schedule that
+            fails, leaves [0, 1), goes down, ends below the sparsity that the model has, or prunes at no step
+            of the training.
 
     Reference: Zhu & Gupta, To prune, or not to prune, 2017, arXiv 1710.01878.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((8,)), zoo.layers.SparseDense(10)])
+    >>> model.compile("sgd", "mse")
+    >>> pruning = zoo.layers.MagnitudePruning(lambda step: (step % 2 == 0, 0.25 * step / 2))
+    >>> x, y = np.ones((16, 8)), np.zeros((16, 10))
+    >>> history = model.fit(x, y, batch_size=4, verbose=0, callbacks=[pruning])
+    >>> int(keras.ops.convert_to_numpy(zoo.layers.sparse_layers(model)[0].mask).sum())
+    40
     """
 
-    def __init__(self, schedule, scope="global"):
+    def __init__(self, schedule: Callable[[int], tuple[Any, Any]], scope: str = "global") -> None:
         super().__init__()
         if not callable(schedule):
             raise ValueError(

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -26,41 +27,50 @@ _ORDINARY = {sparse_class: ordinary for ordinary, sparse_class in SPARSE.items()
 
 
 def sparsify(
-    model, sparsity, distribution="erk", *, skip=(), depthwise=False, criterion="random", seed=0,
-    block_shape=None,
-):  # fmt: skip
-    """A model whose kernels are sparse, with the weights and names of a given one.
+    model: keras.Model, sparsity: float, distribution: str = "erk", *, skip: Sequence[str] = (),
+    depthwise: bool = False, criterion: str = "random", seed: int = 0,
+    block_shape: tuple[int, int] | None = None,
+) -> keras.Model:  # fmt: skip
+    """A model with sparse kernels that has the weights and names of a given one.
 
-    Dense, Conv2D and packed layers become sparse layers (so do layers that are sparse already, which
-    get new masks); biases, normalisations and all other layers stay.  As published, the first layer, 1x1
-    shortcuts and the classifier are masked like the rest, though Erdos-Renyi-Kernel leaves most of them
-    dense.  Weights that are masked become zero, the others keep their values.
+    Dense, Conv2D and packed layers become sparse layers. Layers that are sparse already get new masks.
+    Biases, normalisations and all other layers stay. As published, the first layer, 1x1 shortcuts and the
+    classifier are masked like the rest, though Erdos-Renyi-Kernel leaves most of them dense. Masked weights
+    become zero, the others keep their values.
 
     Args:
-        model: a `keras.Model` whose layers are in its configuration: functional, sequential, of
-            `keras.applications` or an `EnsembleClassifier`; it stays as it is.
-        sparsity: S in [0, 1), the share of zeros in all masked kernels together.
-        distribution: "erk", small kernels denser (`erk_densities`; of packed kernels the shape inside
-            a member counts), or "uniform".
-        skip: names of layers that stay dense.
-        depthwise: whether to mask DepthwiseConv2D, too, which published networks do not.
-        criterion: which weights stay: "random", or "magnitude", those with the largest absolute values.
-        seed: of the random masks.
-        block_shape: (outputs, inputs) such as (1, 4): Dense layers are masked in whole blocks, by
-            "magnitude" those with the largest mean absolute values, and stay in blocks in training (see
-            `SparseDense`).  Other layers are masked weight by weight.
+        model: `keras.Model` whose layers are in its configuration: functional, sequential, of
+            `keras.applications` or an `EnsembleClassifier`. It is not changed.
+        sparsity: float S in [0, 1), the share of zeros in all masked kernels together.
+        distribution: str, "erk" for denser small kernels (see `erk_densities`; for packed kernels the shape
+            inside a member counts), or "uniform". Default "erk".
+        skip: sequence of str, names of layers that stay dense. Default ().
+        depthwise: bool, whether to mask DepthwiseConv2D too, which published networks do not. Default False.
+        criterion: str, which weights stay: "random", or "magnitude" for those with the largest absolute
+            values. Default "random".
+        seed: int, seed of the random masks. Default 0.
+        block_shape: (outputs, inputs) such as (1, 4), to mask Dense layers in whole blocks (by "magnitude",
+            those with the largest mean absolute values stay), which training keeps (see `SparseDense`). Other
+            layers are masked weight by weight. Default None.
 
     Returns:
-        A new model of the same class, compiled as the given one was.  The number of non-zeros of all
-        masked kernels together is exactly the rounded (1 - S) * size; with blocks, less than one block away.
+        A new model of the same class, compiled like the given one. The number of non-zeros of all masked
+        kernels together is exactly the rounded (1 - S) * size; with blocks it is less than one block away.
 
     Raises:
-        ValueError: for a sparsity out of range, a model with nothing to mask or whose layers are not
-            in its configuration, an unknown distribution or criterion, names of no layers, or blocks that
-            do not divide a kernel.
+        ValueError: for a sparsity out of range, a model with nothing to mask or whose layers are not in its
+            configuration, an unknown distribution or criterion, names of no layers, or blocks that do not
+            divide a kernel.
 
-    Reference: Evci et al., Rigging the Lottery, ICML 2020, arXiv 1911.11134; Liu et al., Deep Ensembling
-        with No Overhead for either Training or Testing, ICLR 2022, arXiv 2106.14568.
+    Reference: Evci et al., Rigging the Lottery, ICML 2020, arXiv 1911.11134; Liu et al., Deep Ensembling with
+        No Overhead for either Training or Testing, ICLR 2022, arXiv 2106.14568.
+
+    Example:
+
+    >>> dense = keras.Sequential([keras.Input((8,)), keras.layers.Dense(10)])
+    >>> sparse = zoo.layers.sparsify(dense, 0.75)
+    >>> int(np.count_nonzero(sparse.get_weights()[0]))
+    20
     """
     if distribution not in DISTRIBUTIONS:
         raise ValueError(f"distribution must be {' or '.join(DISTRIBUTIONS)}; got {distribution!r}")
@@ -93,17 +103,24 @@ def sparsify(
     return _rebuilt(model, {id(layer): SPARSE.get(type(layer), type(layer)) for layer in chosen}, values)
 
 
-def densify(model):
-    """A model of ordinary layers that answers as a sparse one does: masked weights are zeros.
+def densify(model: keras.Model) -> keras.Model:
+    """A model of ordinary layers that computes the same as a sparse one: masked weights are zeros.
 
     Args:
-        model: as `sparsify` gives it; it stays as it is.
+        model: `keras.Model` with sparse layers, as `sparsify` returns it. It is not changed.
 
     Returns:
-        A new model of the same class and names, compiled as the given one was.
+        A new model of the same class and names, compiled like the given one.
 
     Raises:
         ValueError: for a model without sparse layers.
+
+    Example:
+
+    >>> dense = keras.Sequential([keras.Input((8,)), keras.layers.Dense(10)])
+    >>> again = zoo.layers.densify(zoo.layers.sparsify(dense, 0.75))
+    >>> type(again.layers[0]).__name__, int(np.count_nonzero(again.get_weights()[0]))
+    ('Dense', 20)
     """
     chosen = sparse.sparse_layers(model)
     if not chosen:

@@ -5,13 +5,13 @@ from keras import ops
 
 
 class StepCallback(keras.callbacks.Callback):
-    """Acts between training steps, which it counts as the optimizer does, so that a resumed training
-    goes on as one undisturbed.
+    """A callback that acts between training steps, which it counts as the optimizer does.
 
-    Subclasses say by `due` when to act and by `act` what to do, with all weights in their variables.
+    So a resumed training continues as if it had not stopped. Subclasses define in `due` when to act and in
+    `act` what to do; all weights are in their variables then.
 
     Attributes:
-        step: training steps done; None before training.
+        step: int, training steps done; None before training.
     """
 
     def on_train_begin(self, logs=None):
@@ -40,13 +40,29 @@ class StepCallback(keras.callbacks.Callback):
                 self.model.jax_state_sync()  # while JAX trains, variables live outside the model
             self.act(step)
 
-    def begin(self, stop):
-        """Called before the first step; `stop` is the number of steps when training ends, or None."""
+    def begin(self, stop: int | None) -> None:
+        """Prepare for training; called before the first step.
 
-    def due(self, before, now):
-        """The last step in (before, now] after which to act, or None."""
+        Args:
+            stop: int, the number of steps at the end of training, or None if unknown.
+        """
+
+    def due(self, before: int, now: int) -> int | None:
+        """When to act.
+
+        Args:
+            before: int, training steps done before the latest batches.
+            now: int, training steps done by now.
+
+        Returns:
+            int, the last step in (before, now] after which to act, or None.
+        """
         raise NotImplementedError
 
-    def act(self, step):
-        """Do what is due after a step."""
+    def act(self, step: int) -> None:
+        """Do what is due after a step.
+
+        Args:
+            step: int.
+        """
         raise NotImplementedError

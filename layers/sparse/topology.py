@@ -1,6 +1,8 @@
 """Dynamic sparse training: connections are dropped and grown while a sparse model trains."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,14 +16,32 @@ from zoo.layers.sparse.step_callback import StepCallback
 GROWTH = ("set", "rigl", "momentum")
 
 
-def cosine_drop(initial=0.3, end_step=25_000, final=0.0):
+def cosine_drop(
+    initial: float = 0.3, end_step: int = 25_000, final: float = 0.0
+) -> Callable[[int], float]:
     """A schedule for `TopologyUpdates`: the drop fraction falls from `initial` to `final` by a half cosine.
 
-    r(t) = final + (initial - final) / 2 * (1 + cos(pi * t / end_step)), and `final` from end_step on
-    (Evci et al., 2020; FreeTickets' code for ImageNet anneals from 0.5 to 0.005).
+    r(t) = final + (initial - final) / 2 * (1 + cos(pi * t / end_step)), and `final` from end_step on.
+    FreeTickets' code for ImageNet anneals from 0.5 to 0.005.
+
+    Args:
+        initial: float in [0, 1], the fraction at step 0. Default 0.3.
+        end_step: int >= 1, the step at which the fraction has reached `final`. Default 25 000.
+        final: float in [0, 1]. Default 0.0.
+
+    Returns:
+        A function of the step that returns a float.
 
     Raises:
         ValueError: for fractions outside [0, 1] or end_step < 1.
+
+    Reference: Evci et al., Rigging the Lottery, ICML 2020, arXiv 1911.11134.
+
+    Example:
+
+    >>> schedule = zoo.layers.cosine_drop(initial=0.4, end_step=100)
+    >>> [round(schedule(step), 3) for step in (0, 50, 100)]
+    [0.4, 0.2, 0.0]
     """
     check_fraction(initial, "initial")
     check_fraction(final, "final")
@@ -32,31 +52,41 @@ def cosine_drop(initial=0.3, end_step=25_000, final=0.0):
     )
 
 
-def check_fraction(value, name):
-    """ValueError for what is no number in [0, 1]."""
+def check_fraction(value: Any, name: str) -> None:
+    """Check that a value is a number in [0, 1].
+
+    Args:
+        value: float.
+        name: str, what the error message calls it.
+
+    Raises:
+        ValueError: if it is not.
+    """
     if not (isinstance(value, (int, float, np.number)) and 0 <= value <= 1):
         raise ValueError(f"{name} must be a number in [0, 1]; got {value!r}")
 
 
-def drop_and_grow(kernel, mask, drop_fraction, scores=None, rng=None, block_shape=None):
+def drop_and_grow(
+    kernel: np.ndarray, mask: np.ndarray, drop_fraction: float, scores: np.ndarray | None = None,
+    rng: np.random.Generator | None = None, block_shape: tuple[int, int] | None = None,
+) -> tuple:  # fmt: skip
     """New connections of one layer, as many as before.
 
-    Of n connections the k = floor(drop_fraction * n) with the smallest |weight| are dropped.  Then k grow
-    among all places that are free then, those just dropped included: where |score| is largest,
-    or at random.
+    Of n connections the k = floor(drop_fraction * n) with the smallest |weight| are dropped. Then k grow
+    among all places that are free, including those just dropped: where |score| is largest, or at random.
 
     Args:
-        kernel: weights, any shape.
-        mask: boolean of that shape.
-        drop_fraction: in [0, 1].
-        scores: of that shape, such as gradients; None grows at random.
-        rng: a `numpy.random.Generator`, for that.
-        block_shape: (outputs, inputs) of blocks that are dropped and grown whole, by their mean |weight|
-            and mean |score|; n and k count blocks then.
+        kernel: array of any shape, the weights.
+        mask: boolean array of that shape.
+        drop_fraction: float in [0, 1].
+        scores: array of that shape, such as gradients; None grows at random. Default None.
+        rng: `numpy.random.Generator` for random growth, or None for an unseeded one. Default None.
+        block_shape: (outputs, inputs) of blocks that are dropped and grown whole, by their mean |weight| and
+            mean |score|; n and k then count blocks. Default None.
 
     Returns:
-        (new mask, kept): kept are the connections that were never dropped; the others of the new mask
-        are grown.
+        (new mask, kept): kept are the connections that were never dropped; the others of the new mask are
+        grown.
     """
     if block_shape is not None:
         kernel, mask = block_masks.means(kernel, block_shape), block_masks.of_mask(mask, block_shape)
@@ -80,32 +110,40 @@ def drop_and_grow(kernel, mask, drop_fraction, scores=None, rng=None, block_shap
     return new.reshape(mask.shape), kept.reshape(mask.shape)
 
 
-def update_topology(model, drop_fraction, scores=None, *, seed=0, reset_dense_layers=False):
+def update_topology(
+    model: keras.Model, drop_fraction: float, scores: list | None = None, *, seed: int = 0,
+    reset_dense_layers: bool = False,
+) -> int:  # fmt: skip
     """Drop and grow connections in every sparse layer of a model, once.
 
-    Grown weights, one that was dropped and grows again among them, start at zero, and all slots that the
-    model's optimizer keeps for dropped and grown weights are set to zero.  Kept weights keep
-    values and slots, and each layer keeps its number of connections.  Layers that are not trainable stay
-    as they are.
+    Grown weights start at zero, including one that was dropped and grows again, and all slots that the
+    model's optimizer keeps for dropped and grown weights are set to zero. Kept weights keep values and slots,
+    and each layer keeps its number of connections. Layers that are not trainable stay as they are.
 
     Args:
-        model: a `keras.Model` with sparse layers, compiled or not.
-        drop_fraction: r in [0, 1], of each layer's connections: see `drop_and_grow`.
-        scores: arrays, one a sparse layer in the order of `sparse_layers`, as `dense_gradients` gives
-            them; None grows at random.
-        seed: of that.
-        reset_dense_layers: layers whose mask is all ones are left alone; True zeroes their smallest
-            weights instead, as FreeTickets' code does.
+        model: `keras.Model` with sparse layers, compiled or not.
+        drop_fraction: float r in [0, 1], the share of each layer's connections (see `drop_and_grow`).
+        scores: list of arrays, one per sparse layer in the order of `sparse_layers`, as `dense_gradients`
+            gives them; None grows at random. Default None.
+        seed: int, seed of random growth. Default 0.
+        reset_dense_layers: bool. Layers whose mask is all ones are left alone; True zeroes their smallest
+            weights instead, as FreeTickets' code does. Default False.
 
     Returns:
-        The number of connections that were dropped, and as many grown.
+        int, the number of connections that were dropped, which is also the number grown.
 
     Raises:
         ValueError: for a fraction out of range or a model without sparse layers.
 
-    Reference: Mocanu et al., 2018, arXiv 1707.04780 (random growth); Evci et al., ICML 2020, arXiv
-        1911.11134 (by gradient).  That zero is where regrown weights start is FreeTickets'; RigL's code
-        gives them the values they had.
+    Reference: Mocanu et al., 2018, arXiv 1707.04780 (random growth); Evci et al., ICML 2020, arXiv 1911.11134
+        (by gradient). That regrown weights start at zero is FreeTickets' choice; RigL's code gives them the
+        values they had.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((8,)), zoo.layers.SparseDense(10, sparsity=0.5)])
+    >>> zoo.layers.update_topology(model, drop_fraction=0.25)
+    10
     """
     check_fraction(drop_fraction, "drop_fraction")
     layers = sparse_layers(model)
@@ -128,8 +166,16 @@ def update_topology(model, drop_fraction, scores=None, *, seed=0, reset_dense_la
     return total
 
 
-def optimizer_slots(optimizer, variable):
-    """The variables that an optimizer keeps for one of a model, weight by weight (momentum, averages)."""
+def optimizer_slots(optimizer: Any, variable: Any) -> list:
+    """The variables that an optimizer keeps for each weight of a variable, such as momentum.
+
+    Args:
+        optimizer: `keras.optimizers.Optimizer` or None.
+        variable: `keras.Variable` that the optimizer trains.
+
+    Returns:
+        List of `keras.Variable` of the variable's shape; empty before the optimizer is built.
+    """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
     if optimizer is None or not optimizer.built:
         return []
@@ -144,7 +190,13 @@ def optimizer_slots(optimizer, variable):
     ]
 
 
-def zero_unless(kept, variables):
+def zero_unless(kept: np.ndarray, variables: list) -> None:
+    """Set variables to zero where a mask is False.
+
+    Args:
+        kept: boolean array.
+        variables: list of `keras.Variable` of its shape.
+    """
     kept = ops.convert_to_tensor(kept)
     for variable in variables:
         value = ops.convert_to_tensor(variable)
@@ -152,43 +204,58 @@ def zero_unless(kept, variables):
 
 
 class TopologyUpdates(StepCallback):
-    """Train connections along with weights: SET, RigL or growth by momentum, under `model.fit`.
+    """A callback that trains connections along with weights: SET, RigL or growth by momentum.
 
         model = zoo.layers.sparsify(model, 0.8)
         model.fit(x, y, callbacks=[zoo.layers.TopologyUpdates("rigl", (x, y), every=100)])
 
-    After every `every`-th training step before `end_step` each layer drops its smallest weights and
-    grows as many connections (see `update_topology`).  An update depends on the model, the data, the
-    seed and the optimizer's count of steps alone, so a resumed training goes on as one undisturbed.
+    After every `every`-th training step before `end_step`, each layer drops its smallest weights and grows as
+    many connections (see `update_topology`). An update depends only on the model, the data, the seed and the
+    optimizer's count of steps, so a resumed training continues as if it had not stopped.
 
     Args:
-        growth: "set", at random; "rigl", where the dense gradient of the loss is largest on the batch
-            of the step; "momentum", where the sum over the last `momentum_steps` batches of that
-            gradient, weighted by momentum ** age, is, all taken at the present weights.
-        data: for "rigl" and "momentum": arrays (x, y), of which a batch is drawn for a step, or a function
-            of the step that returns a batch (x, y).  May be the training data.
-        every: DeltaT, training steps between two updates.
-        drop_fraction: r in [0, 1], of a layer's connections, or a schedule: a function of the step such as
-            `cosine_drop`.
-        end_step: the first step without updates; None goes on until the end.
-        reset_dense_layers: see `update_topology`.
-        batch_size: of what is drawn from `data`.
-        momentum, momentum_steps: of growth by momentum.
-        seed: of drawn batches and random growth.
+        growth: str, "set" grows at random; "rigl" where the dense gradient of the loss is largest on the
+            batch of the step; "momentum" where the sum of that gradient over the last `momentum_steps`
+            batches, weighted by momentum ** age and all taken at the present weights, is largest.
+            Default "rigl".
+        data: for "rigl" and "momentum": arrays (x, y), of which a batch is drawn for a step, or a function of
+            the step that returns a batch (x, y). May be the training data. Default None.
+        every: int, training steps between two updates. Default 100.
+        drop_fraction: float r in [0, 1], the share of a layer's connections, or a schedule: a function of the
+            step such as `cosine_drop`. Default 0.3.
+        end_step: int, the first step without updates; None updates until the end. Default None.
+        reset_dense_layers: bool, see `update_topology`. Default False.
+        batch_size: int, number of images that are drawn from `data`. Default 128.
+        momentum: float in [0, 1], for growth by momentum. Default 0.9.
+        momentum_steps: int, number of batches for growth by momentum. Default 10.
+        seed: int, seed of drawn batches and random growth. Default 0.
 
     Raises:
-        ValueError: before training, for an argument out of range, data missing or of different
-            lengths, a model without sparse layers, no update within the training, or a schedule that
-            fails or leaves [0, 1] at one of the updates.
+        ValueError: before training, for an argument out of range, data missing or of different lengths, a
+            model without sparse layers, no update within the training, or a schedule that fails or leaves
+            [0, 1] at one of the updates.
 
     Reference: Mocanu et al., Nature Communications 2018, arXiv 1707.04780 (SET); Evci et al., Rigging the
         Lottery, ICML 2020, arXiv 1911.11134 (RigL); Dettmers & Zettlemoyer, Sparse Networks from Scratch,
         2019, arXiv 1907.04840 (momentum).
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((8,)), zoo.layers.SparseDense(10, sparsity=0.5)])
+    >>> model.compile("sgd", "mse")
+    >>> x, y = np.random.default_rng(0).normal(size=(16, 8)), np.zeros((16, 10))
+    >>> updates = zoo.layers.TopologyUpdates("rigl", (x, y), every=2, batch_size=4)
+    >>> history = model.fit(x, y, batch_size=4, verbose=0, callbacks=[updates])
+    >>> int(keras.ops.convert_to_numpy(zoo.layers.sparse_layers(model)[0].mask).sum())
+    40
     """
 
-    def __init__(self, growth="rigl", data=None, every=100, drop_fraction=0.3, end_step=None, *,
-                 reset_dense_layers=False, batch_size=128, momentum=0.9, momentum_steps=10,
-                 seed=0):  # fmt: skip
+    def __init__(
+        self, growth: str = "rigl", data: Any = None, every: int = 100,
+        drop_fraction: float | Callable[[int], float] = 0.3, end_step: int | None = None, *,
+        reset_dense_layers: bool = False, batch_size: int = 128, momentum: float = 0.9,
+        momentum_steps: int = 10, seed: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__()
         if growth not in GROWTH:
             raise ValueError(f"growth must be one of {', '.join(GROWTH)}; got {growth!r}")
@@ -235,8 +302,18 @@ class TopologyUpdates(StepCallback):
         for step in range((start // self.every + 1) * self.every, stop + 1, self.every):
             self.drop_fraction(step)
 
-    def drop_fraction(self, step):
-        """What the schedule says of a step, checked."""
+    def drop_fraction(self, step: int) -> float:
+        """The schedule's drop fraction at a step, checked.
+
+        Args:
+            step: int.
+
+        Returns:
+            float in [0, 1].
+
+        Raises:
+            ValueError: where the schedule fails or leaves [0, 1].
+        """
         try:
             value = self.schedule(step)
         except Exception as error:
@@ -252,15 +329,16 @@ class TopologyUpdates(StepCallback):
     def act(self, step):
         self.update(step)
 
-    def update(self, step, drop_fraction=None):
-        """Change the connections now, as at that step.
+    def update(self, step: int, drop_fraction: float | None = None) -> int:
+        """Change the connections now, as at a given step.
 
         Args:
-            step: decides the batch, random growth and, by the schedule, the fraction.
-            drop_fraction: another one, such as at a hop between two tickets.
+            step: int, which decides the batch, random growth and, by the schedule, the fraction.
+            drop_fraction: float in [0, 1] instead of the schedule's, such as at a hop between two tickets.
+                Default None.
 
         Returns:
-            The number of connections that were dropped, and as many grown.
+            int, the number of connections that were dropped, which is also the number grown.
         """
         fraction = self.drop_fraction(step) if drop_fraction is None else drop_fraction
         if not fraction:
