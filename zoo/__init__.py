@@ -14,6 +14,7 @@ from zoo import _registration
 from zoo.registry import list_models
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` loads these names
+    import zoo.training as training  # noqa: F401
     from zoo import backbones as backbones
     from zoo import conformal as conformal
     from zoo import evaluation as evaluation
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` lo
     from zoo import losses as losses
     from zoo import methods as methods
     from zoo import metrics as metrics
-    from zoo import training as training
     from zoo.building import build as build
     from zoo.calibration import calibrate as calibrate
     from zoo.cards import Card as Card

@@ -1,13 +1,22 @@
 """Checks of what users pass in, each failing with one line that says what to do."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def check_labels(labels, num_classes):
-    """Raise ValueError for label arrays that a model of `num_classes` cannot learn from.
+def check_labels(labels: Any, num_classes: int) -> None:
+    """Check the labels that a classifier is to learn from.
 
-    Integer labels (N,) or (N, 1), one-hot or soft labels (N, K).  Anything that is not an array
-    (None, a symbolic tensor) passes: the loss turns NaN for bad labels met later.
+    Args:
+        labels: array of integers (N,) or (N, 1), or one-hot or soft labels (N, K). Anything that is not
+            an array (None, a symbolic tensor) passes: the loss turns NaN for bad labels met later.
+        num_classes: int >= 1, K.
+
+    Raises:
+        ValueError: for labels that fit no model of K classes.
     """
     if labels is None or (not hasattr(labels, "__array__") and not isinstance(labels, (list, tuple))):
         return
@@ -39,8 +48,15 @@ def check_labels(labels, num_classes):
         )
 
 
-def check_class_names(names, num_classes):
-    """Class names as a list of strings, or None.
+def check_class_names(names: Iterable[str] | None, num_classes: int) -> list[str] | None:
+    """Check class names and return them as a list.
+
+    Args:
+        names: K strings, or None.
+        num_classes: int, K.
+
+    Returns:
+        A list of strings, or None.
 
     Raises:
         ValueError: for another number of names than classes, or a name that occurs twice.
@@ -56,12 +72,15 @@ def check_class_names(names, num_classes):
     return names
 
 
-def check_batch(spec, batch_size):
-    """Raise ValueError where a batch is shared out among members and is smaller than their number.
+def check_batch(spec: dict | None, batch_size: int | None) -> None:
+    """Check that a batch which is split among members has an image for each.
 
     Args:
-        spec: a model's, or None.
-        batch_size: of training; None where it is not known, as for data sets.
+        spec: dict, a model's `spec`, or None.
+        batch_size: int, images per training batch; None where it is not known, as for data sets.
+
+    Raises:
+        ValueError: for a batch that is smaller than the number of members.
     """
     method = (spec or {}).get("method", {})
     members = method.get("num_members", 1)
@@ -72,8 +91,16 @@ def check_batch(spec, batch_size):
         )
 
 
-def check_loss(loss, activation):
-    """Raise ValueError for a Keras cross-entropy that takes the model's answers for something else."""
+def check_loss(loss: Any, activation: str | None) -> None:
+    """Check that a Keras cross-entropy takes the model's answers for what they are.
+
+    Args:
+        loss: str or `keras.losses.Loss`.
+        activation: None or "softmax", the model's.
+
+    Raises:
+        ValueError: for a loss of logits with a model of probabilities, or the other way round.
+    """
     if isinstance(loss, str):
         from_logits = False if loss.endswith("categorical_crossentropy") else None
     else:
@@ -89,19 +116,33 @@ def check_loss(loss, activation):
         )
 
 
-def check_dense(models, what):
-    """Raise ValueError for sparse models, whose masks `what` would lose."""
+def check_dense(models: Iterable[Any], what: str) -> None:
+    """Check that no model is sparse.
+
+    Args:
+        models: `EnsembleClassifier`s.
+        what: str, the function that would lose their masks, for the message.
+
+    Raises:
+        ValueError: for a sparse model.
+    """
     from zoo.layers.sparse.layers import sparse_layers
 
     if any(sparse_layers(model.network) for model in models):
         raise ValueError(f"{what} would lose a sparse model's masks; pass zoo.layers.densify(model)")
 
 
-def check_probabilities(probabilities):
-    """Probabilities (N, ..., K) as float64.
+def check_probabilities(probabilities: ArrayLike) -> np.ndarray:
+    """Check probabilities and return them in float64.
+
+    Args:
+        probabilities: array (N, ..., K), N >= 1.
+
+    Returns:
+        Float64 array of the same shape.
 
     Raises:
-        ValueError: for none, for fewer than two axes, NaN, negative ones, or rows whose sum is further
+        ValueError: for no rows, fewer than two axes, NaN, negative values, or rows whose sum is further
             than 1e-3 from one.
     """
     p = np.asarray(probabilities, dtype="float64")
@@ -126,8 +167,16 @@ def check_probabilities(probabilities):
     return p
 
 
-def check_integer_labels(labels, count, classes):
-    """Labels (N,) or (N, 1) of N = `count` rows as integers in [0, `classes`).
+def check_integer_labels(labels: ArrayLike, count: int, classes: int) -> np.ndarray:
+    """Check integer labels and return them as one vector.
+
+    Args:
+        labels: array (N,) or (N, 1).
+        count: int, N.
+        classes: int, K.
+
+    Returns:
+        Int array (N,), values in [0, K).
 
     Raises:
         ValueError: for another number of labels, fractions or NaN, or labels out of range.

@@ -74,8 +74,8 @@ def fuse(
         True
     """
     models = _checked(models)
-    specs = [model.spec for model in models]
-    if any(not spec or spec["method"] != {"name": "single"} for spec in specs):
+    specs = [model.spec or {} for model in models]
+    if any(spec.get("method") != {"name": "single"} for spec in specs):
         raise ValueError(
             "zoo.fuse takes single models from zoo.load or zoo.build; join others by zoo.ensemble"
         )

@@ -85,7 +85,7 @@ def parse(name: str) -> tuple[str, str]:
 
 def home() -> pathlib.Path:
     """Return the folder of the weights that came with this installation or checkout."""
-    return pathlib.Path(importlib.import_module("zoo.saved_models").__file__).parent
+    return pathlib.Path(str(importlib.import_module("zoo.saved_models").__file__)).parent
 
 
 @functools.cache

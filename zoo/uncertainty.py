@@ -134,12 +134,13 @@ def predict(
             nothing = np.zeros((0, model.num_members, model.num_classes))
             return Prediction(nothing, class_names=model.class_names)
         network = model.network
-    else:
-        batches, batch_size = None, None
+        sizes = {"batch_size": batch_size}
+    else:  # a data set comes in batches of its own
+        batches, sizes = None, {}
         network = _strict(model.network)
     shown = progress if progress is not None else batches is None or batches >= 20
     callbacks = [_bar(batches)] if shown else []
-    logits = network.predict(images, batch_size=batch_size, verbose=0, callbacks=callbacks)
+    logits = network.predict(images, **sizes, verbose=0, callbacks=callbacks)
     logits = np.asarray(logits, dtype="float64")
     bad = ~np.isfinite(logits).all(axis=(1, 2))
     if bad.any():
@@ -152,7 +153,7 @@ def predict(
     members = exponentials / exponentials.sum(axis=-1, keepdims=True)
     calibrated = None
     if model.calibration is not None:
-        calibrated = _calibrated(model.calibration, members.mean(axis=1), batch_size or 128)
+        calibrated = _calibrated(model.calibration, members.mean(axis=1), batch_size)
     return Prediction(members, calibrated, model.class_names)
 
 

@@ -1,48 +1,76 @@
 """`zoo.export`: a file that answers with probabilities and uncertainty, and needs none of our code."""
 
+from __future__ import annotations
+
+import os
 import pathlib
+from typing import TYPE_CHECKING
 
 import keras
+from numpy.typing import ArrayLike
 
 from zoo.exporting.outputs import answers
+
+if TYPE_CHECKING:
+    from zoo.classifier import EnsembleClassifier
+
 
 FORMATS = {"savedmodel": ("tensorflow", "jax"), "litert": ("tensorflow",)}  # and backends
 
 
-def export(model, directory, format="savedmodel", quantize=None, representative=None, optimize=False):
-    """Write a TensorFlow SavedModel, or a LiteRT file, with a free batch size.
+def export(
+    model: EnsembleClassifier,
+    directory: str | os.PathLike,
+    format: str = "savedmodel",
+    quantize: str | None = None,
+    representative: ArrayLike | None = None,
+    optimize: bool = False,
+) -> pathlib.Path:
+    """Write a TensorFlow SavedModel or a LiteRT file that runs without this package.
 
-    Both have a signature `serving_default` that takes `images` (B, H, W, C), float32 in [0, 255], and
-    returns the dictionary of `answers`.  Sparse layers are written as ordinary ones, with zeros.
+    Its batch size is free. Both have a signature `serving_default` that takes `images` (B, H, W, C),
+    float32 in [0, 255], and returns a dictionary of float32 tensors: `probabilities` (B, K), `members`
+    (B, M, K), `predictive_entropy` (B,) and `mutual_information` (B,), the latter in nats. Sparse layers
+    are written as ordinary ones, with zeros.
 
-    A SavedModel's `serving_default` takes NumPy images of any type, too; `serving_uint8` takes uint8
+    A SavedModel's `serving_default` also takes NumPy images of any type; `serving_uint8` takes uint8
     tensors, and `loaded.serve(images)` both.
 
     A LiteRT file runs on the default interpreter (with XNNPACK), whose `get_signature_runner()` takes
-    a batch of any size.  Kernels with zeros enough are stored sparsely, which makes the file smaller and
-    not faster.  But Dense layers in blocks of four inputs (`zoo.layers.sparsify` with `block_shape=(1, 4)`)
-    are faster, too, one image at a time; in float32 alone, and with "float16" they are stored densely.
+    a batch of any size. Kernels with enough zeros are stored sparsely, which makes the file smaller but
+    not faster. Dense layers in blocks of four inputs (`zoo.layers.sparsify` with `block_shape=(1, 4)`)
+    are faster, too, one image at a time, in float32 only; with "float16" they are stored densely.
 
     Args:
         model: an `EnsembleClassifier`; on the TensorFlow backend, for a SavedModel also on JAX.
-        directory: where to write; its files are replaced.
-        format: "savedmodel" or "litert".
-        quantize: of a LiteRT file: None; "float16", for half the size at the same speed; or "int8", for about a
-            quarter: weights and activations up to the logits are integers, inputs and answers float32.
-            Large kernels are much faster so, small networks are not.
-        representative: for "int8", images (N, H, W, C) by which ranges of activations are measured, about
-            100 such as the model will see.
-        optimize: whether to multiply normalisations into the layers before them and to leave out copies of
-            images (`zoo.exporting.folding.folded`); outputs for random images are compared with the model's before
-            anything is written.
+        directory: str or path of the folder to write to; its files are replaced.
+        format: str, "savedmodel" or "litert". Default: "savedmodel".
+        quantize: str, for a LiteRT file: "float16", half the size at the same speed; or "int8", about a
+            quarter of the size: weights and activations up to the logits are integers, inputs and
+                outputs
+            float32. This makes large kernels much faster, small networks not. Default: None.
+        representative: array (N, H, W, C) in [0, 255], for "int8": about 100 images such as the model
+            will see, from which the ranges of activations are measured. Default: None.
+        optimize: bool, whether to fold normalisations into the layers before them and to leave out
+            copies of images (`zoo.exporting.folding.folded`); outputs for random images are compared
+            with the model's before anything is written. Default: False.
 
     Returns:
-        As a `pathlib.Path` the directory, or the LiteRT file in it, `model.tflite`.
+        The directory, or the LiteRT file `model.tflite` in it, a `pathlib.Path`.
 
     Raises:
         ValueError: for another model, backend, format or quantization; representative images that are
-            missing, needless or do not fit; in a LiteRT file MC dropout that draws anew at every call;
-            with optimize a layer that cannot be copied, or outputs that differ.
+            missing, needless or do not fit; a LiteRT file of MC dropout that draws anew at every call;
+            with optimize, a layer that cannot be copied, or outputs that differ.
+
+    Example:
+        >>> import tempfile
+        >>> model = zoo.build(zoo.methods.Packed(2), "mlp", num_classes=3, input_shape=(4, 4, 1))
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = zoo.export(model, folder.name)
+        >>> (path / "saved_model.pb").is_file()
+        True
+        >>> folder.cleanup()
     """
     from zoo.classifier import EnsembleClassifier
 

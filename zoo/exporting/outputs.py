@@ -1,20 +1,37 @@
 """The dictionary that every exported model answers with."""
 
+from typing import Any
+
 from keras import ops
 
+from zoo.array_types import Tensor
 
-def answers(model, images):
-    """What an exported model gives for images (B, H, W, C), as a dictionary of float32 tensors.
 
-    `probabilities` (B, K), calibrated where the model is; `members` (B, M, K); and in nats
-    `predictive_entropy` (B,) of the probabilities and `mutual_information` (B,) between the members'
-    plain mean and the member.
+def answers(model: Any, images: Tensor) -> dict[str, Tensor]:
+    """Return what an exported model answers.
+
+    Args:
+        model: an `EnsembleClassifier`.
+        images: tensor (B, H, W, C) in [0, 255].
+
+    Returns:
+        A dictionary of float32 tensors: `probabilities` (B, K), calibrated where the model is; `members`
+        (B, M, K); and in nats `predictive_entropy` (B,) of the probabilities and `mutual_information`
+        (B,) between the members' plain mean and the member.
     """
     return of_logits(model.network(ops.cast(images, "float32"), training=False), model.calibration)
 
 
-def of_logits(logits, calibration):
-    """The dictionary of `answers` for logits (B, M, K)."""
+def of_logits(logits: Tensor, calibration: Any) -> dict[str, Tensor]:
+    """Return the dictionary of `answers` for member logits.
+
+    Args:
+        logits: tensor (B, M, K).
+        calibration: the model's layer of calibration, or None.
+
+    Returns:
+        A dictionary of float32 tensors.
+    """
     from zoo.classifier import ensemble_log_probabilities
 
     log_members = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)

@@ -1,6 +1,7 @@
 """Methods: how an ensemble makes the layers a backbone asks for.  One file a method."""
 
 import dataclasses
+from typing import Any
 
 from zoo.methods.batch_ensemble import BatchEnsemble
 from zoo.methods.deep_ensemble import DeepEnsemble, HyperDeep
@@ -21,18 +22,54 @@ METHODS = {
 }  # fmt: skip
 
 
-def arguments(method):
-    """Names of the arguments that a method, or its class, takes."""
+def arguments(method: Any) -> list[str]:
+    """List the names of the arguments of a method.
+
+    Args:
+        method: a method, or its class.
+
+    Returns:
+        A list of strings.
+
+    Example:
+        >>> zoo.methods.arguments(zoo.methods.Packed)
+        ['num_members', 'alpha', 'gamma']
+    """
     return [field.name for field in dataclasses.fields(method) if field.init]
 
 
-def serialize(method):
-    """A method as a plain dictionary, `{"name": ..., its arguments}`."""
+def serialize(method: Single) -> dict[str, Any]:
+    """Turn a method into a plain dictionary.
+
+    Args:
+        method: an instance of a class of `zoo.methods`.
+
+    Returns:
+        {"name": str, and every argument}.
+
+    Example:
+        >>> zoo.methods.serialize(zoo.methods.Packed(3))
+        {'name': 'packed', 'num_members': 3, 'alpha': 2, 'gamma': 1}
+    """
     return {"name": method.name, **{name: getattr(method, name) for name in arguments(method)}}
 
 
-def deserialize(config):
-    """The method of such a dictionary."""
+def deserialize(config: dict[str, Any]) -> Single:
+    """Make a method from such a dictionary.
+
+    Args:
+        config: dict, from `serialize`.
+
+    Returns:
+        An instance of a class of `zoo.methods`.
+
+    Raises:
+        KeyError: for an unknown name.
+
+    Example:
+        >>> zoo.methods.deserialize({"name": "mimo", "num_members": 2}).num_members
+        2
+    """
     config = dict(config)
     return METHODS[config.pop("name")](**config)
 

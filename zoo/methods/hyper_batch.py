@@ -1,7 +1,14 @@
 """Hyper-batch ensembles (Wenzel et al., NeurIPS 2020, arXiv 2006.13570)."""
 
-import dataclasses
+from __future__ import annotations
 
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from zoo.array_types import LayerLike, Tensor
 from zoo.layers import (
     BatchEnsembleDepthwiseConv2D,
     HyperBatchEnsembleConv2D,
@@ -14,27 +21,40 @@ from zoo.layers.batch_ensemble import fast_weight_initializer
 from zoo.layers.tiling import check_members
 from zoo.methods.single import Single
 
+if TYPE_CHECKING:
+    import keras
+
 
 @dataclasses.dataclass(frozen=True)
 class HyperBatch(Single):
-    """A BatchEnsemble whose members have hyperparameters of their own, tuned while it trains.
+    """Hyper-batch ensembles: a BatchEnsemble whose members' hyperparameters are tuned while it trains.
+
+    Wenzel et al., Hyperparameter Ensembles for Robustness and Uncertainty Quantification, NeurIPS 2020,
+    arXiv 2006.13570.
 
     Hyperparameters are an L2 coefficient for the kernels of the stem, of each stage, of the head and
-    for the head's bias, and label smoothing.  `fit` takes plain labels; the held-out part that tunes
-    goes into the callback `zoo.HyperparameterTuning(images, labels)`.  L2 is part of the loss here:
-    train without weight decay on kernels.  Depthwise kernels are those of a BatchEnsemble, without
-    hyperparameters: the paper has none, and the 1x1 convolutions around them vary.
+    for the head's bias, and label smoothing. `fit` takes plain labels; the held-out images that tune
+    them go into the callback `zoo.HyperparameterTuning(images, labels)`. L2 is part of the loss here:
+    train without weight decay on kernels.
 
     Args:
-        num_members: M >= 1.
-        l2_min, l2_max: range of the L2 coefficients, those of the mean loss; the paper's is 0.1 to 100
-            divided by the number of training images, here 50,000.
-        label_smoothing_min, label_smoothing_max: its range; a maximum of 0 leaves smoothing out, as the
-            reference code does.
-        random_sign_init, fast_weight_lr_multiplier: as in `BatchEnsemble`.
+        num_members: int >= 1, M. Default: 4.
+        l2_min: float > 0, the least L2 coefficient of the mean loss. Default: 2e-6, the paper's 0.1
+            divided by 50,000 training images.
+        l2_max: float > l2_min, the largest. Default: 2e-3, the paper's 100 divided by 50,000.
+        label_smoothing_min: float > 0, the least label smoothing. Default: 1e-5.
+        label_smoothing_max: float < 1, the largest; 0 leaves smoothing out, as the reference code does.
+            Default: 0.2.
+        random_sign_init: float, see `BatchEnsemble`. Default: -0.75.
+        fast_weight_lr_multiplier: float >= 0, of the learning rate, for the factors. Default: 0.5.
 
     Raises:
         ValueError: for an argument out of range.
+
+    Example:
+        >>> model = zoo.build(zoo.methods.HyperBatch(2), "mlp", num_classes=3, input_shape=(8, 8, 1))
+        >>> model.name, model.network.output_shape
+        ('hyper_batch_mlp', (None, 2, 3))
     """
 
     num_members: int = 4
@@ -53,18 +73,25 @@ class HyperBatch(Single):
             raise ValueError(f"label_smoothing_max must be < 1; got {self.label_smoothing_max}")
         HyperBatchEnsembleDense(1, ranges=self.ranges(1), **self.fast())  # its checks are ours
 
-    def ranges(self, stages):
-        """(low, high) of every hyperparameter of a network of so many stages."""
+    def ranges(self, stages: int) -> list[tuple[float, float]]:
+        """Return the range of every hyperparameter of a network.
+
+        Args:
+            stages: int, the number of stages of the backbone.
+
+        Returns:
+            A list of (low, high), L2 coefficients first.
+        """
         smoothing = [(self.label_smoothing_min, self.label_smoothing_max)] * self.tunes_smoothing
         return [(self.l2_min, self.l2_max)] * (stages + 3) + smoothing
 
     @property
-    def tunes_smoothing(self):
+    def tunes_smoothing(self) -> bool:
         """Whether label smoothing is a hyperparameter."""
         return self.label_smoothing_max > 0
 
-    def fast(self):
-        """What all layers are given about members and fast weights."""
+    def fast(self) -> dict[str, Any]:
+        """Return the arguments about members and fast weights that all layers share."""
         return {
             "num_members": self.num_members,
             "r_initializer": fast_weight_initializer(self.random_sign_init),
@@ -72,16 +99,16 @@ class HyperBatch(Single):
             "fast_weight_lr_multiplier": self.fast_weight_lr_multiplier,
         }
 
-    def callbacks(self, images, labels):
+    def callbacks(self, images: ArrayLike, labels: ArrayLike) -> list[keras.callbacks.Callback]:
         from zoo.hyper_batch_tuning import HyperparameterTuning  # which needs the classifier
 
-        if not len(images):
+        if not len(np.asarray(images)):
             raise ValueError(
                 "hyper_batch tunes its hyperparameters by held-out images: set held_out, as 0.1"
             )
         return [HyperparameterTuning(images, labels)]
 
-    def layer_factory(self, stages):
+    def layer_factory(self, stages: int) -> Single:
         return _HyperBatchLayerFactory(self, stages)
 
 
@@ -92,7 +119,7 @@ class _HyperBatchLayerFactory(Single):
         self.method, self.stages, self.stage = method, stages, 0
         self.ranges = method.ranges(stages)
 
-    def expand(self, images):
+    def expand(self, images: Tensor) -> Any:
         rows = TileMembers(self.method.num_members, name="tile")(images)
         self.hyperparameters = LogUniformHyperparameters(
             self.method.num_members, self.ranges, label_smoothing=self.method.tunes_smoothing,
@@ -100,7 +127,7 @@ class _HyperBatchLayerFactory(Single):
         )(rows)  # fmt: skip
         return rows
 
-    def begin_stage(self, stage, x):
+    def begin_stage(self, stage: int | str, x: Any) -> Any:
         self.stage = self.stages + 1 if stage == "head" else stage
         return x
 
@@ -112,14 +139,16 @@ class _HyperBatchLayerFactory(Single):
         )  # fmt: skip
         return lambda x: made([x, self.hyperparameters])
 
-    def conv(self, filters, kernel_size, role="hidden", **options):
+    def conv(
+        self, filters: int, kernel_size: int | tuple[int, int], role: str = "hidden", **options: Any
+    ) -> LayerLike:
         return self._made(HyperBatchEnsembleConv2D, (filters, kernel_size), options)
 
     def depthwise_conv(self, kernel_size, role="hidden", **options):
         return BatchEnsembleDepthwiseConv2D(kernel_size, **self.method.fast(), **options)
 
-    def dense(self, units, role="hidden", **options):
+    def dense(self, units: int, role: str = "hidden", **options: Any) -> LayerLike:
         return self._made(HyperBatchEnsembleDense, (units,), options)
 
-    def members(self, logits):
+    def members(self, logits: Any) -> Tensor:
         return MemberLogits(self.method.num_members, name="members")(logits)

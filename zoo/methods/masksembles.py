@@ -2,26 +2,34 @@
 
 import dataclasses
 import zlib
+from typing import Any
 
+from zoo.array_types import LayerLike
 from zoo.layers import MaskedConv2D, MaskedDense
 from zoo.methods.tiled import Tiled
 
 
 @dataclasses.dataclass(frozen=True)
 class Masksembles(Tiled):
-    """Members share all weights; each sees its own fixed part of the channels of every layer.
+    """Masksembles: members share all weights; each uses its own fixed part of each layer's channels.
 
-    Depthwise convolutions have no masks: they mix no channels, and the next layer masks their outputs.
+    Durasov et al., Masksembles for Uncertainty Estimation, CVPR 2021, arXiv 2012.08334.
 
     Args:
-        num_members: M >= 1.
-        scale: s >= 1, how little the parts overlap.
-        tile_at, training_mode: see `Tiled`; the stem stays plain, and a batch is shared out among the
-            members in training, as in the paper.
-        seed: of the masks, which every layer draws for itself.
+        num_members: int >= 1, M. Default: 4.
+        scale: float >= 1, s, how little the parts overlap. Default: 2.
+        seed: int, the seed of the masks; every layer draws its own. Default: 0.
+        tile_at: int or str, see `Tiled`. Default: 1, so the stem stays plain.
+        training_mode: str, "split", a batch is split among the members as in the paper, or "tile", see
+            `Tiled`. Default: "split".
 
     Raises:
         ValueError: for an argument out of range.
+
+    Example:
+        >>> model = zoo.build(zoo.methods.Masksembles(2), "mlp", num_classes=3, input_shape=(8, 8, 1))
+        >>> model.name, model.network.output_shape
+        ('masksembles_mlp', (None, 2, 3))
     """
 
     scale: float = 2.0
@@ -38,8 +46,10 @@ class Masksembles(Tiled):
         seed = zlib.crc32(f"{self.seed} {options.get('name')}".encode())  # another one for every layer
         return layer(*size, self.num_members, self.scale, seed, **options)
 
-    def conv(self, filters, kernel_size, role="hidden", **options):
+    def conv(
+        self, filters: int, kernel_size: int | tuple[int, int], role: str = "hidden", **options: Any
+    ) -> LayerLike:
         return self._masked(MaskedConv2D, filters, kernel_size, **options)
 
-    def dense(self, units, role="hidden", **options):
+    def dense(self, units: int, role: str = "hidden", **options: Any) -> LayerLike:
         return self._masked(MaskedDense, units, **options)

@@ -1,23 +1,33 @@
 """MIMO (Havasi et al., ICLR 2021, arXiv 2010.06610)."""
 
 import dataclasses
+from typing import Any
 
+from zoo.array_types import LayerLike, Tensor
 from zoo.layers import MIMOExpand, MIMOHead
 from zoo.methods.single import Single
 
 
 @dataclasses.dataclass(frozen=True)
 class MIMO(Single):
-    """M subnetworks that one network finds by itself: only its stem and head are wider.
+    """MIMO: M subnetworks learned inside one network, whose stem and head alone are wider.
+
+    Havasi et al., Training independent subnetworks for robust prediction, ICLR 2021, arXiv 2010.06610.
 
     Args:
-        num_members: M >= 1.
-        batch_repetitions: r >= 1: how often a training batch has each image.
-        input_repetition_probability: p in [0, 1]: share of rows in which all members see one image.
-        seed: of the shuffling.
+        num_members: int >= 1, M. Default: 3.
+        batch_repetitions: int >= 1, r, how often a training batch contains each image. Default: 1.
+        input_repetition_probability: float in [0, 1], the share of rows in which all members see the
+            same image. Default: 0.
+        seed: int, the seed of the shuffling. Default: None, a random one.
 
     Raises:
         ValueError: for an argument out of range.
+
+    Example:
+        >>> model = zoo.build(zoo.methods.MIMO(2), "mlp", num_classes=3, input_shape=(8, 8, 1))
+        >>> model.name, model.network.output_shape
+        ('mimo_mlp', (None, 2, 3))
     """
 
     num_members: int = 3
@@ -35,7 +45,7 @@ class MIMO(Single):
             **options,
         )  # fmt: skip
 
-    def layer_factory(self, stages):
+    def layer_factory(self, stages: int) -> Single:
         return _MIMOLayerFactory(self)
 
 
@@ -45,16 +55,16 @@ class _MIMOLayerFactory(Single):
     def __init__(self, method):
         self.method = method
 
-    def expand(self, images):
+    def expand(self, images: Tensor) -> Any:
         images, self.rows = self.method._expand(name="expand")(images)
         return images
 
-    def dense(self, units, role="hidden", **options):
+    def dense(self, units: int, role: str = "hidden", **options: Any) -> LayerLike:
         if role != "head":
             return super().dense(units, role, **options)
         method = self.method
         head = MIMOHead(units, method.num_members, method.batch_repetitions, **options)
         return lambda features: head([features, self.rows])
 
-    def members(self, logits):
+    def members(self, logits: Any) -> Tensor:
         return logits

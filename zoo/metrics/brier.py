@@ -1,5 +1,7 @@
 """The Brier score and its decomposition."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -9,16 +11,27 @@ from zoo.metrics.calibration import ClasswiseBins
 
 @keras.saving.register_keras_serializable(package="zoo")
 class BrierScore(MeanMetric):
-    """Mean of sum_k (p_k - y_k)^2, between 0 and 2 (Brier, 1950).
+    """Brier score: mean of sum_k (p_k - y_k)^2, between 0 and 2.
+
+    Brier, Verification of Forecasts Expressed in Terms of Probability, Monthly Weather Review, 1950.
 
     Args:
-        from_logits: whether predictions (B, K) are logits or log-probabilities, not probabilities.
+        from_logits: bool, whether predictions (B, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "brier".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: in `update_state` as every metric does.
+        ValueError: in `update_state`, see `ProbabilityMetric`.
+
+    Example:
+        >>> metric = zoo.metrics.BrierScore(from_logits=False)
+        >>> metric.update_state([0, 1], [[0.5, 0.5], [0.0, 1.0]])
+        >>> round(float(metric.result()), 4)
+        0.25
     """
 
-    def __init__(self, from_logits=True, name="brier", **kwargs):
+    def __init__(self, from_logits: bool = True, name: str = "brier", **kwargs: Any):
         super().__init__(from_logits, name, **kwargs)
 
     def _scores(self, labels, y_pred):
@@ -61,7 +74,7 @@ class _BrierPart(ClasswiseBins):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class BrierReliability(_BrierPart):
-    """How far frequencies are from probabilities: sum_k sum_b |B_kb| / N (probability_kb - frequency_kb)^2.
+    """Reliability part of the Brier score: sum_k sum_b |B_kb| / N (probability_kb - frequency_kb)^2.
 
     It is one of three parts, class by class over equal-width bins of its probability:
 
@@ -71,16 +84,30 @@ class BrierReliability(_BrierPart):
     Coelho and Jolliffe, Two extra components in the Brier score decomposition, 2008).
 
     Args:
-        num_bins: n, of bins (0, 1/n], (1/n, 2/n], ... of each class.
-        num_classes: K; None takes it from the first batch.  JAX's stateless calls need it.
-        from_logits: whether predictions (B, K) are logits or log-probabilities, not probabilities.
+        num_bins: int >= 1, n, of bins (0, 1/n], (1/n, 2/n], ... of each class. Default: 15.
+        num_classes: int, K, which JAX's stateless calls need. Default: None, taken from the first batch.
+        from_logits: bool, whether predictions (B, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "brier_reliability".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: for num_bins < 1; in `update_state` as every metric does.
+        ValueError: for num_bins < 1; in `update_state`, see `ProbabilityMetric`.
+
+    Example:
+        >>> metric = zoo.metrics.BrierReliability(num_bins=10, from_logits=False)
+        >>> metric.update_state([0, 1], [[0.75, 0.25], [0.75, 0.25]])  # right half of the time
+        >>> round(float(metric.result()), 4)
+        0.125
     """
 
     def __init__(
-        self, num_bins=15, num_classes=None, from_logits=True, name="brier_reliability", **kwargs
+        self,
+        num_bins: int = 15,
+        num_classes: int | None = None,
+        from_logits: bool = True,
+        name: str = "brier_reliability",
+        **kwargs: Any,
     ):
         super().__init__(num_bins, num_classes, from_logits, name, **kwargs)
 
@@ -90,15 +117,38 @@ class BrierReliability(_BrierPart):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class BrierResolution(_BrierPart):
-    """How much predictions tell beyond the classes' frequencies: reliability + uncertainty - Brier score.
+    """Resolution part of the Brier score: reliability + uncertainty - Brier score.
 
-    That is the spread of the bins' frequencies around the class's, sum_k sum_b |B_kb| / N (frequency_kb -
-    frequency_k)^2, less what probabilities vary inside a bin without labels following ("generalised
-    resolution", Stephenson et al., 2008).  Arguments and errors are `BrierReliability`'s.
+    How much predictions tell beyond the classes' frequencies: the spread of the bins' frequencies around
+    the class's, sum_k sum_b |B_kb| / N (frequency_kb - frequency_k)^2, less the variation of
+    probabilities inside a bin that labels do not follow ("generalised resolution", Stephenson et al.,
+    2008).
+
+    Args:
+        num_bins: int >= 1, n, of bins (0, 1/n], (1/n, 2/n], ... of each class. Default: 15.
+        num_classes: int, K, which JAX's stateless calls need. Default: None, taken from the first batch.
+        from_logits: bool, whether predictions (B, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "brier_resolution".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
+
+    Raises:
+        ValueError: for num_bins < 1; in `update_state`, see `ProbabilityMetric`.
+
+    Example:
+        >>> metric = zoo.metrics.BrierResolution(from_logits=False)
+        >>> metric.update_state([0, 1], [[1.0, 0.0], [0.0, 1.0]])  # perfect: all uncertainty resolved
+        >>> round(float(metric.result()), 4)
+        0.5
     """
 
     def __init__(
-        self, num_bins=15, num_classes=None, from_logits=True, name="brier_resolution", **kwargs
+        self,
+        num_bins: int = 15,
+        num_classes: int | None = None,
+        from_logits: bool = True,
+        name: str = "brier_resolution",
+        **kwargs: Any,
     ):
         super().__init__(num_bins, num_classes, from_logits, name, **kwargs)
         self._direction = "up"
@@ -109,14 +159,36 @@ class BrierResolution(_BrierPart):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class BrierUncertainty(_BrierPart):
-    """The Brier score of always predicting the classes' frequencies: sum_k frequency_k (1 - frequency_k).
+    """Uncertainty part of the Brier score: sum_k frequency_k (1 - frequency_k).
 
-    It depends on labels alone; of soft labels it is their variance.  Arguments and errors are
-    `BrierReliability`'s.
+    The Brier score of always predicting the classes' frequencies. It depends on labels alone; for soft
+    labels it is their variance.
+
+    Args:
+        num_bins: int >= 1, n, of bins (0, 1/n], (1/n, 2/n], ... of each class. Default: 15.
+        num_classes: int, K, which JAX's stateless calls need. Default: None, taken from the first batch.
+        from_logits: bool, whether predictions (B, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "brier_uncertainty".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
+
+    Raises:
+        ValueError: for num_bins < 1; in `update_state`, see `ProbabilityMetric`.
+
+    Example:
+        >>> metric = zoo.metrics.BrierUncertainty(from_logits=False)
+        >>> metric.update_state([0, 1], [[0.9, 0.1], [0.6, 0.4]])
+        >>> round(float(metric.result()), 4)
+        0.5
     """
 
     def __init__(
-        self, num_bins=15, num_classes=None, from_logits=True, name="brier_uncertainty", **kwargs
+        self,
+        num_bins: int = 15,
+        num_classes: int | None = None,
+        from_logits: bool = True,
+        name: str = "brier_uncertainty",
+        **kwargs: Any,
     ):
         super().__init__(num_bins, num_classes, from_logits, name, **kwargs)
 

@@ -1,9 +1,12 @@
 """Accuracy, likelihood and calibration of probabilistic classifiers."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
+from zoo.array_types import Tensor
 from zoo.losses import label_distribution
 from zoo.metrics.base import CompensatedSum, MeanMetric, ProbabilityMetric, as_array, weighted
 from zoo.metrics.checks import check_integers, check_predictions, check_shapes, check_weights
@@ -11,18 +14,28 @@ from zoo.metrics.checks import check_integers, check_predictions, check_shapes, 
 
 @keras.saving.register_keras_serializable(package="zoo")
 class Accuracy(keras.metrics.MeanMetricWrapper):
-    """Share of images whose most probable class is the label's.
+    """Accuracy: the share of images whose most probable class is the label's.
 
-    Keras's own "accuracy" settles for integer or one-hot labels with the first batch it sees; this
+    Keras's own "accuracy" decides for integer or one-hot labels with the first batch it sees; this
     one takes any labels at any time: integer (B,) or (B, 1), one-hot or soft (B, K).
 
+    Args:
+        name: str, the Keras name. Default: "accuracy".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
+
     Raises:
-        ValueError: in `update_state`, for predictions that are not (B, K), none, lengths that differ, and
-            in NumPy arrays labels out of range or NaN.  Training goes on where a tensor has those: the
-            loss turns NaN.
+        ValueError: in `update_state`, for predictions that are not (B, K), none, lengths that differ,
+            and in NumPy arrays labels out of range or NaN. Training goes on where a tensor has those:
+            the loss turns NaN.
+
+    Example:
+        >>> metric = zoo.metrics.Accuracy()
+        >>> metric.update_state([0, 1], [[0.9, 0.1], [0.6, 0.4]])
+        >>> float(metric.result())
+        0.5
     """
 
-    def __init__(self, name="accuracy", **kwargs):
+    def __init__(self, name: str = "accuracy", **kwargs: Any):
         super().__init__(_matches, name=name, **kwargs)
         self._direction = "up"  # for callbacks that monitor it
 
@@ -46,19 +59,31 @@ def _matches(y_true, y_pred):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class TopKAccuracy(MeanMetric):
-    """Share of images whose label is among the k most probable classes.
+    """Top-k accuracy: the share of images whose label is among the k most probable classes.
 
-    Of equally probable classes the one with the lower index comes first, as in `argmax`: k = 1 is `Accuracy`.
+    Of equally probable classes the one with the lower index comes first, as in `argmax`: k = 1 is
+    `Accuracy`.
 
     Args:
-        k: >= 1, and at most K.
-        from_logits: whether predictions (B, K) are logits or log-probabilities, not probabilities.
+        k: int in [1, K]. Default: 5.
+        from_logits: bool, whether predictions (B, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "top_k_accuracy".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: for k < 1; in `update_state` for fewer than k classes, and as every metric does.
+        ValueError: for k < 1; in `update_state` for fewer than k classes, else see `ProbabilityMetric`.
+
+    Example:
+        >>> metric = zoo.metrics.TopKAccuracy(k=2)
+        >>> metric.update_state([1, 2], [[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]])
+        >>> float(metric.result())
+        0.5
     """
 
-    def __init__(self, k=5, from_logits=True, name="top_k_accuracy", **kwargs):
+    def __init__(
+        self, k: int = 5, from_logits: bool = True, name: str = "top_k_accuracy", **kwargs: Any
+    ):
         super().__init__(from_logits, name, **kwargs)
         self._direction = "up"
         if not (isinstance(k, int) and k >= 1):
@@ -81,9 +106,25 @@ class TopKAccuracy(MeanMetric):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class NegativeLogLikelihood(MeanMetric):
-    """Mean of -log p(label): cross-entropy in nats, without clipping (p = 0 gives infinity)."""
+    """Negative log-likelihood: mean of -log p(label), in nats, without clipping (p = 0 gives infinity).
 
-    def __init__(self, from_logits=True, name="nll", **kwargs):
+    Args:
+        from_logits: bool, whether predictions (B, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "nll".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
+
+    Raises:
+        ValueError: in `update_state`, see `ProbabilityMetric`.
+
+    Example:
+        >>> metric = zoo.metrics.NegativeLogLikelihood(from_logits=False)
+        >>> metric.update_state([0, 1], [[0.5, 0.5], [0.75, 0.25]])
+        >>> round(float(metric.result()), 3)
+        1.04
+    """
+
+    def __init__(self, from_logits: bool = True, name: str = "nll", **kwargs: Any):
         super().__init__(from_logits, name, **kwargs)
 
     def _scores(self, labels, y_pred):
@@ -91,14 +132,29 @@ class NegativeLogLikelihood(MeanMetric):
         return -ops.sum(ops.where(labels > 0, labels * log_p, 0.0), axis=-1)
 
 
-def check_bins(num_bins):
-    """ValueError for a number of bins that is no integer >= 1."""
+def check_bins(num_bins: int) -> None:
+    """Check a number of bins.
+
+    Args:
+        num_bins: int >= 1.
+
+    Raises:
+        ValueError: for anything else.
+    """
     if not (isinstance(num_bins, int) and num_bins >= 1):
         raise ValueError(f"num_bins must be an integer >= 1; got {num_bins!r}")
 
 
-def equal_width_bin(probabilities, num_bins):
-    """Index of the bin (0, 1/n], (1/n, 2/n], ... of each probability; 0 is in the first."""
+def equal_width_bin(probabilities: Tensor, num_bins: int) -> Tensor:
+    """Return the index of each probability's bin (0, 1/n], (1/n, 2/n], ...; 0 is in the first.
+
+    Args:
+        probabilities: tensor of any shape.
+        num_bins: int >= 1, n.
+
+    Returns:
+        An int32 tensor of the same shape.
+    """
     bins = ops.cast(ops.ceil(probabilities * num_bins), "int32") - 1
     return ops.clip(bins, 0, num_bins - 1)
 
@@ -130,15 +186,29 @@ class _TopLabelBins(ProbabilityMetric):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class ExpectedCalibrationError(_TopLabelBins):
-    """Top-label ECE over equal-width bins: sum_b |B_b| / N * |accuracy_b - confidence_b|.
+    """Expected calibration error of the top label: sum_b |B_b| / N * |accuracy_b - confidence_b|.
 
-    Bins are (0, 1/n], (1/n, 2/n], ..., as in Naeini et al. (2015) and Guo et al. (2017).
+    Bins are (0, 1/n], (1/n, 2/n], ..., as in Naeini et al. (AAAI 2015) and Guo et al. (ICML 2017, arXiv
+    1706.04599).
 
     Args:
-        num_bins: n; 15 is the field's standard.
+        num_bins: int >= 1, n; 15 is the field's standard. Default: 15.
+        from_logits: bool, whether predictions (B, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "ece".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
+
+    Raises:
+        ValueError: for num_bins < 1; in `update_state`, see `ProbabilityMetric`.
+
+    Example:
+        >>> metric = zoo.metrics.ExpectedCalibrationError(from_logits=False)
+        >>> metric.update_state([0, 1], [[0.75, 0.25], [0.75, 0.25]])
+        >>> float(metric.result())
+        0.25
     """
 
-    def __init__(self, num_bins=15, from_logits=True, name="ece", **kwargs):
+    def __init__(self, num_bins: int = 15, from_logits: bool = True, name: str = "ece", **kwargs: Any):
         super().__init__(num_bins, from_logits, name, **kwargs)
 
     def result(self):
@@ -147,19 +217,30 @@ class ExpectedCalibrationError(_TopLabelBins):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class MaximumCalibrationError(_TopLabelBins):
-    """Top-label MCE over equal-width bins: max over bins that are not empty of |accuracy_b - confidence_b|.
+    """Maximum calibration error of the top label: the largest |accuracy_b - confidence_b| of a bin.
 
-    Naeini et al. (2015), Guo et al. (2017, arXiv 1706.04599).
+    Empty bins do not count.
+
+    Naeini et al. (AAAI 2015), Guo et al. (ICML 2017, arXiv 1706.04599).
 
     Args:
-        num_bins: n, of bins (0, 1/n], (1/n, 2/n], ...
-        from_logits: whether predictions (B, K) are logits or log-probabilities, not probabilities.
+        num_bins: int >= 1, n, of bins (0, 1/n], (1/n, 2/n], ... Default: 15.
+        from_logits: bool, whether predictions (B, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "mce".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: for num_bins < 1; in `update_state` as every metric does.
+        ValueError: for num_bins < 1; in `update_state`, see `ProbabilityMetric`.
+
+    Example:
+        >>> metric = zoo.metrics.MaximumCalibrationError(from_logits=False)
+        >>> metric.update_state([0, 1, 0], [[0.75, 0.25], [0.75, 0.25], [1.0, 0.0]])
+        >>> float(metric.result())
+        0.25
     """
 
-    def __init__(self, num_bins=15, from_logits=True, name="mce", **kwargs):
+    def __init__(self, num_bins: int = 15, from_logits: bool = True, name: str = "mce", **kwargs: Any):
         super().__init__(num_bins, from_logits, name, **kwargs)
 
     def result(self):
@@ -167,19 +248,32 @@ class MaximumCalibrationError(_TopLabelBins):
 
 
 class ClasswiseBins(ProbabilityMetric):
-    """What metrics share that bin every class's probability by itself; state in (K, num_bins).
-
-    Args:
-        num_bins: n, of bins (0, 1/n], (1/n, 2/n], ... of each class.
-        num_classes: K; None takes it from the first batch.  JAX's stateless calls need it.
-        from_logits: whether predictions (B, K) are logits or log-probabilities, not probabilities.
+    """Base of metrics that bin every class's probability by itself; their state is (K, num_bins).
 
     A subclass names its sums in `sums` and gives by `_terms(p, labels)` a tensor (rows, K) for each.
+
+    Args:
+        num_bins: int >= 1, n, of bins (0, 1/n], (1/n, 2/n], ... of each class. Default: 15.
+        num_classes: int, K, which JAX's stateless calls need. Default: None, taken from the first batch.
+        from_logits: bool, whether predictions (B, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: None.
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
+
+    Raises:
+        ValueError: for num_bins < 1; in `update_state`, see `ProbabilityMetric`.
     """
 
     sums = ()
 
-    def __init__(self, num_bins=15, num_classes=None, from_logits=True, name=None, **kwargs):
+    def __init__(
+        self,
+        num_bins: int = 15,
+        num_classes: int | None = None,
+        from_logits: bool = True,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(from_logits, name, **kwargs)
         check_bins(num_bins)
         self.num_bins, self.num_classes = num_bins, num_classes
@@ -221,17 +315,33 @@ class ClasswiseCalibrationError(ClasswiseBins):
     1904.01685).
 
     Args:
-        num_bins: n, of bins (0, 1/n], (1/n, 2/n], ... of each class.
-        num_classes: K; None takes it from the first batch.  JAX's stateless calls need it.
-        from_logits: whether predictions (B, K) are logits or log-probabilities, not probabilities.
+        num_bins: int >= 1, n, of bins (0, 1/n], (1/n, 2/n], ... of each class. Default: 15.
+        num_classes: int, K, which JAX's stateless calls need. Default: None, taken from the first batch.
+        from_logits: bool, whether predictions (B, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "classwise_ece".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: for num_bins < 1; in `update_state` as every metric does.
+        ValueError: for num_bins < 1; in `update_state`, see `ProbabilityMetric`.
+
+    Example:
+        >>> metric = zoo.metrics.ClasswiseCalibrationError(from_logits=False)
+        >>> metric.update_state([0, 1], [[0.75, 0.25], [0.75, 0.25]])
+        >>> float(metric.result())
+        0.25
     """
 
     sums = ("gaps",)
 
-    def __init__(self, num_bins=15, num_classes=None, from_logits=True, name="classwise_ece", **kwargs):
+    def __init__(
+        self,
+        num_bins: int = 15,
+        num_classes: int | None = None,
+        from_logits: bool = True,
+        name: str = "classwise_ece",
+        **kwargs: Any,
+    ):
         super().__init__(num_bins, num_classes, from_logits, name, **kwargs)
 
     def _terms(self, p, labels):

@@ -1,5 +1,7 @@
 """Checks of what metrics are given, where values can be looked at: each fails with one line."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -8,8 +10,15 @@ from zoo.checks import check_labels
 TOLERANCE = 1e-3  # of a sum of probabilities: half precision and a thousand classes pass
 
 
-def concrete(value):
-    """`value` as a NumPy array, or None where it has none yet: a tensor of a graph or of a trace."""
+def concrete(value: Any) -> np.ndarray | None:
+    """Return a value as a NumPy array, or None for a tensor of a graph or trace, which has none yet.
+
+    Args:
+        value: an array, a tensor of any backend, or None.
+
+    Returns:
+        An array, or None.
+    """
     if value is None or isinstance(value, np.ndarray):
         return value
     if isinstance(value, keras.KerasTensor):
@@ -20,8 +29,18 @@ def concrete(value):
         return None
 
 
-def check_shapes(y_true, y_pred, sample_weight, rank):
-    """Raise ValueError for predictions of another rank, and for lengths that differ."""
+def check_shapes(y_true: Any, y_pred: Any, sample_weight: Any, rank: int) -> None:
+    """Check the rank of predictions, and that labels and weights are as many.
+
+    Args:
+        y_true: tensor (B, ...), or None.
+        y_pred: tensor (B, ...).
+        sample_weight: tensor (B,), (B, 1) or (), or None.
+        rank: int, the rank that predictions must have.
+
+    Raises:
+        ValueError: for another rank, no predictions, or lengths that differ.
+    """
     if y_pred is None:
         raise ValueError("there are no predictions to measure: y_pred is None")
     shape = tuple(y_pred.shape)
@@ -37,8 +56,18 @@ def check_shapes(y_true, y_pred, sample_weight, rank):
             raise ValueError(f"{length} {kind} for {shape[0]} predictions; there must be one for each")
 
 
-def check_weights(sample_weight):
-    """Raise ValueError for concrete weights that are negative or not finite; returns them or None."""
+def check_weights(sample_weight: Any) -> np.ndarray | None:
+    """Check sample weights whose values are known.
+
+    Args:
+        sample_weight: tensor (B,), (B, 1) or (), or None.
+
+    Returns:
+        The weights as a vector, or None where they are not known.
+
+    Raises:
+        ValueError: for weights that are negative or not finite.
+    """
     weights = concrete(sample_weight)
     if weights is None:
         return None
@@ -52,8 +81,17 @@ def check_weights(sample_weight):
     return weights
 
 
-def check_predictions(y_pred, weights, from_logits):
-    """Raise ValueError for concrete predictions that are no distributions, where their weight is not 0."""
+def check_predictions(y_pred: Any, weights: np.ndarray | None, from_logits: bool) -> None:
+    """Check predictions whose values are known, where their weight is not 0.
+
+    Args:
+        y_pred: tensor (B, K) or (B, M, K).
+        weights: array (B,), or None.
+        from_logits: bool, whether predictions are logits.
+
+    Raises:
+        ValueError: for NaN or infinite logits, or probabilities that are no distributions.
+    """
     values = concrete(y_pred)
     if values is None:
         return
@@ -72,8 +110,17 @@ def check_predictions(y_pred, weights, from_logits):
     )  # fmt: skip
 
 
-def check_integers(y_true, weights, num_classes):
-    """Raise ValueError for concrete labels that no model of `num_classes` has, where their weight is not 0."""
+def check_integers(y_true: Any, weights: np.ndarray | None, num_classes: int) -> None:
+    """Check labels whose values are known, where their weight is not 0.
+
+    Args:
+        y_true: tensor (B,), (B, 1) or (B, K).
+        weights: array (B,), or None.
+        num_classes: int, K.
+
+    Raises:
+        ValueError: for labels that no model of K classes has.
+    """
     labels = concrete(y_true)
     if labels is None:
         return

@@ -1,5 +1,7 @@
 """Metrics that need every score at the end: kept on the host, compactly, and computed exactly."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -15,7 +17,7 @@ from zoo.metrics.checks import (
 
 
 class CollectedMetric(keras.metrics.Metric):
-    """A metric of a score, a bit and a weight an image: 5 bytes each, 9 where weights are given.
+    """Base of metrics that keep a score, a bit and a weight per image: 5 bytes, or 9 with weights.
 
     Thresholds fixed beforehand would need no memory, but are wrong where scores are close or tied.
     Keras's variables have one shape for ever, so the columns are NumPy's, and such a metric does not
@@ -25,17 +27,30 @@ class CollectedMetric(keras.metrics.Metric):
     `_measure(scores, bits, weights)`, of all that has been seen (in float64, weights > 0).
 
     Before the first batch, and where it is not defined, such a metric is NaN.
+
+    Args:
+        name: str, the Keras name. Default: None.
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
     """
 
     rank = 2
 
-    def __init__(self, name=None, **kwargs):
+    def __init__(self, name: str | None = None, **kwargs: Any):
         super().__init__(name=name, **kwargs)
         self._direction = "down"
         self._seen = _Columns()
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        """Take in a batch; arguments are those of the other metrics, and must have values."""
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Add a batch.
+
+        Args:
+            y_true: labels, integer (B,) or (B, 1), or one-hot or soft (B, K).
+            y_pred: predictions (B, K), or scores (B,).
+            sample_weight: weights >= 0, (B,), (B, 1) or a number. Default: None, all 1.
+
+        Raises:
+            ValueError: as `ProbabilityMetric`, and in compiled code, where tensors have no values.
+        """
         given = [as_array(values) for values in (y_true, y_pred, sample_weight)]
         values = [concrete(v) for v in given]
         if any(v is None and g is not None for v, g in zip(values, given)):
@@ -83,13 +98,16 @@ class _Columns:
 
 
 class ConfidenceMetric(CollectedMetric):
-    """A collected metric of the confidence of the averaged prediction (B, K), and whether it is right.
+    """Base of collected metrics of the averaged prediction's confidence, and whether it is right.
 
     Args:
-        from_logits: whether predictions are logits or log-probabilities, not probabilities.
+        from_logits: bool, whether predictions (B, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: None.
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
     """
 
-    def __init__(self, from_logits=True, name=None, **kwargs):
+    def __init__(self, from_logits: bool = True, name: str | None = None, **kwargs: Any):
         super().__init__(name=name, **kwargs)
         self.from_logits = from_logits
 

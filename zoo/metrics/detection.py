@@ -1,5 +1,7 @@
 """Out-of-distribution detection from a score: out of distribution is the positive class."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -14,13 +16,16 @@ class _DetectionMetric(CollectedMetric):
     def __init__(self, name=None, **kwargs):
         super().__init__(name, **kwargs)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        """Take in a batch.
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Add a batch.
 
         Args:
-            y_true: (B,) or (B, 1): 1 for images out of distribution, 0 for others.
-            y_pred: scores (B,) or (B, 1), higher for images taken to be out of distribution.
-            sample_weight: (B,), a number, or None.
+            y_true: int array (B,) or (B, 1): 1 for out-of-distribution (OOD) images, 0 for others.
+            y_pred: float array (B,) or (B, 1), scores, higher for images taken to be OOD.
+            sample_weight: weights >= 0, (B,) or a number. Default: None, all 1.
+
+        Raises:
+            ValueError: as the class says.
         """
         if len(getattr(y_pred, "shape", ())) == 2 and y_pred.shape[1] == 1:
             y_pred = y_pred[:, 0]
@@ -55,16 +60,27 @@ class _DetectionMetric(CollectedMetric):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class OODAUROC(_DetectionMetric):
-    """Area under the ROC curve: how often an image out of distribution has the higher score, ties half.
+    """Area under the ROC curve of out-of-distribution (OOD) detection from a score.
 
-    NaN while only one of the two classes has been seen.  Computed by scikit-learn from all scores.
+    How often an OOD image has the higher score, ties counting half. NaN until both classes have been
+    seen. Computed by scikit-learn from all scores.
+
+    Args:
+        name: str, the Keras name. Default: "ood_auroc".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
         ValueError: in `update_state` for labels other than 0 and 1, scores that are not finite, no
             scores, lengths that differ, negative weights; and in compiled code: every score is kept.
+
+    Example:
+        >>> metric = zoo.metrics.OODAUROC()
+        >>> metric.update_state(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.3, 0.9]))
+        >>> float(metric.result())
+        0.75
     """
 
-    def __init__(self, name="ood_auroc", **kwargs):
+    def __init__(self, name: str = "ood_auroc", **kwargs: Any):
         super().__init__(name, **kwargs)
         self._direction = "up"
 
@@ -76,13 +92,27 @@ class OODAUROC(_DetectionMetric):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class OODAUPR(_DetectionMetric):
-    """Average precision, sum_t (recall_t - recall_{t-1}) precision_t: area under the precision-recall curve.
+    """Average precision of OOD detection, sum_t (recall_t - recall_{t-1}) precision_t.
 
-    Without interpolation, which is too optimistic (Davis and Goadrich, 2006).  It depends on the share of
-    images out of distribution.  NaN while only one class has been seen; errors are `OODAUROC`'s.
+    The area under the precision-recall curve without interpolation, which is too optimistic (Davis and
+    Goadrich, The Relationship Between Precision-Recall and ROC Curves, ICML 2006). It depends on the
+    share of OOD images. NaN until both classes have been seen.
+
+    Args:
+        name: str, the Keras name. Default: "ood_aupr".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
+
+    Raises:
+        ValueError: as `OODAUROC`.
+
+    Example:
+        >>> metric = zoo.metrics.OODAUPR()
+        >>> metric.update_state(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.5, 0.9]))
+        >>> float(metric.result())
+        1.0
     """
 
-    def __init__(self, name="ood_aupr", **kwargs):
+    def __init__(self, name: str = "ood_aupr", **kwargs: Any):
         super().__init__(name, **kwargs)
         self._direction = "up"
 
@@ -94,18 +124,27 @@ class OODAUPR(_DetectionMetric):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class OODFPR95(_DetectionMetric):
-    """Share of images in distribution that are flagged by a threshold which flags 95 % of the others.
+    """False positive rate of OOD detection at 95 % recall.
 
-    The highest threshold with a true positive rate of at least `recall`; images are flagged from it on.
+    The share of in-distribution images flagged at the highest threshold whose true positive rate is at
+    least `recall`; images are flagged from the threshold on. NaN until both classes have been seen.
 
     Args:
-        recall: in (0, 1].
+        recall: float in (0, 1]. Default: 0.95.
+        name: str, the Keras name. Default: "ood_fpr95".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: for another recall; and as `OODAUROC`.  NaN while only one class has been seen.
+        ValueError: for another recall; and as `OODAUROC`.
+
+    Example:
+        >>> metric = zoo.metrics.OODFPR95()
+        >>> metric.update_state(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.3, 0.9]))
+        >>> float(metric.result())
+        0.5
     """
 
-    def __init__(self, recall=0.95, name="ood_fpr95", **kwargs):
+    def __init__(self, recall: float = 0.95, name: str = "ood_fpr95", **kwargs: Any):
         super().__init__(name, **kwargs)
         if not 0 < recall <= 1:
             raise ValueError(f"recall must be in (0, 1], as 0.95 for 95 %; got {recall!r}")

@@ -1,10 +1,12 @@
 """Diversity of members in function space, from their predictions (B, M, K)."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
+from zoo.array_types import Tensor
 from zoo.metrics.base import CompensatedSum, MeanMetric, ProbabilityMetric, weighted
 
 
@@ -19,16 +21,30 @@ class _MemberMetric(MeanMetric):
         self._direction = None  # more of it is neither better nor worse
 
 
-def log_of_mean(log_p):
-    """log mean_m p_m of log-probabilities (B, M, ...), also where all are -inf."""
+def log_of_mean(log_p: Tensor) -> Tensor:
+    """Return log mean_m p_m of members' log-probabilities, also where all are -inf.
+
+    Args:
+        log_p: tensor (B, M, ...).
+
+    Returns:
+        A tensor (B, ...).
+    """
     highest = ops.max(log_p, axis=1, keepdims=True)
     highest = ops.where(highest > -math.inf, highest, 0.0)
     mean = ops.mean(ops.exp(log_p - highest), axis=1)
     return ops.log(mean) + ops.squeeze(highest, axis=1)
 
 
-def disagreement(y_pred):
-    """(B,): share of pairs of members that choose different classes, 0 for one member."""
+def disagreement(y_pred: Tensor) -> Tensor:
+    """Return the share of pairs of members that choose different classes, 0 for one member.
+
+    Args:
+        y_pred: tensor (B, M, K), logits or probabilities.
+
+    Returns:
+        A tensor (B,).
+    """
     members, classes = y_pred.shape[1:]
     if members == 1:
         return ops.zeros_like(y_pred[:, 0, 0])
@@ -40,19 +56,28 @@ def disagreement(y_pred):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class MutualInformation(_MemberMetric):
-    """Entropy of the mean less the mean of the members' entropies, in nats: mean_m KL(p_m || mean p).
+    """Mutual information: entropy of the mean less mean entropy of the members, in nats.
 
-    What members disagree about, the epistemic part of the uncertainty (Depeweg et al., 2018, arXiv
-    1710.07283).  0 for one member.
+    The same as mean_m KL(p_m || mean p): what members disagree about, the epistemic part of the
+    uncertainty (Depeweg et al., ICML 2018, arXiv 1710.07283). 0 for one member.
 
     Args:
-        from_logits: whether predictions (B, M, K) are logits or log-probabilities, not probabilities.
+        from_logits: bool, whether predictions (B, M, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "mutual_information".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: in `update_state` as every metric does.
+        ValueError: in `update_state`, see `ProbabilityMetric`.
+
+    Example:
+        >>> metric = zoo.metrics.MutualInformation(from_logits=False)
+        >>> metric.update_state(None, [[[1.0, 0.0], [0.0, 1.0]]])  # one image, two certain members
+        >>> round(float(metric.result()), 3)
+        0.693
     """
 
-    def __init__(self, from_logits=True, name="mutual_information", **kwargs):
+    def __init__(self, from_logits: bool = True, name: str = "mutual_information", **kwargs: Any):
         super().__init__(from_logits, name, **kwargs)
 
     def _scores(self, labels, y_pred):
@@ -64,18 +89,27 @@ class MutualInformation(_MemberMetric):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class Disagreement(_MemberMetric):
-    """Share of pairs of members that choose different classes, 0 for one member.
+    """Disagreement: the share of pairs of members that choose different classes, 0 for one member.
 
     Fort, Hu and Lakshminarayanan, Deep Ensembles: A Loss Landscape Perspective, 2019, arXiv 1912.02757.
 
     Args:
-        from_logits: whether predictions (B, M, K) are logits or log-probabilities, not probabilities.
+        from_logits: bool, whether predictions (B, M, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "disagreement".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: in `update_state` as every metric does.
+        ValueError: in `update_state`, see `ProbabilityMetric`.
+
+    Example:
+        >>> metric = zoo.metrics.Disagreement(from_logits=False)
+        >>> metric.update_state(None, [[[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.6, 0.4]]])
+        >>> float(metric.result())
+        0.5
     """
 
-    def __init__(self, from_logits=True, name="disagreement", **kwargs):
+    def __init__(self, from_logits: bool = True, name: str = "disagreement", **kwargs: Any):
         super().__init__(from_logits, name, **kwargs)
 
     def _scores(self, labels, y_pred):
@@ -86,20 +120,29 @@ class Disagreement(_MemberMetric):
 class NormalizedDisagreement(ProbabilityMetric):
     """Disagreement divided by the error of the averaged prediction, over all images.
 
-    A worse ensemble disagrees more without being more diverse, which the division takes out (Fort et al.,
-    2019, arXiv 1912.02757, divide by the error of a member; uncertainty-baselines and this class by the
-    ensemble's).  Infinite where members disagree and the average is never wrong; NaN where neither.
+    A worse ensemble disagrees more without being more diverse, which the division takes out (Fort et
+    al., 2019, arXiv 1912.02757, divide by the error of a member; uncertainty-baselines and this class by
+    the ensemble's). Infinite where members disagree and the average is never wrong; NaN where neither.
 
     Args:
-        from_logits: whether predictions (B, M, K) are logits or log-probabilities, not probabilities.
+        from_logits: bool, whether predictions (B, M, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "normalized_disagreement".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: in `update_state` as every metric does.
+        ValueError: in `update_state`, see `ProbabilityMetric`.
+
+    Example:
+        >>> metric = zoo.metrics.NormalizedDisagreement(from_logits=False)
+        >>> metric.update_state([0, 1], [[[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.6, 0.4]]])
+        >>> float(metric.result())  # 1 of 2 images disputed, 1 of 2 wrong
+        1.0
     """
 
     rank = 3
 
-    def __init__(self, from_logits=True, name="normalized_disagreement", **kwargs):
+    def __init__(self, from_logits: bool = True, name: str = "normalized_disagreement", **kwargs: Any):
         super().__init__(from_logits, name, **kwargs)
         self._direction = None
         self.disagreements = CompensatedSum(self, "disagreements")
@@ -122,13 +165,22 @@ class PairwiseKL(_MemberMetric):
     Infinite where one member excludes what another holds possible; 0 for one member.
 
     Args:
-        from_logits: whether predictions (B, M, K) are logits or log-probabilities, not probabilities.
+        from_logits: bool, whether predictions (B, M, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "pairwise_kl".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: in `update_state` as every metric does.
+        ValueError: in `update_state`, see `ProbabilityMetric`.
+
+    Example:
+        >>> metric = zoo.metrics.PairwiseKL(from_logits=False)
+        >>> metric.update_state(None, [[[0.75, 0.25], [0.25, 0.75]]])
+        >>> round(float(metric.result()), 3)  # 0.5 * log 3
+        0.549
     """
 
-    def __init__(self, from_logits=True, name="pairwise_kl", **kwargs):
+    def __init__(self, from_logits: bool = True, name: str = "pairwise_kl", **kwargs: Any):
         super().__init__(from_logits, name, **kwargs)
 
     def _scores(self, labels, y_pred):
@@ -142,16 +194,27 @@ class PairwiseKL(_MemberMetric):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class MemberCosine(_MemberMetric):
-    """Mean cosine of two members' probability vectors over pairs; 1 where all are equal, and for one member.
+    """Mean cosine of two members' probability vectors over pairs.
+
+    1 where all members are equal, and for one member.
 
     Args:
-        from_logits: whether predictions (B, M, K) are logits or log-probabilities, not probabilities.
+        from_logits: bool, whether predictions (B, M, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "member_cosine".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: in `update_state` as every metric does.
+        ValueError: in `update_state`, see `ProbabilityMetric`.
+
+    Example:
+        >>> metric = zoo.metrics.MemberCosine(from_logits=False)
+        >>> metric.update_state(None, [[[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.5], [0.5, 0.5]]])
+        >>> round(float(metric.result()), 3)
+        0.5
     """
 
-    def __init__(self, from_logits=True, name="member_cosine", **kwargs):
+    def __init__(self, from_logits: bool = True, name: str = "member_cosine", **kwargs: Any):
         super().__init__(from_logits, name, **kwargs)
 
     def _scores(self, labels, y_pred):
@@ -167,22 +230,31 @@ class MemberCosine(_MemberMetric):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class JensenGap(_MemberMetric):
-    """Gibbs NLL less ensemble NLL: mean_m -log p_m(label) + log mean_m p_m(label), in nats, >= 0.
+    """Jensen gap: mean of the members' NLLs less the NLL of their average, in nats, >= 0.
 
-    What averaging gains over a member drawn at random (Jensen's inequality), the diversity that shows in
-    likelihood: Abe et al., NeurIPS 2022, arXiv 2202.06985.  Infinite where some but not all members
-    exclude the label.
+    That is mean_m -log p_m(label) + log mean_m p_m(label): what averaging gains over a member drawn at
+    random (Jensen's inequality), the diversity that shows in likelihood (Abe et al., NeurIPS 2022, arXiv
+    2202.06985). Infinite where some but not all members exclude the label.
 
     Args:
-        from_logits: whether predictions (B, M, K) are logits or log-probabilities, not probabilities.
+        from_logits: bool, whether predictions (B, M, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "jensen_gap".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: in `update_state` as every metric does.
+        ValueError: in `update_state`, see `ProbabilityMetric`.
+
+    Example:
+        >>> metric = zoo.metrics.JensenGap(from_logits=False)
+        >>> metric.update_state([0], [[[0.8, 0.2], [0.2, 0.8]]])
+        >>> round(float(metric.result()), 3)  # log(0.5 / 0.4)
+        0.223
     """
 
     takes_labels = True
 
-    def __init__(self, from_logits=True, name="jensen_gap", **kwargs):
+    def __init__(self, from_logits: bool = True, name: str = "jensen_gap", **kwargs: Any):
         super().__init__(from_logits, name, **kwargs)
 
     def _scores(self, labels, y_pred):

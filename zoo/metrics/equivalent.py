@@ -1,23 +1,24 @@
 """The deep-ensemble equivalent."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 
-def deep_ensemble_equivalent(nll, ensemble_nlls):
-    """How many independent networks a model's likelihood is worth (DEE).
+def deep_ensemble_equivalent(nll: float, ensemble_nlls: Sequence[float] | Mapping[int, float]) -> float:
+    """Return how many independent networks a model's likelihood is worth (DEE).
 
         DEE = min {l >= 1: NLL of a deep ensemble of size l <= nll},
 
-    with the deep ensembles' NLL interpolated linearly between sizes.  To be the paper's, all NLLs are
+    with the deep ensembles' NLL interpolated linearly between sizes. To be the paper's, all NLLs are
     after temperature scaling, and deep ensembles are of the model's own architecture and recipe.
 
-    Ashukha et al., Pitfalls of In-Domain Uncertainty Estimation and Ensembling, ICLR 2020, arXiv 2002.06470.
+    Ashukha et al., Pitfalls of In-Domain Uncertainty Estimation and Ensembling, ICLR 2020, arXiv
+    2002.06470.
 
     Args:
-        nll: of the model, a number.
-        ensemble_nlls: of deep ensembles of sizes 1, 2, ..., n, a sequence; or {size: nll}, which
+        nll: float, the model's NLL in nats.
+        ensemble_nlls: floats, the NLLs of deep ensembles of sizes 1, 2, ..., n; or {size: nll}, which
             must have size 1.
 
     Returns:
@@ -25,7 +26,11 @@ def deep_ensemble_equivalent(nll, ensemble_nlls):
         better than all these ensembles (then DEE is more than n, and unknown).
 
     Raises:
-        ValueError: for an NLL that is NaN, no ensembles, or sizes that do not begin with 1.
+        ValueError: for an NLL that is not finite, no ensembles, or sizes that do not begin with 1.
+
+    Example:
+        >>> zoo.metrics.deep_ensemble_equivalent(0.75, [1.0, 0.5, 0.4])
+        1.5
     """
     if not isinstance(ensemble_nlls, Mapping):
         ensemble_nlls = dict(enumerate(ensemble_nlls, start=1))

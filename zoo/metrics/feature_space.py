@@ -1,24 +1,33 @@
 """Similarity of features: linear CKA of arrays, and of a model's members."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from zoo.layers.packed import _Packed
 
+if TYPE_CHECKING:
+    from zoo.classifier import EnsembleClassifier
 
-def linear_cka(x, y):
-    """Linear centred kernel alignment of two sets of features of the same N images.
+
+def linear_cka(x: ArrayLike, y: ArrayLike) -> float:
+    """Return the linear centred kernel alignment (CKA) of two sets of features of the same N images.
 
         CKA = |Y^T X|_F^2 / (|X^T X|_F |Y^T Y|_F), with X and Y centred over the images;
 
-    in [0, 1], and not changed by rotations and scalings of either.  With fewer than many images per
-    feature it is biased upwards.
+    in [0, 1], and not changed by rotations and scalings of either. With few images per feature it is
+    biased upwards.
 
-    Kornblith et al., Similarity of Neural Network Representations Revisited, ICML 2019, arXiv 1905.00414.
+    Kornblith et al., Similarity of Neural Network Representations Revisited, ICML 2019, arXiv
+    1905.00414.
 
     Args:
-        x: (N, ...), flattened to (N, P).
-        y: (N, ...), flattened to (N, Q).
+        x: array (N, ...), flattened to (N, P).
+        y: array (N, ...), flattened to (N, Q).
 
     Returns:
         A float.
@@ -26,6 +35,11 @@ def linear_cka(x, y):
     Raises:
         ValueError: for lengths that differ, fewer than 2 images, NaN or infinite features, and
             features that are the same for all images.
+
+    Example:
+        >>> x = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0]])
+        >>> round(zoo.metrics.linear_cka(x, 3 * x[:, ::-1]), 6)
+        1.0
     """
     x, y = _centred(x), _centred(y)
     if len(x) != len(y):
@@ -52,14 +66,22 @@ def _centred(features):
     return features / np.abs(features).max()  # CKA knows no scale, and squares of squares overflow
 
 
-def member_cka(features):
-    """Linear CKA of every two members' features: (M, M).
+def member_cka(features: np.ndarray) -> np.ndarray:
+    """Return the linear CKA of every two members' features.
 
     Args:
-        features: (N, M, ...), as `member_features` gives them; M arrays (N, ...) moved to axis 1.
+        features: float array (N, M, ...), as `member_features` gives it.
+
+    Returns:
+        Float64 array (M, M).
 
     Raises:
         ValueError: as `linear_cka`.
+
+    Example:
+        >>> features = np.random.default_rng(0).normal(size=(6, 3, 4))
+        >>> zoo.metrics.member_cka(features).shape
+        (3, 3)
     """
     members = [features[:, m] for m in range(features.shape[1])]
     result = np.eye(len(members))
@@ -69,20 +91,28 @@ def member_cka(features):
     return result
 
 
-def member_features(model, images, layer="head", batch_size=128):
-    """What goes into a layer, for each member.
+def member_features(
+    model: EnsembleClassifier, images: np.ndarray, layer: str = "head", batch_size: int = 128
+) -> np.ndarray:
+    """Return what goes into a layer, for each member.
 
     Args:
         model: a model of one network, from `zoo.load` or `zoo.build`; its members may share the network.
-        images: (N, H, W, C), as `zoo.predict` takes them.
-        layer: its name; the default gives the features that the classes are decided from.
-        batch_size: images a step.
+        images: array (N, H, W, C) in [0, 255].
+        layer: str, the layer's name. Default: "head", which gives the features that classes are decided
+            from.
+        batch_size: int >= 1, images per step. Default: 128.
 
     Returns:
-        (N, M, ...).  Members that share the network up to there have the same features.
+        Float array (N, M, ...). Members that share the network up to there have the same features.
 
     Raises:
         ValueError: for a layer that the network does not have.
+
+    Example:
+        >>> model = zoo.build(zoo.methods.Packed(4), "lenet", input_shape=(28, 28, 1))
+        >>> zoo.metrics.member_features(model, np.zeros((2, 28, 28, 1))).shape
+        (2, 4, 42)
     """
     network = getattr(model, "network", model)
     names = [each.name for each in network.layers]

@@ -1,6 +1,9 @@
 """Diversity of members in parameter space: their own weights, out of however layers share them."""
 
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -12,24 +15,32 @@ from zoo.layers.hyper_batch import _HyperBatchEnsemble
 from zoo.layers.masksembles import _Masked
 from zoo.layers.packed import _Packed
 
+if TYPE_CHECKING:
+    from zoo.classifier import EnsembleClassifier
 
-def member_weights(model):
-    """The trainable weights that each member of a model computes with.
+
+def member_weights(model: EnsembleClassifier) -> dict[str, np.ndarray]:
+    """Return the trainable weights that each member of a model computes with.
 
     Of layers that members share each gets its effective kernel: BatchEnsemble the kernel times its
-    rank-1 factors, hyper-batch ensembles that of its mean hyperparameters, Masksembles the kernel with the
-    inputs that it does not see at 0, MIMO its own part of the first layer and of the head.  MC dropout's
-    members share all weights.
+    rank-1 factors, hyper-batch ensembles that of its mean hyperparameters, Masksembles the kernel with 0
+    for inputs that the member does not see, MIMO its own part of the first layer and of the head. MC
+    dropout's members share all weights.
 
     Args:
         model: an `EnsembleClassifier`, `zoo.ensemble`'s included, or its network.
 
     Returns:
-        {"layer/variable": float32 (M, *shape)}, in the order of the layers.
+        {"layer/variable": float32 array (M, *shape)}, in the order of the layers.
 
     Raises:
         ValueError: for joined models whose members are of different architectures, a layer that has
             another number of members than the model, or a model all of which is frozen.
+
+    Example:
+        >>> model = zoo.build(zoo.methods.BatchEnsemble(3), "mlp", input_shape=(4, 4, 1))
+        >>> zoo.metrics.member_weights(model)["head/kernel"].shape
+        (3, 200, 10)
     """
     network = getattr(model, "network", model)
     if len(network.output_shape) != 3:
@@ -54,25 +65,47 @@ def member_weights(model):
     return weights
 
 
-def weight_cosine(model):
-    """Cosine of every two members' weights, all in one vector: (M, M) in float64.
+def weight_cosine(model: EnsembleClassifier) -> np.ndarray:
+    """Return the cosine of every two members' weights, each member's taken as one vector.
 
-    Shared weights count with the rest, so that members that share much are alike.  Networks that compute the
-    same with units in another order are far apart: compare what they compute by CKA or disagreement.
+    Shared weights count with the rest, so that members that share much are alike. Networks that compute
+    the same with units in another order are far apart: compare what they compute by CKA or disagreement.
 
     Args:
-        model: as in `member_weights`, which also says what raises a ValueError.
+        model: an `EnsembleClassifier`, or its network.
+
+    Returns:
+        Float64 array (M, M).
+
+    Raises:
+        ValueError: as `member_weights`.
+
+    Example:
+        >>> model = zoo.build(zoo.methods.MCDropout(2), "mlp", input_shape=(4, 4, 1))
+        >>> zoo.metrics.weight_cosine(model).round(3).tolist()  # all weights are shared
+        [[1.0, 1.0], [1.0, 1.0]]
     """
     products = _products(model)
     norms = np.sqrt(np.diag(products))
     return products / np.outer(norms, norms)
 
 
-def weight_distance(model):
-    """Euclidean distance of every two members' weights, all in one vector: (M, M) in float64.
+def weight_distance(model: EnsembleClassifier) -> np.ndarray:
+    """Return the Euclidean distance of every two members' weights, each member's taken as one vector.
 
     Args:
-        model: as in `member_weights`, which also says what raises a ValueError.
+        model: an `EnsembleClassifier`, or its network.
+
+    Returns:
+        Float64 array (M, M).
+
+    Raises:
+        ValueError: as `member_weights`.
+
+    Example:
+        >>> model = zoo.build(zoo.methods.MCDropout(2), "mlp", input_shape=(4, 4, 1))
+        >>> zoo.metrics.weight_distance(model).tolist()  # all weights are shared
+        [[0.0, 0.0], [0.0, 0.0]]
     """
     values = [v.reshape(len(v), -1) for v in member_weights(model).values()]
     members = len(values[0])

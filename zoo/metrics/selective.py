@@ -1,25 +1,37 @@
 """Selective prediction: what confidence is worth for refusing to answer; and adaptive calibration."""
 
+from typing import Any
+
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from zoo.metrics.calibration import check_bins
 from zoo.metrics.collected import ConfidenceMetric
 
 
-def risk_coverage(confidence, right, weights=None):
-    """Coverage and selective risk at every threshold: answering where confidence >= threshold.
+def risk_coverage(
+    confidence: ArrayLike, right: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return coverage and selective risk at every threshold, answering where confidence >= threshold.
 
-    Images of one confidence are answered or refused together, so that their order does not matter.
+    Images of equal confidence are answered or refused together, so that their order does not matter.
 
     Args:
-        confidence: (N,).
-        right: (N,), whether the answer is right.
-        weights: (N,), or None.
+        confidence: float array (N,).
+        right: bool array (N,), whether the answer is right.
+        weights: float array (N,). Default: None, all 1.
 
     Returns:
-        thresholds, falling; coverage, the share of images answered at each; and risk, the share of
-        those that is wrong.  Arrays of as many values as there are confidences.
+        Three arrays with a value for each distinct confidence: thresholds, falling; coverage, the share
+            of
+        images answered; and risk, the share of those that is wrong.
+
+    Example:
+        >>> from zoo.metrics.selective import risk_coverage
+        >>> thresholds, coverage, risk = risk_coverage([0.9, 0.8], [True, False])
+        >>> coverage.tolist(), risk.tolist()
+        ([0.5, 1.0], [0.0, 0.5])
     """
     weights = np.ones(len(confidence)) if weights is None else np.asarray(weights, "float64")
     thresholds, group = np.unique(-np.asarray(confidence), return_inverse=True)
@@ -48,17 +60,28 @@ def _best_aurc(right, weights):
 class AreaUnderRiskCoverage(ConfidenceMetric):
     """AURC: mean over images i of the share of wrong answers among those at least as confident as i.
 
-    Confidence is the probability of the most probable class; images of one confidence are answered
-    together.  Geifman, Uziel and El-Yaniv, Bias-Reduced Uncertainty Estimation, ICLR 2019, arXiv 1805.08206.
+    Confidence is the probability of the most probable class; images of equal confidence are answered
+    together. Geifman, Uziel and El-Yaniv, Bias-Reduced Uncertainty Estimation, ICLR 2019, arXiv
+    1805.08206.
 
     Args:
-        from_logits: whether predictions (B, K) are logits or log-probabilities, not probabilities.
+        from_logits: bool, whether predictions (B, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "aurc".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: in `update_state` as every metric does, and in compiled code: every score is kept.
+        ValueError: in `update_state`, see `ProbabilityMetric`; and in compiled code: every score is
+            kept.
+
+    Example:
+        >>> metric = zoo.metrics.AreaUnderRiskCoverage(from_logits=False)
+        >>> metric.update_state([0, 1], [[0.9, 0.1], [0.6, 0.4]])  # the less confident answer is wrong
+        >>> float(metric.result())
+        0.25
     """
 
-    def __init__(self, from_logits=True, name="aurc", **kwargs):
+    def __init__(self, from_logits: bool = True, name: str = "aurc", **kwargs: Any):
         super().__init__(from_logits, name, **kwargs)
 
     def _measure(self, confidence, right, weights):
@@ -67,14 +90,29 @@ class AreaUnderRiskCoverage(ConfidenceMetric):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class ExcessAreaUnderRiskCoverage(ConfidenceMetric):
-    """E-AURC: AURC less that of the best order of the same answers, all right ones before all wrong ones.
+    """E-AURC: AURC less that of the best order of the same answers, right ones before wrong ones.
 
-    That of W wrong among N answers is (1 / N) sum_{j=1}^W j / (N - W + j).  Geifman, Uziel and El-Yaniv,
-    ICLR 2019, arXiv 1805.08206.  Arguments and errors are `AreaUnderRiskCoverage`'s.  Weights count as
-    repetitions.
+    The best order's is (1 / N) sum_{j=1}^W j / (N - W + j) for W wrong among N answers. Weights count as
+    repetitions. Geifman, Uziel and El-Yaniv, Bias-Reduced Uncertainty Estimation, ICLR 2019, arXiv
+    1805.08206.
+
+    Args:
+        from_logits: bool, whether predictions (B, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "excess_aurc".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
+
+    Raises:
+        ValueError: as `AreaUnderRiskCoverage`.
+
+    Example:
+        >>> metric = zoo.metrics.ExcessAreaUnderRiskCoverage(from_logits=False)
+        >>> metric.update_state([0, 1], [[0.9, 0.1], [0.6, 0.4]])  # the order is the best one
+        >>> round(float(metric.result()), 6)
+        0.0
     """
 
-    def __init__(self, from_logits=True, name="excess_aurc", **kwargs):
+    def __init__(self, from_logits: bool = True, name: str = "excess_aurc", **kwargs: Any):
         super().__init__(from_logits, name, **kwargs)
 
     def _measure(self, confidence, right, weights):
@@ -86,19 +124,29 @@ class CoverageAtRisk(ConfidenceMetric):
     """The largest share of images that can be answered with at most `risk` of the answers wrong.
 
     Over thresholds of the confidence, as in `AreaUnderRiskCoverage`; 0 where even the most confident
-    answers are wrong more often.  Geifman and El-Yaniv, Selective Classification for Deep Neural Networks,
-    NeurIPS 2017, arXiv 1705.08500.
+    answers are wrong more often. Geifman and El-Yaniv, Selective Classification for Deep Neural
+    Networks, NeurIPS 2017, arXiv 1705.08500.
 
     Args:
-        risk: in [0, 1]; 0.05 is the field's "coverage at 5 % risk".
-        from_logits: whether predictions (B, K) are logits or log-probabilities, not probabilities.
+        risk: float in [0, 1]. Default: 0.05, the field's "coverage at 5 % risk".
+        from_logits: bool, whether predictions (B, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "coverage_at_risk".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: for a risk outside [0, 1]; in `update_state` as every metric does, and in compiled
-            code: every score is kept.
+        ValueError: for a risk outside [0, 1]; and as `AreaUnderRiskCoverage`.
+
+    Example:
+        >>> metric = zoo.metrics.CoverageAtRisk(risk=0.05, from_logits=False)
+        >>> metric.update_state([0, 1], [[0.9, 0.1], [0.6, 0.4]])
+        >>> float(metric.result())
+        0.5
     """
 
-    def __init__(self, risk=0.05, from_logits=True, name="coverage_at_risk", **kwargs):
+    def __init__(
+        self, risk: float = 0.05, from_logits: bool = True, name: str = "coverage_at_risk", **kwargs: Any
+    ):
         super().__init__(from_logits, name, **kwargs)
         self._direction = "up"
         if not 0 <= risk <= 1:
@@ -117,21 +165,31 @@ class CoverageAtRisk(ConfidenceMetric):
 class AdaptiveCalibrationError(ConfidenceMetric):
     """Top-label ECE over bins of equal mass: sum_b |B_b| / N * |accuracy_b - confidence_b|.
 
-    In the order of confidence, bin b holds what has its middle in [b / n, (b + 1) / n) of the mass; images of
-    one confidence stay together, and bins may be empty.  Nguyen and O'Connor, EMNLP 2015, arXiv 1508.05154;
-    Nixon et al., 2019, arXiv 1904.01685; as used of the top label by Mukhoti et al., NeurIPS 2020, arXiv
-    2002.09437.
+    In the order of confidence, bin b holds what has its middle in [b / n, (b + 1) / n) of the mass;
+    images of equal confidence stay together, and bins may be empty. Nguyen and O'Connor, EMNLP 2015,
+    arXiv 1508.05154; Nixon et al., 2019, arXiv 1904.01685; of the top label: Mukhoti et al., NeurIPS
+    2020, arXiv 2002.09437.
 
     Args:
-        num_bins: n.
-        from_logits: whether predictions (B, K) are logits or log-probabilities, not probabilities.
+        num_bins: int >= 1, n. Default: 15.
+        from_logits: bool, whether predictions (B, K) are logits or log-probabilities instead of
+            probabilities. Default: True.
+        name: str, the Keras name. Default: "adaptive_ece".
+        kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: for num_bins < 1; in `update_state` as every metric does, and in compiled code: every
-            score is kept.
+        ValueError: for num_bins < 1; and as `AreaUnderRiskCoverage`.
+
+    Example:
+        >>> metric = zoo.metrics.AdaptiveCalibrationError(num_bins=2, from_logits=False)
+        >>> metric.update_state([0, 1], [[0.75, 0.25], [0.5, 0.5]])
+        >>> float(metric.result())
+        0.375
     """
 
-    def __init__(self, num_bins=15, from_logits=True, name="adaptive_ece", **kwargs):
+    def __init__(
+        self, num_bins: int = 15, from_logits: bool = True, name: str = "adaptive_ece", **kwargs: Any
+    ):
         super().__init__(from_logits, name, **kwargs)
         check_bins(num_bins)
         self.num_bins = num_bins
