@@ -57,6 +57,13 @@ def _parser():
 
     _add_benchmark(commands)
 
+    command = commands.add_parser("doctor", help="the fastest backend and setting of this machine")
+    command.add_argument("--backbone", default="resnet20", help="the network to measure")
+    command.add_argument("--input_shape", type=_integers, default=(32, 32, 3), help="32,32,3")
+    command.add_argument("--train_batch_size", type=int, default=64)
+    command.add_argument("--seconds", type=float, default=10, help="rounds of each setting")
+    command.set_defaults(run=_doctor)
+
     command = commands.add_parser("export", help="write a model as a SavedModel or a LiteRT file")
     command.add_argument("name", help="a model's name or a .keras file")
     command.add_argument("directory")
@@ -167,6 +174,16 @@ def _benchmark(options):
     from zoo.benchmarking.command import run
 
     run(options)
+
+
+def _doctor(options):
+    from zoo.benchmarking import doctor
+
+    found = doctor.diagnose(
+        options.backbone, options.input_shape, train_batch_size=options.train_batch_size,
+        seconds=options.seconds, say=lambda line: print(line, file=sys.stderr),
+    )  # fmt: skip
+    print(doctor.report(found))
 
 
 def _words(text):

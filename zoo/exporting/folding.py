@@ -11,6 +11,7 @@ from keras import layers
 
 from zoo.exporting import fold_rules
 from zoo.layers import MIMOExpand, MIMOHead, SplitMembers
+from zoo.layers.keras_internals import graph_nodes
 from zoo.layers.sparse.layers import all_layers
 
 TOLERANCE = 1e-4
@@ -121,8 +122,7 @@ class _Wiring:
     """Who gives and who takes each tensor of a graph."""
 
     def __init__(self, graph):
-        nodes = itertools.chain(*graph._nodes_by_depth.values())
-        self.nodes = [node for node in nodes if not node.is_input]
+        self.nodes = [node for node in graph_nodes(graph) if not node.is_input]
         self.calls = collections.Counter(id(node.operation) for node in self.nodes)
         self.producer = {id(tensor): node for node in self.nodes for tensor in node.outputs}
         self.takers = collections.defaultdict(list)

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from zoo.exporting.folding import HALF, in_float32
+from zoo.layers import keras_internals
 from zoo.layers.monte_carlo import MonteCarloDropout
 from zoo.layers.sparse.layers import all_layers
 from zoo.layers.tiling import TileMembers, members_of_rows
@@ -149,15 +150,13 @@ def _convertible(network):
 
 
 def _int8(converter, images, in_float):
-    from tensorflow.lite.python.convert import mlir_quantize
-
     batches = range(0, len(images), _BATCH)
     converter.representative_dataset = lambda: ({"images": images[i : i + _BATCH]} for i in batches)
-    converter._experimental_calibrate_only = True
+    keras_internals.measure_ranges_only(converter)
     measured = converter.convert()
     names = [tensor["name"] for tensor in _tensors(measured)]
     # The quantiser gives the zeros and ones of ONE_HOT different scales: a zero comes out as 0.5.
-    return mlir_quantize(
+    return keras_internals.litert_quantized(
         measured,
         denylisted_ops=["ONE_HOT"],
         denylisted_nodes=[name for name in names if name.startswith(in_float)],
@@ -166,9 +165,7 @@ def _int8(converter, images, in_float):
 
 def _sparse(content, quantize):
     """A file with its sparse kernels encoded as such, if that is smaller and computes the same."""
-    from tensorflow.lite.python.convert import mlir_sparsify
-
-    encoded = mlir_sparsify(content)
+    encoded = keras_internals.litert_sparsified(content)
     # Kernels in blocks are computed with as they are stored, and taken for float32 whatever they are.
     garbled = quantize is not None and any(_in_blocks(tensor) for tensor in _tensors(encoded))
     return encoded if len(encoded) < len(content) and not garbled else content

@@ -1,0 +1,131 @@
+"""`zoo doctor`: which backend and setting is fastest on this machine, for training and for serving."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+FORMS = ("list", "split", "native")
+BACKENDS = ("tensorflow", "torch", "jax")
+PROBE = "zoo.benchmarking.doctor_probe"
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A backend and the environment it runs in.
+
+    Args:
+        backend: str, "tensorflow", "torch" or "jax".
+        onednn: "1" or "0", TF_ENABLE_ONEDNN_OPTS of TensorFlow; None for others.
+    """
+
+    backend: str
+    onednn: str | None = None
+
+    def environment(self) -> dict[str, str]:
+        """Environment variables of this setting."""
+        variables = {"KERAS_BACKEND": self.backend}
+        return variables | ({"TF_ENABLE_ONEDNN_OPTS": self.onednn} if self.onednn else {})
+
+    def __str__(self):
+        return " ".join(f"{key}={value}" for key, value in self.environment().items())
+
+
+def settings() -> list[Setting]:
+    """Settings of the backends that are installed."""
+    found = []
+    for backend in BACKENDS:
+        if importlib.util.find_spec(backend) is None:
+            continue
+        options = ("1", "0") if backend == "tensorflow" else (None,)
+        found += [Setting(backend, option) for option in options]
+    return found
+
+
+def diagnose(backbone: str = "resnet20", input_shape: tuple = (32, 32, 3), *, train_batch_size: int = 64,
+             forms: tuple = FORMS, seconds: float = 10.0,
+             say: Callable[[str], None] = lambda line: None) -> dict:  # fmt: skip
+    """Measure steps and calls of a single and a packed network in every setting.
+
+    Each setting runs in a process of its own, one after another; inside a process all networks take turns.
+    Times are wall times, so nothing else should run meanwhile.
+
+    Args:
+        backbone: str, a backbone of the zoo.
+        input_shape: (height, width, channels) of the images.
+        train_batch_size: int, images of a training step.
+        forms: tuple of str, forms of packed convolutions, see `zoo.layers.set_grouped_convolution`.
+        seconds: float, time for the rounds of a setting, beside compilation.
+        say: function of a line of progress.
+
+    Returns:
+        dict from the text of a setting to {form: {"train": images/s, "1": ms of one image, "32": ms of 32
+        images}}, where the form "single" is the single network; or to {"error": one line}.
+    """
+    request = {
+        "backbone": backbone, "input_shape": list(input_shape), "train_batch_size": train_batch_size,
+        "forms": ["single", *forms], "seconds": seconds,
+    }  # fmt: skip
+    found = {}
+    for setting in settings():
+        say(f"measuring {setting}")
+        found[str(setting)] = _probe(setting, request)
+    return found
+
+
+def _probe(setting, request):
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **setting.environment()}
+    command = [sys.executable, "-m", PROBE, json.dumps(request)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+        return {"error": said[-1]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def advice(found: dict) -> list[str]:
+    """One line for training, one for serving one image and one for serving many, with what to set.
+
+    Args:
+        found: what `diagnose` returned.
+
+    Returns:
+        list of str; empty where no setting could be measured.
+    """
+    rows = [
+        (setting, form, numbers)
+        for setting, forms in found.items() if "error" not in forms
+        for form, numbers in forms.items() if form != "single"
+    ]  # fmt: skip
+    if not rows:
+        return []
+    lines = []
+    for purpose, key, unit in (
+        ("training", "train", "images/s"), ("serving one image", "1", "ms"), ("serving 32 images", "32", "ms")
+    ):  # fmt: skip
+        best = (max if key == "train" else min)(rows, key=lambda row: row[2][key])
+        setting, form, numbers = best
+        lines.append(
+            f'{purpose}: {setting}, packed convolutions "{form}" ({numbers[key]:.1f} {unit}; single network '
+            f"{found[setting]['single'][key]:.1f})"
+        )
+    return lines
+
+
+def report(found: dict) -> str:
+    """What `diagnose` found and what follows from it, as text."""
+    head = ("setting", "network", "train, images/s", "1 image, ms", "32 images, ms")
+    rows = [head]
+    for setting, forms in found.items():
+        if "error" in forms:
+            rows.append((setting, f"failed: {forms['error']}", "", "", ""))
+            continue
+        for form, numbers in forms.items():
+            name = "single" if form == "single" else f"packed, {form}"
+            rows.append((setting, name, *(f"{numbers[key]:.1f}" for key in ("train", "1", "32"))))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    return "\n".join([*table, "", *advice(found)])

@@ -1,0 +1,58 @@
+"""Speed of one backend in one setting, in a process of its own.
+
+    python -m zoo.benchmarking.doctor_probe '{"backbone": ..., "input_shape": ..., "forms": ..., ...}'
+
+prints one JSON object: {form: {"train": images/s, "1": ms, "32": ms}}, the form "single" for the single
+network and the others for packed networks.
+"""
+
+import json
+import sys
+import time
+
+
+def main(request):
+    """Measure and print."""
+    import keras
+    import numpy as np
+
+    import zoo
+
+    rng = np.random.default_rng(0)
+    shape, batch = tuple(request["input_shape"]), request["train_batch_size"]
+    images = rng.integers(0, 256, (max(batch, 32), *shape)).astype("float32")
+    labels = rng.integers(0, 10, len(images))
+    calls = {}
+    for form in request["forms"]:
+        if form != "single":
+            zoo.layers.set_grouped_convolution(form)
+        method = zoo.methods.Single() if form == "single" else zoo.methods.Packed(4, alpha=2)
+        model = zoo.build(method, request["backbone"], 10, shape)
+        model.compile(keras.optimizers.SGD(1e-3, momentum=0.9, nesterov=True), model.loss)
+        calls[form, "1"] = lambda model=model: model.predict_on_batch(images[:1])
+        calls[form, "32"] = lambda model=model: model.predict_on_batch(images[:32])
+        calls[form, "train"] = lambda model=model: model.train_on_batch(images[:batch], labels[:batch])
+        for key in ("1", "32", "train"):  # compile while this form is set
+            calls[form, key]()
+            calls[form, key]()
+    answer = {form: {} for form in request["forms"]}
+    for (form, key), seconds in _medians(calls, request["seconds"]).items():
+        answer[form][key] = batch / seconds if key == "train" else 1000 * seconds
+    print(json.dumps(answer))
+
+
+def _medians(calls, seconds):
+    """Median seconds of each call, in rounds in which every call has its turn."""
+    import numpy as np
+
+    times, start = {key: [] for key in calls}, time.perf_counter()
+    while min(map(len, times.values())) < 3 or time.perf_counter() - start < seconds:
+        for key, call in calls.items():
+            began = time.perf_counter()
+            call()
+            times[key].append(time.perf_counter() - began)
+    return {key: float(np.median(values)) for key, values in times.items()}
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
