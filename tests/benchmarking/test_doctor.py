@@ -32,7 +32,7 @@ def test_advice_names_the_best_setting_of_each_purpose():
 
 def test_the_report_has_a_row_for_every_network_and_failure():
     lines = doctor.report(FOUND).splitlines()
-    assert lines[1].split() == [*list(FOUND)[0].split(), "single", "100.0", "9.0", "40.0"]
+    assert lines[1].split() == [*next(iter(FOUND)).split(), "single", "100.0", "9.0", "40.0"]
     assert lines[7].split(maxsplit=1) == ["KERAS_BACKEND=jax", "failed: no device"]
     assert lines[8] == "" and lines[9:] == doctor.advice(FOUND)
 
