@@ -1,4 +1,4 @@
-"""`zoo.training.memory.rematerialize` under its shorter name."""
+"""The public names of `zoo.training.memory.rematerialize`."""
 
 from zoo.training.memory.rematerialize import Rematerialized, rematerialize
 

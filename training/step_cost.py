@@ -1,4 +1,4 @@
-"""`zoo.training.cost.step_cost` under its shorter name."""
+"""The public names of `zoo.training.cost.step_cost`."""
 
 from zoo.training.cost.step_cost import StepCost, step_cost
 

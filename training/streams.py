@@ -1,4 +1,4 @@
-"""`zoo.data.streams` under the name that users of `zoo.training` know."""
+"""The public functions of `zoo.data.streams`."""
 
 from zoo.data.streams import evaluation, order, training
 from zoo.data.streams import open_split as open

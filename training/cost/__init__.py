@@ -1,1 +1,1 @@
-"""What training costs: counted work, and the time it will take."""
+"""What training costs: counts of work and memory, a model of its time, and the dry run."""

@@ -1,4 +1,4 @@
-"""What a training run will take, before it is started and without its data: `--dry_run`."""
+"""Report what a training run will take, without data and before it starts: `--dry_run`."""
 
 import dataclasses
 
@@ -21,15 +21,27 @@ DATASETS = {
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A training run in numbers, counted and not measured.
+    """A training run in numbers that were counted, not measured.
 
-    Fields: `name`, DATASET_METHOD_BACKBONE; `num_devices`, `batch_size` (global), `precision`, `remat`;
-    `trainable` and all `parameters`; a device's `weight_bytes`, `gradient_bytes`, `slot_bytes` (of the
-    optimiser) and `activation_bytes` (kept for the backward pass); `forward_macs` and `training_flops` of
-    a step on all devices together; `gradient_exchange_bytes` and `statistics_exchange_bytes` that each
-    device sends in a step, by ring all-reduces of gradients and of batch statistics;
-    `existing_exchange_bytes`, the first without masked zeros, which are sent, too; `steps_per_epoch` and
-    `steps`, None where the number of images is unknown.
+    Args:
+        name: str, DATASET_METHOD_BACKBONE.
+        num_devices: int, data-parallel devices.
+        batch_size: int, images of a step on all devices together.
+        precision: str, the dtype of activations.
+        remat: bool, whether segments are computed twice.
+        trainable: int, trainable parameters.
+        parameters: int, all parameters.
+        weight_bytes: int, bytes of a device's weights.
+        gradient_bytes: int, bytes of a device's gradient.
+        slot_bytes: int, bytes of a device's optimiser slots.
+        activation_bytes: int, bytes that a device keeps for the backward pass.
+        forward_macs: int, multiply-accumulates of a step's forward pass on all devices together.
+        training_flops: int, FLOPs of a step on all devices together.
+        gradient_exchange_bytes: float, bytes of gradients that each device sends in a step, by ring all-reduces.
+        existing_exchange_bytes: float, the same without masked zeros, which are sent too.
+        statistics_exchange_bytes: float, bytes of batch statistics that each device sends in a step.
+        steps_per_epoch: int, or None if the number of images is unknown.
+        steps: int, steps of the whole run, or None if the number of images is unknown.
     """
 
     name: str
@@ -52,17 +64,17 @@ class Report:
     steps: int | None
 
     @property
-    def memory_bytes(self):
-        """Weights, gradient, slots and activations of a device; scratch memory comes on top."""
+    def memory_bytes(self) -> int:
+        """Bytes of weights, gradient, slots and activations on a device; scratch memory comes on top."""
         return self.weight_bytes + self.gradient_bytes + self.slot_bytes + self.activation_bytes
 
     @property
-    def exchange_bytes(self):
-        """What each device sends in a step."""
+    def exchange_bytes(self) -> float:
+        """Bytes that each device sends in a step."""
         return self.gradient_exchange_bytes + self.statistics_exchange_bytes
 
-    def text(self):
-        """The report as a plain table."""
+    def text(self) -> str:
+        """Return the report as a plain table."""
         rows = list(self._rows())
         width = max(len(label) for label, _ in rows)
         return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
@@ -87,7 +99,7 @@ class Report:
         yield "  gradient", megabytes(self.gradient_exchange_bytes) + self._of_existing()
         yield "  batch statistics", megabytes(self.statistics_exchange_bytes)
         if self.steps is None:
-            yield "steps", "unknown: so is the number of training images"
+            yield "steps", "unknown, because the number of training images is"
         else:
             yield "steps", f"{self.steps_per_epoch:,} an epoch, {self.steps:,} in all"
 
@@ -97,23 +109,31 @@ class Report:
         return f" ({megabytes(self.existing_exchange_bytes)} without masked zeros)"
 
 
-def report(recipe, input_shape=None, num_classes=None, *, num_devices=1, num_examples=None,
-           remat=False):  # fmt: skip
-    """Count what a recipe's training will take; builds the model, reads no data.
+def report(
+    recipe: recipes.Recipe,
+    input_shape: tuple | None = None,
+    num_classes: int | None = None,
+    *,
+    num_devices: int = 1,
+    num_examples: int | None = None,
+    remat: bool = False,
+) -> Report:
+    """Count what a recipe's training will take; this builds the model but reads no data.
 
     Args:
         recipe: `zoo.training.recipes.Recipe`; its precision decides the dtype of activations.
-        input_shape, num_classes: (H, W, C) and K; None takes those of a data set in `DATASETS`.
-        num_devices: data-parallel devices that share a batch out, each with all weights.
-        num_examples: training images, held-out ones among them; None takes the data set's.
-        remat: whether segments of the network are computed twice to save memory.
+        input_shape: (H, W, C), or None for that of a data set in `DATASETS`. Default None.
+        num_classes: int K, or None for that of the data set. Default None.
+        num_devices: int, data-parallel devices that split each batch; each has all weights. Default 1.
+        num_examples: int, training images, held-out ones included; None for the data set's. Default None.
+        remat: bool, whether segments of the network are computed twice to save memory. Default False.
 
     Returns:
         `Report`.
 
     Raises:
-        ValueError: for a data set of unknown shape, a recipe that makes no model, devices that
-            the batch does not divide by, fewer images than a batch, or nothing to rematerialise.
+        ValueError: if the data set's shape is unknown, the recipe makes no model, the batch does not divide
+            by the devices, there are fewer images than a batch, or no cut saves memory.
     """
     shape, classes, examples = DATASETS.get(recipe.dataset, (None, None, None))
     input_shape, num_classes = input_shape or shape, num_classes or classes
@@ -150,17 +170,25 @@ def report(recipe, input_shape=None, num_classes=None, *, num_devices=1, num_exa
     )
 
 
-def run_flops(recipe, input_shape=None, num_classes=None, num_examples=None):
-    """FLOPs that a whole run of a recipe takes, by the image sizes of its epochs.
+def run_flops(
+    recipe: recipes.Recipe,
+    input_shape: tuple | None = None,
+    num_classes: int | None = None,
+    num_examples: int | None = None,
+) -> int:
+    """Count the FLOPs of a whole run of a recipe, with the image size of each epoch.
 
     Args:
-        recipe, input_shape, num_classes, num_examples: as in `report`.
+        recipe: `zoo.training.recipes.Recipe`.
+        input_shape: (H, W, C), or None for that of a data set in `DATASETS`. Default None.
+        num_classes: int K, or None for that of the data set. Default None.
+        num_examples: int, training images, held-out ones included; None for the data set's. Default None.
 
     Returns:
-        An integer; 2 a multiply-accumulate, the backward pass twice the forward pass.
+        int; a multiply-accumulate is two FLOPs, and the backward pass takes twice the forward pass.
 
     Raises:
-        ValueError: as `report`.
+        ValueError: if `report` refuses the recipe.
     """
     shape = input_shape or DATASETS.get(recipe.dataset, (None,))[0]
     total, epoch = 0, 0
@@ -192,8 +220,15 @@ def _steps_per_epoch(recipe, num_examples):
     return left // recipe.batch_size
 
 
-def megabytes(count):
-    """Bytes in words."""
+def megabytes(count: float) -> str:
+    """Write a number of bytes with a unit: kB, MB or GB.
+
+    Args:
+        count: float, bytes.
+
+    Returns:
+        str, such as "1.25 MB".
+    """
     for unit, size in (("GB", 1e9), ("MB", 1e6)):
         if count >= size:
             return f"{count / size:,.2f} {unit}"

@@ -1,6 +1,6 @@
-"""What a training step costs, counted from a network's layers: work, memory, and numbers that devices exchange.
+"""Count the work, memory and communication of a training step from a network's layers.
 
-Counted, not measured: `zoo.training.cost.time_model` turns the counts into times.
+Nothing is measured; `zoo.training.cost.time_model` turns the counts into times.
 """
 
 import dataclasses
@@ -34,14 +34,21 @@ _NEED_INPUTS = (keras.layers.MaxPooling2D,)
 
 @dataclasses.dataclass(frozen=True)
 class StepCost:
-    """Cost of training a network, most of it for one image.
+    """The cost of training a network, most of it for one image.
 
-    Fields: `trainable` and `parameters` (moving statistics too); bytes of all of these (`weight_bytes`),
-    of their gradient (`gradient_bytes`) and of those gradients that are not masked zeros
-    (`existing_bytes`); `places`, of masked kernels; `tensors`, trainable variables; `macs`, of a forward
-    pass over one image as it is in training, masked weights included; `macs_again`, of what is computed
-    twice; `activation_bytes` for an image; and `statistics`, floats that each synchronised batch
-    normalisation exchanges in a pass forward, and again in one backward.
+    Args:
+        trainable: int, trainable parameters.
+        parameters: int, all parameters, moving statistics included.
+        weight_bytes: int, bytes of all parameters and masks.
+        gradient_bytes: int, bytes of the gradient.
+        existing_bytes: int, bytes of the gradient without masked zeros.
+        places: int, entries of masked kernels, zeros included.
+        tensors: int, trainable variables.
+        macs: int, multiply-accumulates of a forward pass over one image in training, masked weights included.
+        macs_again: int, multiply-accumulates of what gradient checkpointing computes twice.
+        activation_bytes: int, bytes kept for the backward pass, for one image.
+        statistics: tuple of ints, the floats that each synchronised batch normalisation exchanges in a
+            forward pass, and again in a backward pass.
     """
 
     trainable: int
@@ -57,34 +64,37 @@ class StepCost:
     statistics: tuple
 
     @property
-    def training_flops(self):
-        """FLOPs an image of forward and backward pass: 2 a multiply-accumulate, the latter twice the former."""
+    def training_flops(self) -> int:
+        """FLOPs of a forward and backward pass over one image; a multiply-accumulate is two FLOPs.
+
+        The backward pass takes twice as many as the forward pass.
+        """
         return 2 * (3 * self.macs + self.macs_again)
 
     @property
-    def statistics_bytes(self):
-        """What synchronised batch normalisations reduce in a step: float32, forward and backward."""
+    def statistics_bytes(self) -> int:
+        """Bytes of float32 statistics that synchronised batch normalisations reduce in a step, both ways."""
         return 2 * 4 * sum(self.statistics)
 
 
-def step_cost(network, remat=False):
+def step_cost(network: keras.Model, remat: bool = False) -> StepCost:
     """Count what training a network costs.
 
     Kept for the backward pass are the inputs of layers with weights and of max poolings, the outputs of
     rectifiers and max poolings, what a layer of fast weights or masks makes in between, and one byte a
-    unit for dropout; in the dtype of each tensor, and M-fold where members are rows of the batch.
-    Scratch memory of kernels, kernels that are cast or masked and gradients of activations are not in it.
+    unit for dropout; each in its tensor's dtype, and M times where members are rows of the batch.  Not
+    counted are kernels' scratch memory, casts and masked copies of kernels, and gradients of activations.
 
     Args:
-        network: a functional `keras.Model` such as `EnsembleClassifier.network`.
-        remat: whether `zoo.training.memory.rematerialize` computes segments twice: then what enters segments is kept, and
-            all that the largest of them keeps.
+        network: functional `keras.Model`, such as `EnsembleClassifier.network`.
+        remat: bool, whether `zoo.training.memory.rematerialize` computes segments twice. Then the activations
+            counted are what enters segments, and all that the largest segment keeps. Default False.
 
     Returns:
         `StepCost`.
 
     Raises:
-        ValueError: with `remat`, for a network with nothing to cut.
+        ValueError: with `remat`, if no cut of the network saves memory.
     """
     layers = list(_in_training(network))
     segments = _segments(network) if remat else {}

@@ -1,11 +1,11 @@
-"""How long a training step takes on many devices: a model from counts and a machine's parameters.
+"""A model of the time of a training step on many devices, from counts and a machine's parameters.
 
-    t = max(input, compute + statistics + gradient not hidden behind the backward pass)
+    t = max(input, compute + statistics + the part of the gradient exchange that is not overlapped)
 
-Compute is FLOPs by an achieved share of the peak; an exchange is latencies and bytes by bandwidth (the
-alpha-beta model; Thakur, Rabenseifner & Gropp, Optimization of Collective Communication Operations in
-MPICH, 2005).  Statistics of synchronised batch normalisations are waited for, layer by layer; gradients
-can be reduced while the backward pass, two thirds of the compute, goes on.
+Compute takes FLOPs divided by the achieved share of the peak.  An exchange takes latency plus bytes divided
+by bandwidth (the alpha-beta model; Thakur, Rabenseifner & Gropp, Optimization of Collective Communication
+Operations in MPICH, 2005).  Each layer waits for the statistics of its synchronised batch normalisation;
+gradients can be exchanged during the backward pass, which is two thirds of the compute.
 """
 
 import dataclasses
@@ -16,7 +16,15 @@ BACKWARD = 2 / 3  # share of a step's compute
 
 @dataclasses.dataclass(frozen=True)
 class Link:
-    """A way between two devices: `latency` in seconds, `bandwidth` in bytes a second and direction."""
+    """A connection between two devices.
+
+    Args:
+        latency: float, seconds.
+        bandwidth: float, bytes a second in each direction.
+
+    Raises:
+        ValueError: if the latency is negative or the bandwidth is not positive.
+    """
 
     latency: float
     bandwidth: float
@@ -30,18 +38,18 @@ class Link:
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Equal devices in equal nodes.
+    """Identical nodes of identical devices.
 
     Args:
-        peak: FLOP/s of a device.
-        share: of the peak that training achieves, in (0, 1].
-        devices_a_node: of which each has a way out of its own.
-        inside: `Link` between devices of a node.
-        between: `Link` from a device to one of another node; None for a single node.
-        images_per_second: that the host prepares for a device; infinite by default.
+        peak: float, FLOP/s of a device.
+        share: float in (0, 1], the share of the peak that training achieves.
+        devices_a_node: int, devices in a node; each has its own link to other nodes.
+        inside: `Link` between two devices of a node.
+        between: `Link` from a device to one of another node; None for a single node. Default None.
+        images_per_second: float, images that the host prepares for each device. Default infinity.
 
     Raises:
-        ValueError: for a number out of range.
+        ValueError: if a number is out of range.
     """
 
     peak: float
@@ -63,7 +71,14 @@ class Machine:
 
 @dataclasses.dataclass(frozen=True)
 class StepTime:
-    """Seconds that the parts of a step take: `compute`, `statistics`, `gradient` and `input`."""
+    """The time of each part of a step, in seconds.
+
+    Args:
+        compute: float, the forward and backward pass.
+        statistics: float, the exchange of batch statistics.
+        gradient: float, the exchange of gradients.
+        input: float, the preparation of images.
+    """
 
     compute: float
     statistics: float
@@ -71,47 +86,76 @@ class StepTime:
     input: float
 
     @property
-    def in_turn(self):
-        """The step, with gradients exchanged after the backward pass."""
+    def in_turn(self) -> float:
+        """Seconds of a step whose gradients are exchanged after the backward pass."""
         return max(self.input, self.compute + self.statistics + self.gradient)
 
     @property
-    def overlapped(self):
-        """The step, with gradients exchanged during the backward pass as far as that lasts."""
+    def overlapped(self) -> float:
+        """Seconds of a step whose gradients are exchanged during the backward pass, as far as it lasts."""
         late = max(0.0, self.gradient - BACKWARD * self.compute)
         return max(self.input, self.compute + self.statistics + late)
 
 
-def ring(devices, size, link):
-    """Seconds of an all-reduce of `size` bytes: 2 (n - 1) (latency + size / (n bandwidth))."""
+def ring(devices: int, size: float, link: Link) -> float:
+    """Time of a ring all-reduce: 2 (n - 1) (latency + size / (n bandwidth)).
+
+    Args:
+        devices: int n.
+        size: float, bytes to reduce.
+        link: `Link` between neighbours.
+
+    Returns:
+        float, seconds.
+    """
     return 2 * (devices - 1) * (link.latency + size / (devices * link.bandwidth))
 
 
-def tree(devices, size, link):
-    """Seconds of an all-reduce up and down a binary tree: 2 ceil(log2 n) (latency + size / bandwidth)."""
+def tree(devices: int, size: float, link: Link) -> float:
+    """Time of an all-reduce up and down a binary tree: 2 ceil(log2 n) (latency + size / bandwidth).
+
+    Args:
+        devices: int n.
+        size: float, bytes to reduce.
+        link: `Link` between a device and its parent.
+
+    Returns:
+        float, seconds.
+    """
     return 2 * math.ceil(math.log2(devices)) * (link.latency + size / link.bandwidth)
 
 
-def hierarchical(devices, size, machine):
-    """Seconds of a reduce-scatter in each node, all-reduces of its parts between nodes, and an all-gather.
+def hierarchical(devices: int, size: float, machine: Machine) -> float:
+    """Time of a reduce-scatter in each node, all-reduces of its parts between nodes, and an all-gather.
 
-    With g devices a node each sends between nodes only 1 / g of the bytes, over its own way out.
+    With g devices a node, each device sends only 1 / g of the bytes to other nodes, over its own link.
+
+    Args:
+        devices: int, a multiple of a node's devices.
+        size: float, bytes to reduce.
+        machine: `Machine`, with a link between nodes.
+
+    Returns:
+        float, seconds.
     """
     nodes, part = devices // machine.devices_a_node, size / machine.devices_a_node
     between = min(ring(nodes, part, machine.between), tree(nodes, part, machine.between))
     return ring(machine.devices_a_node, size, machine.inside) + between
 
 
-def all_reduce(devices, size, machine):
-    """Seconds of the fastest of these, as communication libraries choose.
+def all_reduce(devices: int, size: float, machine: Machine) -> float:
+    """Time of the fastest of these all-reduces, as communication libraries choose.
 
     Args:
-        devices: in all; a node's or fewer, or whole nodes.
-        size: bytes to reduce.
+        devices: int, at most a node's devices, or a multiple of them.
+        size: float, bytes to reduce.
         machine: `Machine`.
 
+    Returns:
+        float, seconds.
+
     Raises:
-        ValueError: for devices that are no whole nodes, or more than one node without a link.
+        ValueError: if the devices are not whole nodes, or more than one node without a link between nodes.
     """
     _check_devices(devices, machine)
     if devices <= machine.devices_a_node:
@@ -122,20 +166,20 @@ def all_reduce(devices, size, machine):
     return min(ways)
 
 
-def step_time(cost, machine, devices, batch_a_device):
-    """Seconds of a training step.
+def step_time(cost, machine: Machine, devices: int, batch_a_device: float) -> StepTime:
+    """Predict the time of a training step.
 
     Args:
         cost: `zoo.training.cost.step_cost.StepCost`.
         machine: `Machine`.
-        devices: that share the batch out.
-        batch_a_device: images; a fraction is taken for the mean.
+        devices: int, the devices that split the batch.
+        batch_a_device: float, images on each device; the mean if devices have different numbers.
 
     Returns:
         `StepTime`.
 
     Raises:
-        ValueError: for a batch of 0 or less, and as `all_reduce`.
+        ValueError: if the batch is not positive, or `all_reduce` refuses the devices.
     """
     if not batch_a_device > 0:
         raise ValueError(f"batch_a_device must be > 0; got {batch_a_device}")

@@ -1,1 +1,1 @@
-"""Where a run trains: one device, several, or several machines."""
+"""Where a run trains: one device, several devices, or several machines."""

@@ -1,22 +1,25 @@
-"""The placement of a run, by the name of its strategy."""
+"""Choose the placement of a run by the name of its strategy."""
 
 import keras
 
 from zoo.training.devices.placement import STRATEGIES, TENSORFLOW, Placement
 
 
-def place(strategy="none", num_devices=None):
-    """The placement of such a name, before anything is computed.
+def place(strategy: str = "none", num_devices: int | None = None) -> Placement:
+    """Return the placement of a strategy, before anything is computed.
 
     Args:
-        strategy: "none"; "mirrored", all devices of one machine; "multi_worker", several machines, each
-            started with the same command and found by TF_CONFIG or SLURM's variables; "tpu"; or on JAX
-            "data_parallel", for one process or several.
-        num_devices: how many devices of this machine; None takes all GPUs, or one CPU.  CPUs are divided
-            into as many logical devices.
+        strategy: str. "none": one device. "mirrored": all devices of one machine. "multi_worker": several
+            machines, each started with the same command and found by TF_CONFIG or SLURM's variables. "tpu":
+            all cores of a TPU. "data_parallel", on JAX: one process or several. Default "none".
+        num_devices: int or None, the number of devices of this machine. None takes all GPUs, or else one
+            CPU. A CPU is divided into that many logical devices. Default None.
+
+    Returns:
+        A `Placement`.
 
     Raises:
-        ValueError: for what the backend or the strategy cannot do, with the alternative.
+        ValueError: if the backend or the strategy cannot do this; the message names the alternative.
     """
     backend = keras.backend.backend()
     if strategy not in STRATEGIES:

@@ -1,4 +1,4 @@
-"""Data parallelism on JAX: an array is spread over the devices of one process or several."""
+"""Data parallelism on JAX: each batch is spread over the devices of one process or several."""
 
 import contextlib
 import os
@@ -10,8 +10,18 @@ import numpy as np
 from zoo.training.devices.placement import Placement, cluster
 
 
-def place(num_devices):
-    """The placement "data_parallel"; see `zoo.training.devices.placement.place`."""
+def place(num_devices: int | None) -> "JaxPlacement":
+    """Return the placement "data_parallel".
+
+    Args:
+        num_devices: int or None, devices of this process, as in `zoo.training.devices.choose.place`.
+
+    Returns:
+        A `JaxPlacement`.
+
+    Raises:
+        ValueError: if JAX has fewer devices than that in this process.
+    """
     if num_devices and not _has_accelerator():
         try:
             jax.config.update("jax_num_cpu_devices", num_devices)
@@ -26,7 +36,7 @@ def place(num_devices):
     local = jax.local_devices()
     if num_devices and len(local) != num_devices:
         if len(local) < num_devices or jax.process_count() > 1:
-            raise ValueError(f"num_devices={num_devices}, and JAX has {len(local)} in this process")
+            raise ValueError(f"num_devices={num_devices}, but JAX has {len(local)} in this process")
         local = local[:num_devices]
     return JaxPlacement(local if jax.process_count() == 1 else jax.devices())
 
@@ -39,11 +49,15 @@ def _has_accelerator():
 
 
 class JaxPlacement(Placement):
-    """`keras.distribution.DataParallel` over devices of this process or of all of them."""
+    """Data parallelism by `keras.distribution.DataParallel`.
+
+    Args:
+        devices: list of JAX devices, of this process or of all processes.
+    """
 
     name = "data_parallel"
 
-    def __init__(self, devices):
+    def __init__(self, devices: list):
         self.worker, self.workers = jax.process_index(), jax.process_count()
         self.replicas = len(devices)
         names = [f"{device.platform}:{device.id}" for device in devices]

@@ -1,7 +1,7 @@
-"""On which devices and machines a run trains: one placement a strategy, behind one interface.
+"""The devices and machines that a run trains on, behind one interface.
 
-`tf.distribute` is in `tf_strategies.py`, JAX's data parallelism in `jax_data_parallel.py`; here is what they
-have in common, training on one device, and what is refused before any step.
+This module has the interface, training on one device, and the checks made before the first step.
+`tf_strategies.py` has the strategies of `tf.distribute`, `jax_data_parallel.py` JAX's data parallelism.
 """
 
 import contextlib
@@ -15,12 +15,13 @@ STRATEGIES = ("none", *TENSORFLOW, "parameter_server", "data_parallel")
 
 
 class Placement:
-    """Training in one process on one device; other placements override what differs.
+    """Training in one process on one device, and the interface of all other placements.
 
     Attributes:
-        name: of the strategy.
-        replicas: devices of all workers, among which each batch is shared out.
-        worker, workers: which process this is, and of how many.
+        name: str, the strategy.
+        replicas: int, the devices of all workers together; each batch is split over them.
+        worker: int, the index of this process.
+        workers: int, the number of processes.
     """
 
     name = "none"
@@ -28,46 +29,89 @@ class Placement:
     worker = 0
 
     @property
-    def chief(self):
-        """Whether this process writes what there is one of: log, weights, card."""
+    def chief(self) -> bool:
+        """Whether this process writes the files that exist once: log, weights, and card."""
         return self.worker == 0
 
-    def scope(self):
-        """A context in which the model and its optimiser are made."""
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Return the context in which the model and its optimiser are created."""
         return contextlib.nullcontext()
 
-    def active(self):
-        """A context around all of a run."""
+    def active(self) -> contextlib.AbstractContextManager:
+        """Return the context that surrounds the whole run."""
         return contextlib.nullcontext()
 
-    def one_device(self):
-        """A context, outside `scope`, in which models are made and used by this process alone."""
+    def one_device(self) -> contextlib.AbstractContextManager:
+        """Return a context, outside `scope`, for models that this process alone creates and uses."""
         return contextlib.nullcontext()
 
-    def lost(self, error):
-        """Whether an error says that another worker is gone."""
+    def lost(self, error: Exception) -> bool:
+        """Tell whether an error means that another worker is gone.
+
+        Args:
+            error: Exception that training raised.
+
+        Returns:
+            bool.
+        """
         return False
 
-    def feed(self, batches):
-        """What `fit` takes to train by such batches: data, and steps where the data do not say."""
+    def feed(self, batches) -> dict:
+        """Return the arguments by which `fit` trains on batches.
+
+        Args:
+            batches: iterable of training batches, as `Split.shuffled` of `zoo.data` returns.
+
+        Returns:
+            dict of keyword arguments: the data, and the steps of an epoch if the data do not tell.
+        """
         return batches.feed()
 
-    def sum(self, array):
-        """Sum of a NumPy array of int32 over all workers."""
+    def sum(self, array: np.ndarray) -> np.ndarray:
+        """Add up an array over all workers.
+
+        Args:
+            array: int32 array of the same shape on all workers.
+
+        Returns:
+            int32 array of that shape.
+        """
         return array
 
-    def any(self, flag):
-        """Whether a flag is set on any worker: all are asked at the same step."""
+    def any(self, flag: bool) -> bool:
+        """Tell whether a flag is set on any worker; all workers must call this at the same step.
+
+        Args:
+            flag: bool, this worker's flag.
+
+        Returns:
+            bool.
+        """
         return bool(self.sum(np.array([flag], "int32"))[0])
 
-    def gather(self, row):
-        """Integers (n,) of each worker, (workers, n)."""
+    def gather(self, row) -> np.ndarray:
+        """Collect the same number of integers from each worker.
+
+        Args:
+            row: sequence of n integers, this worker's.
+
+        Returns:
+            int32 array (workers, n).
+        """
         rows = np.zeros((self.workers, len(row)), "int32")
         rows[self.worker] = row
         return self.sum(rows)
 
-    def broadcast(self, contents, source):
-        """The bytes that the worker `source` has."""
+    def broadcast(self, contents: bytes, source: int) -> bytes:
+        """Send bytes from one worker to all.
+
+        Args:
+            contents: bytes to send; ignored on the other workers.
+            source: int, the index of the worker that sends.
+
+        Returns:
+            bytes, those of the worker `source`.
+        """
         length = int(self.sum(np.array([len(contents) * (self.worker == source)], "int32"))[0])
         words = np.zeros(-(-length // 4), "int32")
         if self.worker == source:
@@ -75,17 +119,26 @@ class Placement:
         return self.sum(words).tobytes()[:length]
 
 
-def check(placement, recipe, *, steps_per_execution=1, jit_compile="auto", steps=None, **_):
-    """Refuse before any step what a placement cannot do exactly, or at all.
+def check(
+    placement: Placement,
+    recipe,
+    *,
+    steps_per_execution: int = 1,
+    jit_compile: bool | str = "auto",
+    steps: int | None = None,
+    **_,
+) -> None:
+    """Refuse, before the first step, whatever a placement cannot do exactly or at all.
 
     Args:
-        placement: a `Placement`.
-        recipe: whose batch, accumulation and clipping it must be able to do.
-        steps_per_execution, jit_compile: as `compile` takes them, whose other options are no matter here.
-        steps: of an epoch.
+        placement: `Placement`.
+        recipe: `zoo.training.recipes.Recipe`, for its batch size, accumulation and clipping.
+        steps_per_execution: int, `compile`'s argument. Default 1. Its other options are accepted and ignored.
+        jit_compile: bool or "auto", `compile`'s argument. Default "auto".
+        steps: int or None, steps of an epoch; None skips the check of `steps_per_execution`. Default None.
 
     Raises:
-        ValueError: one line that names the alternative.
+        ValueError: with one line that names the alternative.
     """
     batch, replicas = recipe.batch_size, placement.replicas
     if batch % replicas:
@@ -105,7 +158,7 @@ def check(placement, recipe, *, steps_per_execution=1, jit_compile="auto", steps
     if recipe.clip_norm:
         raise ValueError(
             f"--strategy={placement.name} would clip each device's gradient before they are added up, which "
-            f"is another update than on one device{with_jax} clip by norm exactly"
+            f"differs from one device's update{with_jax} clip by norm exactly"
         )
     if jit_compile is True and placement.name != "tpu":
         raise ValueError(
@@ -121,11 +174,14 @@ def check(placement, recipe, *, steps_per_execution=1, jit_compile="auto", steps
         )
 
 
-def cluster():
-    """(addresses of all workers, index of this one) from TF_CONFIG, or None without it.
+def cluster() -> tuple[list[str], int] | None:
+    """Read the workers of a run from TF_CONFIG.
+
+    Returns:
+        (addresses of all workers, index of this worker), or None if TF_CONFIG is not set.
 
     Raises:
-        ValueError: for a TF_CONFIG that names no workers, or a task that is not among them.
+        ValueError: if TF_CONFIG names no workers, or a task that is not among them.
     """
     text = os.environ.get("TF_CONFIG")
     if not text:

@@ -1,4 +1,4 @@
-"""Placements of `tf.distribute`: several devices of one machine, several machines, a TPU."""
+"""Placements of `tf.distribute`: several devices of one machine, several machines, or a TPU."""
 
 import json
 import os
@@ -9,15 +9,33 @@ import tensorflow as tf
 from zoo.training.devices.placement import Placement, cluster
 
 
-def place(name, num_devices):
-    """The placement "mirrored", "multi_worker" or "tpu"; see `zoo.training.devices.placement.place`."""
+def place(name: str, num_devices: int | None) -> "StrategyPlacement":
+    """Return the placement of a strategy of `tf.distribute`.
+
+    Args:
+        name: "mirrored", "multi_worker" or "tpu".
+        num_devices: int or None, devices of this machine, as in `zoo.training.devices.choose.place`.
+
+    Returns:
+        A `StrategyPlacement`.
+
+    Raises:
+        ValueError: if the machine, TensorFlow or the cluster does not have these devices.
+    """
     return {"mirrored": _mirrored, "multi_worker": _multi_worker, "tpu": _tpu}[name](num_devices)
 
 
 class StrategyPlacement(Placement):
-    """A `tf.distribute.Strategy`, on one worker or several."""
+    """Training under a `tf.distribute.Strategy`, on one worker or several.
 
-    def __init__(self, name, strategy, worker=0, workers=1):
+    Args:
+        name: str, the name of the strategy.
+        strategy: `tf.distribute.Strategy`.
+        worker: int, the index of this process. Default 0.
+        workers: int, the number of processes. Default 1.
+    """
+
+    def __init__(self, name: str, strategy: tf.distribute.Strategy, worker: int = 0, workers: int = 1):
         self.name, self.strategy = name, strategy
         self.worker, self.workers = worker, workers
         self.replicas = strategy.num_replicas_in_sync
@@ -32,10 +50,10 @@ class StrategyPlacement(Placement):
         return self.workers > 1 and isinstance(error, gone)
 
     def feed(self, batches):
-        """A distributed data set: each device gets its contiguous part of each global batch.
+        """Distribute the batches: each device gets its contiguous part of each global batch.
 
-        Not `experimental_distribute_dataset`, whose automatic sharding gives workers other images than
-        one device would see in the same step.
+        This is not `experimental_distribute_dataset`: its automatic sharding would give workers other images
+        than one device sees in the same step.
         """
         local = self.replicas // self.workers
         feed = self.strategy.distribute_datasets_from_function(lambda context: batches.dataset(local))
@@ -63,7 +81,7 @@ def _mirrored(num_devices):
     count = num_devices or len(gpus) or 1
     if gpus:
         if count > len(gpus):
-            raise ValueError(f"num_devices={count}, and this machine has {len(gpus)} GPUs")
+            raise ValueError(f"num_devices={count}, but this machine has {len(gpus)} GPUs")
         devices = [f"GPU:{index}" for index in range(count)]
     else:
         _divide_cpu(count)
@@ -80,7 +98,7 @@ def _divide_cpu(count):
         present = len(tf.config.list_logical_devices("CPU"))
         if present < count:
             raise ValueError(
-                f"num_devices={count}, and TensorFlow has begun with {present} logical CPUs in this process"
+                f"num_devices={count}, but TensorFlow has started with {present} logical CPUs in this process"
             ) from None
 
 
@@ -88,7 +106,7 @@ def _multi_worker(num_devices):
     gpus = tf.config.list_physical_devices("GPU")
     if num_devices and num_devices > max(len(gpus), 1):
         have = f"{len(gpus)} GPUs" if gpus else "no GPU: its CPU is one device"
-        raise ValueError(f"num_devices={num_devices}, and this machine has {have}")
+        raise ValueError(f"num_devices={num_devices}, but this machine has {have}")
     if num_devices and gpus:
         tf.config.set_visible_devices(gpus[:num_devices], "GPU")
     if cluster() is None:
