@@ -107,7 +107,7 @@ def _serving(model, optimize):
 
 
 def _export_litert(model, directory, quantize, representative):
-    from zoo.exporting.export import litert
+    from zoo.exporting import litert
 
     contents = litert.contents(model, quantize, representative)
     directory.mkdir(parents=True, exist_ok=True)
