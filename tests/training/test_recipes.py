@@ -61,3 +61,26 @@ def test_a_limited_run_has_all_classes(data_dir, tmp_path):
     config = run.train(recipe, data_dir, tmp_path, limit=8)
     assert config["spec"]["num_classes"] == 10
     assert config["steps_per_epoch"] == 2
+
+
+def test_image_sizes_are_stages_that_end_at_full_size():
+    recipe = recipes.Recipe("cifar10", "single", "resnet20", epochs=16)
+    assert recipes.size_stages(recipe) == [(None, 16)]
+    given = dataclasses.replace(recipe, image_sizes="32:10, 48:3")
+    assert recipes.size_stages(given) == [(32, 10), (48, 13), (None, 16)]
+
+
+@pytest.mark.parametrize(
+    "sizes", ["32", "32:", ":3", "0:2", "16:0", "a:2", "16:2;8:1", "16:1.5", "16:-2"]
+)
+def test_image_sizes_that_cannot_be_read(sizes, raises_line):
+    recipe = recipes.Recipe("cifar10", "single", "resnet20", image_sizes=sizes)
+    with raises_line(ValueError, 'SIZE:EPOCHS.*"32:10,48:3"; got ' + repr(sizes)):
+        recipes.size_stages(recipe)
+
+
+@pytest.mark.parametrize("sizes", ["16:4", "16:3,24:2"])
+def test_some_epochs_must_be_left_for_full_size(sizes, raises_line):
+    recipe = recipes.Recipe("cifar10", "single", "resnet20", epochs=4, image_sizes=sizes)
+    with raises_line(ValueError, "takes [45] epochs; epochs=4 must be more"):
+        recipes.size_stages(recipe)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from zoo.training.loop.augmentation import RandomShiftFlip
+from zoo.training.loop.augmentation import RandomCutout, RandomShiftFlip
 
 
 def crops(image, shift, flip):
@@ -44,3 +44,33 @@ def test_augmentation_is_a_good_layer_and_rests_outside_training(images, check_l
     np.testing.assert_array_equal(ops.convert_to_numpy(layer(x, training=False)), x)
     np.testing.assert_array_equal(ops.convert_to_numpy(layer(x)), x)
     check_layer(lambda: RandomShiftFlip(2, False, seed=3), x / 255)
+
+
+def blanked(image, size, value):
+    """All images that a square of this size, centred on a pixel, may make of one."""
+    height, width = image.shape[:2]
+    for i in range(height):
+        for j in range(width):
+            top, left = i - size // 2, j - size // 2
+            made = image.copy()
+            made[max(top, 0) : top + size, max(left, 0) : left + size] = value
+            yield made
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_cutout_blanks_exactly_the_possible_squares(size):
+    image = np.random.default_rng(7).uniform(1, 255, (5, 4, 3)).astype("float32")
+    layer = RandomCutout(size, value=0.5, seed=1)
+    given = ops.convert_to_numpy(layer(np.repeat(image[None], 400, axis=0), training=True))
+    possible = {made.tobytes() for made in blanked(image, size, 0.5)}
+    assert {made.tobytes() for made in given} == possible
+
+
+def test_cutout_is_a_good_layer_repeats_with_its_seed_and_rests_outside_training(images, check_layer):
+    x = images.astype("float32")
+    layer, twin = RandomCutout(5, seed=2), RandomCutout(5, seed=2)
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(x)), x)
+    first, second = (ops.convert_to_numpy(layer(x, training=True)) for _ in range(2))
+    assert (first != second).any()
+    np.testing.assert_array_equal(ops.convert_to_numpy(twin(x, training=True)), first)
+    check_layer(lambda: RandomCutout(3, seed=3), x / 255)

@@ -1,0 +1,187 @@
+"""The queue that fills the zoo: plans, states, the table, and runs that are killed and go on."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import zoo.weights
+from zoo.training import fill
+from zoo.training.cost import dry_run
+from zoo.training.loop import run
+
+FIELDS = {"batch_size": 5, "epochs": 40, "learning_rate": 0.01}
+PLAN = """
+[[run]]
+recipe = "mnist_single_mlp"
+seeds = [71, 72]
+batch_size = 5
+epochs = 40
+learning_rate = 0.01
+"""
+
+
+def plan_of(folder, text=PLAN):
+    path = folder / "plan.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_default_plan_names_recipes_that_exist():
+    plan = fill.read_plan(fill.DEFAULT_PLAN)
+    assert plan and all(" " not in run.name for run in plan)
+    joined = [run for run in plan if run.join]
+    for ensemble in joined:  # every network that is joined is trained before
+        sources = ensemble.command(pathlib.Path("data"), pathlib.Path("runs"))[3]
+        before = {run.name for run in plan[: plan.index(ensemble)]}
+        assert {source.rpartition("/")[2] for source in sources.split("=", 1)[1].split(",")} <= before
+
+
+def test_a_plan_is_one_run_a_seed_with_its_fields(tmp_path):
+    runs = fill.read_plan(plan_of(tmp_path))
+    assert [run.recipe.seed for run in runs] == [71, 72]
+    assert runs[0].name == "mnist_single_mlp-batch_size=5-epochs=40-learning_rate=0.01-71"
+    assert all(getattr(runs[1].recipe, key) == value for key, value in FIELDS.items())
+    command = runs[0].command(tmp_path / "data", tmp_path)
+    assert command[1:3] == ["-m", "zoo.training.train"]
+    assert {"--recipe=mnist_single_mlp", "--epochs=40", "--seed=71"} <= set(command)
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("[[run", "is no plan"),
+        ("a = 1", "is no plan.*'run'.*entries"),
+        ("[[run]]\nseeds = [0]", "every .*run.* names a recipe"),
+        ('[[run]]\nrecipe = "mnist_single_vgg"', "unknown recipe 'mnist_single_vgg'"),
+        ('[[run]]\nrecipe = "mnist_single_mlp"\nepoch = 3', "mnist_single_mlp has no field epoch"),
+        (
+            '[[run]]\nrecipe = "mnist_single_mlp"\njoin = [0, 1]',
+            "join makes a deep_ensemble, not single",
+        ),
+        ('[[run]]\nrecipe = "mnist_single_mlp"\nseeds = [1, 1]', "mnist_single_mlp-1 more than once"),
+    ],
+)
+def test_plans_that_cannot_be_read(text, pattern, tmp_path, raises_line):
+    with raises_line(ValueError, pattern):
+        fill.read_plan(plan_of(tmp_path, text))
+
+
+def test_a_plan_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"plan\.toml"):
+        fill.read_plan(tmp_path / "plan.toml")
+
+
+def test_states_are_read_off_the_folder(tmp_path):
+    one = fill.read_plan(plan_of(tmp_path))[0]
+    folder = tmp_path / one.name
+    folder.mkdir()
+    assert fill.state(one, tmp_path) == ("waiting", 0, 0)
+    (folder / "failed.txt").write_text("exit code 1: no data\n")
+    assert fill.state(one, tmp_path) == ("failed", 0, 0)
+    (folder / "checkpoint.json").write_text('{"epochs": 7, "seconds": 12.5}')
+    assert fill.state(one, tmp_path) == ("started", 7, 12.5)
+    (folder / "config.json").write_text('{"seconds": 30}')
+    assert fill.state(one, tmp_path) == ("done", 40, 30)
+    shipped = plan_of(tmp_path, '[[run]]\nrecipe = "fashion_mnist_single_lenet"\nseeds = [0, 12345]')
+    states = [fill.state(run, tmp_path)[0] for run in fill.read_plan(shipped)]
+    assert states == ["published", "waiting"]
+
+
+def test_the_table_extrapolates_from_the_flops_that_were_done(tmp_path):
+    plan = fill.read_plan(plan_of(tmp_path))
+    assert fill.status(plan, tmp_path).endswith("left: 0:00")  # nothing has trained: times are unknown
+    assert fill.status(plan, tmp_path).count("?") == 2
+    flops = json.loads((tmp_path / "flops.json").read_text())
+    assert flops == {run.name: dry_run.run_flops(run.recipe) for run in plan}
+    for name, file, text in (
+        (plan[0].name, "config.json", '{"seconds": 7200}'),
+        (plan[1].name, "checkpoint.json", '{"epochs": 10, "seconds": 1800}'),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text(text)
+    done, started, left = fill.status(plan, tmp_path).splitlines()
+    assert done.split() == [plan[0].name, "done", "40/40"]
+    assert started.split() == [plan[1].name, "started", "10/40", "1:30"]
+    assert left.startswith("left: 1:30 at ")
+
+
+def test_a_second_queue_in_a_folder_is_refused(tmp_path, raises_line):
+    with fill.lock(tmp_path), raises_line(ValueError, "another queue works in .*--status"):
+        fill.fill([], tmp_path, tmp_path)
+    with fill.lock(tmp_path):
+        pass
+
+
+def queue(runs, data, plan, *more):
+    return [sys.executable, "-W", "ignore", "-m", "zoo.training.fill", f"--plan={plan}", f"--runs={runs}",
+            f"--data_dir={data}", *more]  # fmt: skip
+
+
+def child_of(process):
+    """The id of the run that a queue trains."""
+    found = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return int(found[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_queue_that_is_killed_goes_on_when_it_is_started_again(number, mnist, tmp_path):
+    plan, runs = plan_of(tmp_path), tmp_path / "runs"
+    first, second = fill.read_plan(plan)
+    process = subprocess.Popen(queue(runs, mnist, plan), stdout=subprocess.PIPE, text=True)
+    try:
+        while not (runs / first.name / "checkpoint.json").is_file():
+            assert process.poll() is None
+            time.sleep(0.005)
+        child = child_of(process)
+        process.send_signal(number)
+        if number == signal.SIGKILL:
+            os.kill(child, number)
+    finally:
+        process.send_signal(number)
+        process.communicate(timeout=300)
+    state, epochs, _ = fill.state(first, runs)
+    assert state == "started" and 1 <= epochs < 40
+    assert fill.state(second, runs)[0] == "waiting"
+    assert not (runs / first.name / "failed.txt").exists()
+
+    resumed = subprocess.run(queue(runs, mnist, plan), capture_output=True, text=True, timeout=600)
+    assert resumed.returncode == 0, resumed.stderr
+    assert [line.split()[1] for line in resumed.stdout.splitlines()] == [first.name, second.name]
+    output = (runs / first.name / "output.txt").read_text()
+    assert output.count("epoch 40/40") >= 1
+    assert fill.state(first, runs)[0] == fill.state(second, runs)[0] == "done"
+    expected = run.train(first.recipe, mnist, tmp_path / "alone")
+    assert expected["files"] == zoo.weights.read_config(runs / first.name)["files"]
+
+    finished = subprocess.run(queue(runs, mnist, plan, "--finished"), capture_output=True, text=True)
+    assert finished.stdout.split() == [f"{runs}/{first.name}", f"{runs}/{second.name}"]
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_named_and_the_queue_goes_on(mnist, tmp_path):
+    text = '[[run]]\nrecipe = "cifar100_single_cifarnet"\nseeds = [73]\n' + PLAN.replace(
+        "[71, 72]", "[71]"
+    )
+    plan, runs = plan_of(tmp_path, text.replace("epochs = 40", "epochs = 1")), tmp_path / "runs"
+    process = subprocess.run(queue(runs, mnist, plan), capture_output=True, text=True, timeout=600)
+    assert process.returncode == 1
+    bad, good = fill.read_plan(plan)
+    assert f"{bad.name} failed: " in process.stderr and "no cifar100 in" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert fill.state(bad, runs)[0] == "failed" and fill.state(good, runs)[0] == "done"
+    with fill.lock(runs):
+        refused = subprocess.run(queue(runs, mnist, plan), capture_output=True, text=True, timeout=600)
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1
+    assert refused.stderr.startswith("zoo.training.fill: another queue works in")
+    table = subprocess.run(
+        queue(runs, mnist, plan, "--status"), capture_output=True, text=True, timeout=600
+    )
+    rows = [line.split()[:2] for line in table.stdout.splitlines()]
+    assert rows[:2] == [[bad.name, "failed"], [good.name, "done"]], table.stderr
