@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.methods import MIMO, BatchEnsemble, DeepEnsemble, Masksembles, MCDropout, Packed, Single
+from zoo.methods import (
+    MIMO,
+    BatchEnsemble,
+    DeepEnsemble,
+    HyperBatch,
+    Masksembles,
+    MCDropout,
+    Packed,
+    Single,
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +41,11 @@ UNCHANGED = [
     BatchEnsemble(2, tile_at="head"),
     MCDropout(2, rate=0.0),
     Masksembles(2, scale=1.0),
+    HyperBatch(2),
 ]
 
 
-@pytest.mark.parametrize("method", UNCHANGED, ids=lambda m: f"{m.name}-{m.tile_at}")
+@pytest.mark.parametrize("method", UNCHANGED, ids=lambda m: f"{m.name}-{getattr(m, 'tile_at', 0)}")
 def test_members_answer_as_the_original_where_nothing_sets_them_apart(trained, pictures, method):
     original = zoo.predict(trained, pictures).members
     converted = zoo.convert(trained, method, spread=0)
@@ -83,7 +93,7 @@ def test_a_name_takes_the_methods_defaults_and_the_activation_is_kept(pictures):
 
 def test_what_cannot_be_converted_says_why(trained, raises_line):
     for method in (MIMO(3), DeepEnsemble(2), Packed(2), "mimo", "nonsense", None):
-        with raises_line(ValueError, "makes batch_ensemble, mc_dropout or masksembles"):
+        with raises_line(ValueError, "makes batch_ensemble, mc_dropout, masksembles or hyper_batch"):
             zoo.convert(trained, method)
     with raises_line(ValueError, "spread must be >= 0"):
         zoo.convert(trained, BatchEnsemble(2), spread=-1)
