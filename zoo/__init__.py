@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from zoo import _registration
-from zoo.registry import list_models
+from zoo.registry import list_models, register_backbone, register_method
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` loads these names
     import zoo.training as training  # noqa: F401
@@ -64,7 +64,7 @@ _SUBMODULES = (
     "training",
 )
 
-__all__ = ["list_models", *_HOMES, *_SUBMODULES]
+__all__ = ["list_models", "register_backbone", "register_method", *_HOMES, *_SUBMODULES]
 
 _registration.register_with_keras()
 

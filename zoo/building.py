@@ -1,6 +1,6 @@
 """`zoo.build`: a method and a backbone, composed into a compiled classifier."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -10,13 +10,14 @@ from zoo.backbones import BACKBONES
 from zoo.classifier import EnsembleClassifier
 from zoo.losses import CrossEntropy
 from zoo.metrics import Accuracy
+from zoo.registry import register_backbone
 
 HEAD = "head"
 
 
 def build(
-    method: methods.Single,
-    backbone: str,
+    method: methods.Method,
+    backbone: str | Callable,
     num_classes: int = 10,
     input_shape: Sequence[int] = (32, 32, 3),
     *,
@@ -31,7 +32,8 @@ def build(
     Args:
         method: an instance of a class of `zoo.methods`, such as `zoo.methods.Packed(4, alpha=2,
             gamma=1)`.
-        backbone: str, a name of `zoo.backbones.BACKBONES`, such as "lenet" or "resnet20".
+        backbone: str, a name of `zoo.backbones.BACKBONES`, such as "lenet" or "resnet20"; or a function
+            with an attribute `stages`, which is registered under its own name (`zoo.register_backbone`).
         num_classes: int >= 2, K. Default: 10.
         input_shape: three ints >= 1, (H, W, C) of the images, whose values run from 0 to 255.
             Default: (32, 32, 3).
@@ -57,6 +59,8 @@ def build(
         >>> model.predict(np.zeros((2, 8, 8, 1)), verbose=0).shape
         (2, 3)
     """
+    if callable(backbone):
+        backbone = register_backbone(backbone.__name__, backbone).__name__
     if backbone not in BACKBONES:
         raise ValueError(f"unknown backbone {backbone!r}; there are {', '.join(BACKBONES)}")
     if not (isinstance(num_classes, int) and num_classes >= 2):

@@ -35,7 +35,7 @@ def class_names() -> list[str]:
     return [line.split(" ", 1)[1] for line in text.splitlines()]
 
 
-def pretrained(method: methods.Single) -> EnsembleClassifier:
+def pretrained(method: methods.Method) -> EnsembleClassifier:
     """Make an ensemble of `efficientnet_lite0` that starts from weights trained on ImageNet.
 
     Args:

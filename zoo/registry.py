@@ -1,18 +1,154 @@
 """What there is to load: names, and the weights that exist.  Imports neither Keras nor TensorFlow."""
 
+import dataclasses
 import difflib
 import functools
 import importlib
 import json
 import pathlib
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any
 
-METHODS = (
-    "single", "deep_ensemble", "packed", "batch_ensemble", "mimo", "hyper_batch", "hyper_deep", "masksembles",
-    "mc_dropout", "dst_tickets", "edst_tickets",
-)  # fmt: skip
-BACKBONES = (
-    "mlp", "lenet", "cifarnet", "resnet20", "resnet18", "resnet50", "wide_resnet28_10", "efficientnet_lite0"
-)  # fmt: skip
+
+class Registry(MutableMapping):
+    """A dictionary of names whose values are imported when they are first used.
+
+    Args:
+        homes: dict from a name to where it is defined, "module:attribute".
+    """
+
+    def __init__(self, homes: dict[str, str]):
+        self._values: dict[str, Any] = dict(homes)
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._values[name]
+        if isinstance(value, str):
+            module, _, attribute = value.partition(":")
+            value = self._values[name] = getattr(importlib.import_module(module), attribute)
+        return value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._values[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+
+METHODS = Registry(
+    {
+        "single": "zoo.methods.single:Single",
+        "deep_ensemble": "zoo.methods.deep_ensemble:DeepEnsemble",
+        "packed": "zoo.methods.packed:Packed",
+        "batch_ensemble": "zoo.methods.batch_ensemble:BatchEnsemble",
+        "mimo": "zoo.methods.mimo:MIMO",
+        "hyper_batch": "zoo.methods.hyper_batch:HyperBatch",
+        "hyper_deep": "zoo.methods.deep_ensemble:HyperDeep",
+        "masksembles": "zoo.methods.masksembles:Masksembles",
+        "mc_dropout": "zoo.methods.mc_dropout:MCDropout",
+        "dst_tickets": "zoo.methods.tickets:Tickets",
+        "edst_tickets": "zoo.methods.tickets:SequentialTickets",
+    }
+)
+BACKBONES = Registry(
+    {
+        "mlp": "zoo.backbones.simple:mlp",
+        "lenet": "zoo.backbones.simple:lenet",
+        "cifarnet": "zoo.backbones.cifarnet:cifarnet",
+        "resnet20": "zoo.backbones.resnet:resnet20",
+        "resnet18": "zoo.backbones.resnet:resnet18",
+        "resnet50": "zoo.backbones.resnet:resnet50",
+        "wide_resnet28_10": "zoo.backbones.wide_resnet:wide_resnet28_10",
+        "efficientnet_lite0": "zoo.backbones.efficientnet_lite:efficientnet_lite0",
+    }
+)
+
+
+def register_method(method: type) -> type:
+    """Make a method known by its name to `zoo.load`, recipes, training and `zoo benchmark`.
+
+    Usable as a decorator. Registering the same class again changes nothing.
+
+    Args:
+        method: a frozen dataclass derived from `zoo.methods.Method`, with the class attribute `name`.
+
+    Returns:
+        The class.
+
+    Raises:
+        ValueError: for another kind of class, or a name that another method has.
+
+    Example:
+        >>> @zoo.register_method
+        ... @dataclasses.dataclass(frozen=True)
+        ... class FewMembers(zoo.methods.Packed):
+        ...     num_members: int = 2
+        ...     name = "few_members"
+        >>> zoo.load("few_members_mlp", weights=None).num_members
+        2
+        >>> del zoo.registry.METHODS["few_members"]
+    """
+    from zoo.methods import Method
+
+    if not (
+        isinstance(method, type) and issubclass(method, Method) and dataclasses.is_dataclass(method)
+    ):
+        raise ValueError(f"a method is a dataclass derived from zoo.methods.Method; got {method!r}")
+    _register(METHODS, "method", method.name, method)
+    return method
+
+
+def register_backbone(name: str, function: Callable, stages: int | None = None) -> Callable:
+    """Make a backbone known by its name to `zoo.build`, `zoo.load`, recipes and training.
+
+    Args:
+        name: str, letters, digits and underscores.
+        function: function of (method, images, stem) that asks the method for its layers and returns the
+            features; see `zoo.backbones.lenet` for a short one.
+        stages: int >= 0, how many stages it announces by `method.begin_stage`, beside "head". Default:
+            None, `function.stages`.
+
+    Returns:
+        The function.
+
+    Raises:
+        ValueError: for a name that another backbone has, or unknown stages.
+
+    Example:
+        >>> def tiny(method, images, stem=None):
+        ...     x = method.conv(4, 3, "stem", strides=2, name="conv")(images)
+        ...     return method.per_member(keras.layers.GlobalAveragePooling2D(name="pool"))(x)
+        >>> _ = zoo.register_backbone("tiny", tiny, stages=0)
+        >>> zoo.build(zoo.methods.Packed(2), "tiny", input_shape=(8, 8, 3)).name
+        'packed_tiny'
+        >>> del zoo.registry.BACKBONES["tiny"]
+    """
+    if not callable(function):
+        raise ValueError(f"a backbone is a function of a method and images; got {function!r}")
+    if not (isinstance(name, str) and name.isidentifier()):
+        raise ValueError(f"a backbone's name has letters, digits and underscores; got {name!r}")
+    stages = getattr(function, "stages", None) if stages is None else stages
+    if not (isinstance(stages, int) and stages >= 0):
+        raise ValueError(
+            f"pass stages=, how many stages {name} announces by begin_stage; got {stages!r}"
+        )
+    _register(BACKBONES, "backbone", name, function)
+    function.stages = stages  # type: ignore[attr-defined]
+    return function
+
+
+def _register(registry, kind, name, value):
+    if name in registry and registry[name] is not value:
+        raise ValueError(f"there is a {kind} {name!r} already; choose another name")
+    registry[name] = value
 
 
 def list_models(

@@ -1,22 +1,46 @@
 """Cifarnet: a small network that reaches 94 % on CIFAR-10 in minutes (Jordan, 2024, arXiv 2404.00498)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from keras import layers
 
+from zoo.array_types import Tensor
 from zoo.layers import PatchWhitening
 from zoo.layers.initializers import PartialIdentity
 
+if TYPE_CHECKING:
+    from zoo.methods import Single
 
-def whitened(images):
-    """What every member of a cifarnet reads: fixed features of 2x2 patches."""
+
+def whitened(images: Tensor) -> Tensor:
+    """Return what every member of a cifarnet reads: fixed features of 2x2 patches.
+
+    Args:
+        images: symbolic tensor (B, H, W, C), normalised.
+
+    Returns:
+        A symbolic tensor.
+    """
     x = PatchWhitening(name="whitening")(images)
     return layers.Activation("gelu", name="whitening_gelu")(x)
 
 
-def cifarnet(method, images, stem=None):
-    """Three stages of two convolutions with 64, 256 and 256 filters, each stage pooled by two.
+def cifarnet(method: Single, images: Any, stem: str | None = None) -> Any:
+    """Cifarnet: three stages of two convolutions with 64, 256 and 256 filters, each stage pooled by two.
 
-    The network of airbench94: whitened patches, convolutions that start as partial identities,
-    normalisations without a scale, GELU, and features divided by nine before the head.
+    The network of airbench94 (Jordan, 2024, arXiv 2404.00498): whitened patches, convolutions that start
+    as partial identities, normalisations without a scale, GELU, and features divided by nine before the
+    head.
+
+    Args:
+        method: a layer factory, see `zoo.methods.Single`.
+        images: what `expand` returned: a symbolic tensor (B, H, W, C), or a list of them.
+        stem: ignored. Default: None.
+
+    Returns:
+        The features that the head takes.
     """
     x = images
     for stage, filters in enumerate((64, 256, 256)):
@@ -35,4 +59,5 @@ def cifarnet(method, images, stem=None):
     return method.per_member(layers.Rescaling(1 / 9, name="scale"))(x)
 
 
+cifarnet.stages = 2
 cifarnet.preprocess = whitened

@@ -70,3 +70,6 @@ def efficientnet_lite0(method, images, stem="imagenet"):
             inputs = filters
     x = _conv_norm(method, x, 1280, 1, 1, "hidden", "top")
     return method.per_member(layers.GlobalAveragePooling2D(name="pool"))(_relu6(method, x, "top"))
+
+
+efficientnet_lite0.stages = 7  # that it announces to its method by `begin_stage`

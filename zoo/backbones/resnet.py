@@ -4,9 +4,16 @@ Every shortcut that changes shape is a 1x1 convolution, as in torch-uncertainty,
 counts these networks reproduce.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from keras import layers
 
 from zoo.layers.initializers import HeNormal
+
+if TYPE_CHECKING:
+    from zoo.methods import Single
 
 
 def _conv_norm(method, x, filters, kernel_size, strides, role, name):
@@ -64,16 +71,50 @@ def _resnet(method, images, stem, block, widths, depths):
     return method.per_member(layers.GlobalAveragePooling2D(name="pool"))(x)
 
 
-def resnet20(method, images, stem="cifar"):
-    """Three stages of three basic blocks, 16, 32 and 64 filters."""
+def resnet20(method: Single, images: Any, stem: str | None = "cifar") -> Any:
+    """ResNet-20: three stages of three basic blocks with 16, 32 and 64 filters (He et al., CVPR 2016).
+
+    Args:
+        method: a layer factory, see `zoo.methods.Single`.
+        images: what `expand` returned: a symbolic tensor (B, H, W, C), or a list of them.
+        stem: str, "cifar" or "imagenet". Default: "cifar".
+
+    Returns:
+        The features that the head takes.
+    """
     return _resnet(method, images, stem, _basic, (16, 32, 64), (3, 3, 3))
 
 
-def resnet18(method, images, stem="cifar"):
-    """Four stages of two basic blocks, 64 to 512 filters."""
+def resnet18(method: Single, images: Any, stem: str | None = "cifar") -> Any:
+    """ResNet-18: four stages of two basic blocks with 64 to 512 filters (He et al., CVPR 2016).
+
+    Args:
+        method: a layer factory, see `zoo.methods.Single`.
+        images: what `expand` returned: a symbolic tensor (B, H, W, C), or a list of them.
+        stem: str, "cifar" or "imagenet". Default: "cifar".
+
+    Returns:
+        The features that the head takes.
+    """
     return _resnet(method, images, stem, _basic, (64, 128, 256, 512), (2, 2, 2, 2))
 
 
-def resnet50(method, images, stem="cifar"):
-    """Four stages of 3, 4, 6 and 3 bottlenecks, 256 to 2048 filters."""
+def resnet50(method: Single, images: Any, stem: str | None = "cifar") -> Any:
+    """ResNet-50: four stages of 3, 4, 6 and 3 bottlenecks, 256 to 2048 outputs (He et al., CVPR 2016).
+
+    Args:
+        method: a layer factory, see `zoo.methods.Single`.
+        images: what `expand` returned: a symbolic tensor (B, H, W, C), or a list of them.
+        stem: str, "cifar" or "imagenet". Default: "cifar".
+
+    Returns:
+        The features that the head takes.
+    """
     return _resnet(method, images, stem, _bottleneck, (64, 128, 256, 512), (3, 4, 6, 3))
+
+
+resnet20.stages, resnet18.stages, resnet50.stages = (
+    3,
+    4,
+    4,
+)  # that each announces to its method by `begin_stage`

@@ -1,8 +1,16 @@
 """MLP and LeNet-5 (LeCun et al., 1998), with rectifiers and max pooling."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 from keras import layers
 
 from zoo.layers.initializers import HeNormal
+
+if TYPE_CHECKING:
+    from zoo.methods import Single
 
 
 def _dense(method, x, units, role, name):
@@ -10,8 +18,20 @@ def _dense(method, x, units, role, name):
     return method.per_member(layers.ReLU(name=f"{name}_relu"))(x)
 
 
-def mlp(method, images, stem=None, hidden_units=(200, 200)):
-    """Dense layers of `hidden_units` over the flattened image."""
+def mlp(
+    method: Single, images: Any, stem: str | None = None, hidden_units: Sequence[int] = (200, 200)
+) -> Any:
+    """MLP: dense layers over the flattened image.
+
+    Args:
+        method: a layer factory, see `zoo.methods.Single`.
+        images: what `expand` returned: a symbolic tensor (B, H, W, C), or a list of them.
+        stem: ignored. Default: None.
+        hidden_units: ints, units of each layer. Default: (200, 200).
+
+    Returns:
+        The features that the head takes.
+    """
     x = layers.Flatten(name="flatten")(images)
     for index, units in enumerate(hidden_units):
         x = method.begin_stage(index, x) if index else x
@@ -19,8 +39,19 @@ def mlp(method, images, stem=None, hidden_units=(200, 200)):
     return x
 
 
-def lenet(method, images, stem=None):
-    """Convolutions of 6 and 16 filters 5x5, each pooled by two, then dense layers of 120 and 84."""
+def lenet(method: Single, images: Any, stem: str | None = None) -> Any:
+    """LeNet-5: two pooled 5x5 convolutions, dense layers of 120 and 84 (LeCun et al., 1998).
+
+    The convolutions have 6 and 16 filters.
+
+    Args:
+        method: a layer factory, see `zoo.methods.Single`.
+        images: what `expand` returned: a symbolic tensor (B, H, W, C), or a list of them.
+        stem: ignored. Default: None.
+
+    Returns:
+        The features that the head takes.
+    """
     x = images
     for index, filters in enumerate((6, 16)):
         name = f"conv{index + 1}"
@@ -33,3 +64,6 @@ def lenet(method, images, stem=None):
     for index, units in enumerate((120, 84)):
         x = _dense(method, x, units, "hidden", f"dense{index + 1}")
     return x
+
+
+mlp.stages, lenet.stages = 1, 2  # that each announces to its method by `begin_stage`

@@ -5,9 +5,16 @@ this network reproduces: no normalisation in the stem, and the 1x1 shortcut take
 input.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from keras import layers
 
 from zoo.layers.initializers import HeNormal
+
+if TYPE_CHECKING:
+    from zoo.methods import Single
 
 
 def _conv(method, x, filters, kernel_size, strides, role, name):
@@ -32,8 +39,19 @@ def _block(method, x, filters, strides, project, name):
     return method.per_member(layers.Add(name=f"{name}_add"))([x, y])
 
 
-def wide_resnet28_10(method, images, stem="cifar"):
-    """Three stages of four blocks, 160, 320 and 640 filters."""
+def wide_resnet28_10(method: Single, images: Any, stem: str | None = "cifar") -> Any:
+    """Wide ResNet 28-10: three stages of four blocks with 160, 320 and 640 filters.
+
+    Zagoruyko and Komodakis, BMVC 2016, arXiv 1605.07146.
+
+    Args:
+        method: a layer factory, see `zoo.methods.Single`.
+        images: what `expand` returned: a symbolic tensor (B, H, W, C), or a list of them.
+        stem: str, "cifar" or "imagenet". Default: "cifar".
+
+    Returns:
+        The features that the head takes.
+    """
     large = stem == "imagenet"
     x = _conv(method, images, 16, 7 if large else 3, 2 if large else 1, "stem", "stem")
     if large:
@@ -46,3 +64,6 @@ def wide_resnet28_10(method, images, stem="cifar"):
             x = _block(method, x, filters, strides, not index, name)
     x = _norm_relu(method, x, "final")
     return method.per_member(layers.GlobalAveragePooling2D(name="pool"))(x)
+
+
+wide_resnet28_10.stages = 3  # that it announces to its method by `begin_stage`

@@ -1,4 +1,4 @@
-"""Methods: how an ensemble makes the layers a backbone asks for.  One file a method."""
+"""Methods: how an ensemble makes the layers that a backbone requests. One file per method."""
 
 import dataclasses
 from typing import Any
@@ -8,18 +8,12 @@ from zoo.methods.deep_ensemble import DeepEnsemble, HyperDeep
 from zoo.methods.hyper_batch import HyperBatch
 from zoo.methods.masksembles import Masksembles
 from zoo.methods.mc_dropout import MCDropout
+from zoo.methods.method import Method
 from zoo.methods.mimo import MIMO
 from zoo.methods.packed import Packed
 from zoo.methods.single import Single
 from zoo.methods.tickets import SequentialTickets, Tickets
-
-METHODS = {
-    method.name: method
-    for method in (
-        Single, DeepEnsemble, Packed, BatchEnsemble, MIMO, HyperBatch, HyperDeep, Masksembles, MCDropout,
-        Tickets, SequentialTickets,
-    )
-}  # fmt: skip
+from zoo.registry import METHODS
 
 
 def arguments(method: Any) -> list[str]:
@@ -38,7 +32,7 @@ def arguments(method: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(method) if field.init]
 
 
-def serialize(method: Single) -> dict[str, Any]:
+def serialize(method: Method) -> dict[str, Any]:
     """Turn a method into a plain dictionary.
 
     Args:
@@ -54,7 +48,7 @@ def serialize(method: Single) -> dict[str, Any]:
     return {"name": method.name, **{name: getattr(method, name) for name in arguments(method)}}
 
 
-def deserialize(config: dict[str, Any]) -> Single:
+def deserialize(config: dict[str, Any]) -> Method:
     """Make a method from such a dictionary.
 
     Args:
@@ -74,4 +68,21 @@ def deserialize(config: dict[str, Any]) -> Single:
     return METHODS[config.pop("name")](**config)
 
 
-__all__ = ["METHODS", "arguments", "deserialize", "serialize", *(m.__name__ for m in METHODS.values())]
+__all__ = [
+    "METHODS",
+    "MIMO",
+    "BatchEnsemble",
+    "DeepEnsemble",
+    "HyperBatch",
+    "HyperDeep",
+    "MCDropout",
+    "Masksembles",
+    "Method",
+    "Packed",
+    "SequentialTickets",
+    "Single",
+    "Tickets",
+    "arguments",
+    "deserialize",
+    "serialize",
+]

@@ -19,14 +19,14 @@ from zoo.layers import (
 )
 from zoo.layers.batch_ensemble import fast_weight_initializer
 from zoo.layers.tiling import check_members
-from zoo.methods.single import Single
+from zoo.methods.method import Method
 
 if TYPE_CHECKING:
     import keras
 
 
 @dataclasses.dataclass(frozen=True)
-class HyperBatch(Single):
+class HyperBatch(Method):
     """Hyper-batch ensembles: a BatchEnsemble whose members' hyperparameters are tuned while it trains.
 
     Wenzel et al., Hyperparameter Ensembles for Robustness and Uncertainty Quantification, NeurIPS 2020,
@@ -108,11 +108,11 @@ class HyperBatch(Single):
             )
         return [HyperparameterTuning(images, labels)]
 
-    def layer_factory(self, stages: int) -> Single:
+    def layer_factory(self, stages: int) -> Method:
         return _HyperBatchLayerFactory(self, stages)
 
 
-class _HyperBatchLayerFactory(Single):
+class _HyperBatchLayerFactory(Method):
     """Makes one network's layers, and carries the hyperparameters of the batch to each of them."""
 
     def __init__(self, method, stages):

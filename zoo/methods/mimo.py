@@ -5,11 +5,11 @@ from typing import Any
 
 from zoo.array_types import LayerLike, Tensor
 from zoo.layers import MIMOExpand, MIMOHead
-from zoo.methods.single import Single
+from zoo.methods.method import Method
 
 
 @dataclasses.dataclass(frozen=True)
-class MIMO(Single):
+class MIMO(Method):
     """MIMO: M subnetworks learned inside one network, whose stem and head alone are wider.
 
     Havasi et al., Training independent subnetworks for robust prediction, ICLR 2021, arXiv 2010.06610.
@@ -45,11 +45,11 @@ class MIMO(Single):
             **options,
         )  # fmt: skip
 
-    def layer_factory(self, stages: int) -> Single:
+    def layer_factory(self, stages: int) -> Method:
         return _MIMOLayerFactory(self)
 
 
-class _MIMOLayerFactory(Single):
+class _MIMOLayerFactory(Method):
     """Makes one network's layers, and carries from its entrance to its head which images are where."""
 
     def __init__(self, method):

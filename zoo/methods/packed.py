@@ -8,11 +8,11 @@ import keras
 from zoo.array_types import LayerLike, Tensor
 from zoo.layers import PackedConv2D, PackedDense, PackedDepthwiseConv2D, PackedFlatten, PerMember
 from zoo.layers.grouped_convolution import separate_members
-from zoo.methods.single import Single
+from zoo.methods.method import Method
 
 
 @dataclasses.dataclass(frozen=True)
-class Packed(Single):
+class Packed(Method):
     """Packed-Ensembles: M small networks side by side, together `alpha` times as wide as one.
 
     Laurent et al., Packed-Ensembles for Efficient Uncertainty Estimation, ICLR 2023, arXiv 2210.09184.

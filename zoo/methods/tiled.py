@@ -6,11 +6,11 @@ from typing import Any
 from zoo.array_types import LayerLike, Tensor
 from zoo.layers import MemberLogits, TileMembers
 from zoo.layers.tiling import check_members
-from zoo.methods.single import Single
+from zoo.methods.method import Method
 
 
 @dataclasses.dataclass(frozen=True)
-class Tiled(Single):
+class Tiled(Method):
     """Base of methods that share a network up to a stage, after which members are rows of the batch.
 
     A subclass gives the layers of the part where members differ, by `conv`, `dense` and `norm`.
@@ -39,7 +39,7 @@ class Tiled(Single):
         if self.tile_at != "head" and not (isinstance(self.tile_at, int) and self.tile_at >= 0):
             raise ValueError(f'tile_at must be a stage, 0, 1, 2, ..., or "head"; got {self.tile_at!r}')
 
-    def layer_factory(self, stages: int) -> Single:
+    def layer_factory(self, stages: int) -> Method:
         if isinstance(self.tile_at, int) and self.tile_at > stages:
             raise ValueError(
                 f'tile_at={self.tile_at}: this backbone has stages 0 to {stages} and "head"'
@@ -47,7 +47,7 @@ class Tiled(Single):
         return TiledLayerFactory(self)
 
 
-class TiledLayerFactory(Single):
+class TiledLayerFactory(Method):
     """The layer factory of a `Tiled` method: plain layers before the tiling, the method's own after it.
 
     Args:
@@ -55,7 +55,7 @@ class TiledLayerFactory(Single):
     """
 
     def __init__(self, method: Tiled):
-        self.method, self.makes = method, Single()
+        self.method, self.makes = method, Method()
 
     def expand(self, images: Tensor) -> Any:
         return self.begin_stage(0, images)
