@@ -22,7 +22,7 @@ from absl import app, flags, logging
 
 import zoo
 from zoo.evaluation.scores import quick_figures
-from zoo.exporting.export import litert
+from zoo.exporting import litert
 from zoo.uncertainty import Prediction
 
 FLAGS = flags.FLAGS

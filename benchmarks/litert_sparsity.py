@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
-from zoo.exporting.export import litert
+from zoo.exporting import litert
 from zoo.layers import densify, sparsify
 
 FLAGS = flags.FLAGS
