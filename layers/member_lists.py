@@ -162,7 +162,7 @@ class PerMember(keras.layers.Layer):
         return [list(member) for member in zip(*inputs)] if merges else list(inputs)
 
     def call(self, inputs, training=None):
-        options = {"training": training} if self.layer._call_has_training_arg else {}
+        options = {"training": training} if "training" in self.layer.call_signature_parameters else {}
         return [self.layer(member, **options) for member in self._members(inputs)]
 
     def compute_output_shape(self, input_shape):

@@ -228,7 +228,7 @@ class PerMemberBatchNormalization(keras.layers.Layer):
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))  # as Keras's own
         assigned = assignment(x, self.num_members)
         if training and self.trainable:
-            mean, variance = self._moments(x, assigned)
+            mean, variance = self._batch_moments(x, assigned)
         else:
             mean, variance = self.moving_mean, self.moving_variance
         factor = ops.rsqrt(ops.cast(variance, x.dtype) + self.epsilon)
@@ -239,7 +239,7 @@ class PerMemberBatchNormalization(keras.layers.Layer):
             outputs = outputs + per_row(self.beta, x, assigned)
         return ops.cast(outputs, inputs.dtype)
 
-    def _moments(self, x, assigned):
+    def _batch_moments(self, x, assigned):
         """Mean and variance (M, C) over each member's rows, which also enter the moving averages."""
         rows = mean_over_replicas(ops.sum(assigned, axis=0)[:, None])
         spatial = list(range(1, len(x.shape) - 1))

@@ -13,6 +13,7 @@ from zoo import fast_weights
 from zoo.array_types import Tensor
 from zoo.checks import check_batch, check_class_names, check_labels, check_loss
 from zoo.keras_workarounds import TrainsUnderStrategies
+from zoo.layers import keras_internals
 from zoo.losses import label_distribution
 
 
@@ -143,20 +144,20 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
             ValueError: for a Keras cross-entropy that takes the model's answers for something else.
         """
         check_loss(self.loss, self.activation)
-        if len(y_pred.shape) != 3 or self._compile_loss is None:
+        if len(y_pred.shape) != 3 or keras_internals.compiled_loss(self) is None:
             return super().compute_loss(x, y, y_pred, sample_weight, training)
         members = ops.unstack(ops.softmax(y_pred) if self.activation == "softmax" else y_pred, axis=1)
         losses = [
-            self._compile_loss(labels, member, sample_weight)
+            keras_internals.compiled_loss(self)(labels, member, sample_weight)
             for labels, member in zip(self._member_labels(y, len(members)), members)
         ]
         total = sum(losses) / len(losses) * (1 if self.member_loss == "mean" else self.num_members)
         # Not through super(): regularisers count once, not once a member.
-        return sum((self._aggregate_additional_loss(loss) for loss in self.losses), total)
+        return sum((keras_internals.loss_per_replica(self, loss) for loss in self.losses), total)
 
     def _member_labels(self, y, count):
         """Labels for each member: `y`, smoothed where a member's label smoothing is a hyperparameter."""
-        for layer in self._flatten_layers():
+        for layer in keras_internals.flatten_layers(self):
             smoothing = layer.smoothing() if hasattr(layer, "smoothing") else None
             if smoothing is not None:
                 labels = label_distribution(y, self.num_classes)

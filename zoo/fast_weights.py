@@ -1,5 +1,8 @@
 """Learning-rate factors of fast weights, under any Keras optimiser."""
 
+from zoo.layers import keras_internals
+from zoo.layers.keras_internals import variable_key
+
 
 def apply_multipliers(optimizer, model, factors=()):
     """Make an optimiser give a model's fast weights their learning-rate factor and no weight decay.
@@ -14,36 +17,36 @@ def apply_multipliers(optimizer, model, factors=()):
         factors: more (variable, factor of the learning rate) pairs.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
-    factors = {optimizer._var_key(weight): factor for weight, factor in factors} | {
-        optimizer._var_key(weight): layer.fast_weight_lr_multiplier
-        for layer in model._flatten_layers()
+    factors = {variable_key(optimizer, weight): factor for weight, factor in factors} | {
+        variable_key(optimizer, weight): layer.fast_weight_lr_multiplier
+        for layer in keras_internals.flatten_layers(model)
         for weight in getattr(layer, "fast_weights", ())
     }
-    if not factors or hasattr(optimizer, "_applies_multipliers"):
+    if not factors or hasattr(optimizer, "zoo_applies_multipliers"):
         return
     # Instance attributes, so that any optimiser is served and saved as what it is.
-    optimizer._applies_multipliers = True
-    decays, step = optimizer._use_weight_decay, optimizer.update_step
-    optimizer._use_weight_decay = lambda v: optimizer._var_key(v) not in factors and decays(v)
-    if hasattr(optimizer, "_parallel_update_step"):  # PyTorch's steps of all variables at once
-        optimizer._parallel_update_step = _by_factor(optimizer, factors)
+    optimizer.zoo_applies_multipliers = True
+    keras_internals.exempt_from_weight_decay(optimizer, factors)
+    parallel, step = keras_internals.parallel_update_step(optimizer), optimizer.update_step
+    if parallel is not None:
+        by_factor = _by_factor(optimizer, factors, parallel)
+        keras_internals.set_parallel_update_step(optimizer, by_factor)
     else:
         optimizer.update_step = lambda gradient, variable, learning_rate: step(
-            gradient, variable, learning_rate * factors.get(optimizer._var_key(variable), 1.0)
+            gradient, variable, learning_rate * factors.get(variable_key(optimizer, variable), 1.0)
         )
 
 
-def _by_factor(optimizer, factors):
+def _by_factor(optimizer, factors, step):
     """The step of many variables, once for each factor, with the learning rate multiplied by it."""
-    step = optimizer._parallel_update_step
 
     def in_groups(gradients, variables, learning_rate):
         groups = {}
         for gradient, variable in zip(gradients, variables):
-            group = groups.setdefault(factors.get(optimizer._var_key(variable), 1.0), ([], []))
+            group = groups.setdefault(factors.get(variable_key(optimizer, variable), 1.0), ([], []))
             group[0].append(gradient)
             group[1].append(variable)
-        schedule = getattr(optimizer, "_u_product", None)  # Nadam's, of all variables: one step each
+        schedule = keras_internals.nadam_schedule(optimizer)  # for all variables: one step each
         before = None if schedule is None else schedule + 0
         for factor, (some_gradients, some_variables) in groups.items():
             if before is not None:

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from zoo.checks import check_labels
 from zoo.classifier import ensemble_log_probabilities
 from zoo.layers import LogUniformHyperparameters
+from zoo.layers.keras_internals import distribute_strategy, flatten_layers
 from zoo.losses import label_distribution
 
 
@@ -85,7 +86,7 @@ class HyperparameterTuning(keras.callbacks.Callback):
             ValueError: as the class says.
         """
         super().set_model(model)
-        strategy = getattr(model, "_distribute_strategy", None)
+        strategy = distribute_strategy(model)
         if strategy is not None and strategy.num_replicas_in_sync > 1:
             raise ValueError(
                 "tf.distribute cannot tune hyperparameters between steps on several replicas; train on one "
@@ -161,7 +162,7 @@ class HyperparameterTuning(keras.callbacks.Callback):
 
 
 def _network_with_hyperparameters(model):
-    for network in model._flatten_layers():
+    for network in flatten_layers(model):
         if isinstance(network, keras.Model) and any(
             isinstance(layer, LogUniformHyperparameters) for layer in getattr(network, "operations", ())
         ):

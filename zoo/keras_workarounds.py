@@ -15,6 +15,8 @@ and fail as soon as one is gone, which is when `FIXED_IN` is to be set and, late
 
 import keras
 
+from zoo.layers.keras_internals import distribute_strategy, in_multi_worker_mode, symbolic_build
+
 FIXED_IN = None  # a version such as (3, 18), when Keras has mended all of them
 
 
@@ -33,11 +35,12 @@ class _TensorFlowTrainer:
 
     @property
     def _replicas(self):
-        strategy = self._distribute_strategy
+        strategy = distribute_strategy(self)
         return 1 if strategy is None else strategy.num_replicas_in_sync
 
+    # Keras's private method, checked on 3.15.1: an override has to stand in the class itself.
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        strategy = self._distribute_strategy
+        strategy = distribute_strategy(self)
         if strategy is None or iterator is None:
             return super()._maybe_symbolic_build(iterator, data_batch)
         for _, _, batches in iterator:
@@ -47,7 +50,7 @@ class _TensorFlowTrainer:
             )
             break
         with strategy.scope():
-            self._symbolic_build(data_batch=data_batch)
+            symbolic_build(self, data_batch)
 
     def train_step(self, data):
         return self._reducible(super().train_step(data))
@@ -59,9 +62,9 @@ class _TensorFlowTrainer:
         """Logs with the axis along which Keras takes means over workers."""
         import tensorflow as tf
 
-        strategy = self._distribute_strategy
+        strategy = distribute_strategy(self)
         several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-        if not (several and strategy.extended._in_multi_worker_mode()):
+        if not (several and in_multi_worker_mode(strategy)):
             return logs
         return {name: tf.reshape(value, (1,)) for name, value in logs.items()}
 
@@ -94,7 +97,7 @@ def _look_everywhere_for_overflow(optimizer, replicas):
     if (
         replicas == 1
         or not hasattr(optimizer, "check_finite")
-        or hasattr(optimizer, "_looks_everywhere")
+        or hasattr(optimizer, "zoo_looks_everywhere")
     ):
         return
     import tensorflow as tf
@@ -105,7 +108,7 @@ def _look_everywhere_for_overflow(optimizer, replicas):
         overflows = 1.0 - tf.cast(check(gradients), "float32")
         return tf.distribute.get_replica_context().all_reduce("SUM", overflows) == 0
 
-    optimizer._looks_everywhere = True
+    optimizer.zoo_looks_everywhere = True
     optimizer.check_finite = on_all
 
 

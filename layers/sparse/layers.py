@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo.layers.keras_internals import child_layers
 from zoo.layers.packed import PackedConv1D, PackedConv2D, PackedDense
 from zoo.layers.sparse import block_masks
 from zoo.layers.sparse.densities import check_sparsity
@@ -51,7 +52,7 @@ def all_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
         layer = waiting.pop()
         if id(layer) not in found:
             found[id(layer)] = layer
-            waiting.extend(reversed(layer._layers))
+            waiting.extend(reversed(child_layers(layer)))
     return list(found.values())
 
 
@@ -115,17 +116,22 @@ class Sparse(SavesAllVariables):
         self.seed = random.randrange(2**31) if seed is None else seed  # as Keras's own initialisers
 
     def add_weight(self, *args, name=None, initializer=None, regularizer=None, **kwargs):
-        if name == "kernel":
-            initializer = self._masked(keras.initializers.get(initializer or "glorot_uniform"))
-            regularizer = regularizer and _OfExisting(keras.regularizers.get(regularizer), self)
-        return super().add_weight(
+        if name != "kernel":
+            return super().add_weight(
+                *args, name=name, initializer=initializer, regularizer=regularizer, **kwargs
+            )
+        initializer = self._masked(keras.initializers.get(initializer or "glorot_uniform"))
+        regularizer = regularizer and _OfExisting(keras.regularizers.get(regularizer), self)
+        # Kept here, because Keras's layers keep it as `kernel` or in private attributes.
+        self.trained_kernel = super().add_weight(
             *args, name=name, initializer=initializer, regularizer=regularizer, **kwargs
         )
+        return self.trained_kernel
 
     def build(self, input_shape):
         super().build(input_shape)
         self.mask = self.add_weight(
-            name="mask", shape=self._kernel.shape, dtype="bool", trainable=False, autocast=False,
+            name="mask", shape=self.trained_kernel.shape, dtype="bool", trainable=False, autocast=False,
             initializer=lambda shape, dtype=None: ops.convert_to_tensor(self._draw(shape)),
         )  # fmt: skip
 
@@ -146,12 +152,13 @@ class Sparse(SavesAllVariables):
     def kernel(self):
         """The variable that is trained; while the layer computes, what is left of it under the mask."""
         if _computing.get() is self:
-            return ops.multiply(self._kernel, ops.cast(self.mask, self._kernel.dtype))
-        return self._kernel
+            mask = ops.cast(self.mask, self.trained_kernel.dtype)
+            return ops.multiply(self.trained_kernel, mask)
+        return self.trained_kernel
 
     @kernel.setter
     def kernel(self, value):
-        self._kernel = value
+        self.trained_kernel = value
 
     def call(self, inputs):
         token = _computing.set(self)

@@ -7,10 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo.layers.keras_internals import optimizer_slots
 from zoo.layers.sparse.densities import check_sparsity
 from zoo.layers.sparse.layers import sparse_layers
 from zoo.layers.sparse.step_callback import StepCallback
-from zoo.layers.sparse.topology import optimizer_slots, zero_unless
+from zoo.layers.sparse.topology import zero_unless
 
 SCOPES = ("global", "layer")
 

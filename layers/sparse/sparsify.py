@@ -10,6 +10,7 @@ from keras import layers
 
 from zoo.layers import packed
 from zoo.layers.initializers import undrawn
+from zoo.layers.keras_internals import child_layers, has_own_variables
 from zoo.layers.sparse import block_masks
 from zoo.layers.sparse import layers as sparse
 from zoo.layers.sparse.densities import DISTRIBUTIONS, nonzero_counts
@@ -228,7 +229,7 @@ def _rebuilt(model, classes, values):
 
 
 def _is_container(layer):
-    return not (layer._trainable_variables or layer._non_trainable_variables)
+    return not has_own_variables(layer)
 
 
 def _from_config(model, classes):
@@ -279,9 +280,10 @@ def _pair(old, new, pairs, seen):
         return
     seen.add(id(old))
     pairs.append((old, new))
-    if len(old._layers) != len(new._layers):
+    children, others = child_layers(old), child_layers(new)
+    if len(children) != len(others):
         return
-    twins = {layer.name: layer for layer in new._layers}
-    named = len(twins) == len(new._layers) and set(twins) == {layer.name for layer in old._layers}
-    for child, other in zip(old._layers, new._layers):
+    twins = {layer.name: layer for layer in others}
+    named = len(twins) == len(others) and set(twins) == {layer.name for layer in children}
+    for child, other in zip(children, others):
         _pair(child, twins[child.name] if named else other, pairs, seen)

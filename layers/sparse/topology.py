@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo.layers.keras_internals import optimizer_slots
 from zoo.layers.sparse import block_masks
 from zoo.layers.sparse.dense_gradients import dense_gradients
 from zoo.layers.sparse.layers import sparse_layers
@@ -164,30 +165,6 @@ def update_topology(
             zero_unless(kept, [layer.kernel, *optimizer_slots(optimizer, layer.kernel)])
         total += dropped
     return total
-
-
-def optimizer_slots(optimizer: Any, variable: Any) -> list:
-    """The variables that an optimizer keeps for each weight of a variable, such as momentum.
-
-    Args:
-        optimizer: `keras.optimizers.Optimizer` or None.
-        variable: `keras.Variable` that the optimizer trains.
-
-    Returns:
-        List of `keras.Variable` of the variable's shape; empty before the optimizer is built.
-    """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
-    if optimizer is None or not optimizer.built:
-        return []
-    index = optimizer._get_variable_index(variable)
-    count = len(optimizer._trainable_variables)
-    # Keras names them in no one place: an attribute a kind, a list in the order of the variables.
-    kinds = [kind for kind in vars(optimizer).values() if isinstance(kind, list) and len(kind) == count]
-    return [
-        kind[index]
-        for kind in kinds
-        if kind[index] is not variable and getattr(kind[index], "shape", None) == variable.shape
-    ]
 
 
 def zero_unless(kept: np.ndarray, variables: list) -> None:

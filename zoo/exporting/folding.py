@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import functools
-import itertools
 
 import keras
 import numpy as np
