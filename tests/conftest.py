@@ -33,8 +33,13 @@ def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=0, help="of Keras, NumPy and Python before every test")
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
 def pytest_collection_modifyitems(items):
-    """The long tests on JAX come first, so that another process can do the rest meanwhile."""
+    """Marks what is slow in a grid; the long tests on JAX come first, so that others go on meanwhile."""
+    for item in items:
+        fast = item.get_closest_marker("fast")
+        if fast and item.callspec.id not in fast.args:
+            item.add_marker("slow")
     items.sort(key=lambda item: item.path.name != "test_jax.py")
 
 

@@ -170,6 +170,7 @@ assert "zoo" not in sys.modules
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="needs TensorFlow or JAX")
 def test_saved_models_keep_the_calibration(tiny, images, labels, tmp_path, python):
     models = {method: calibrate(tiny(Packed(2, 1)), images, labels, method) for method in METHODS}
@@ -260,6 +261,7 @@ np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_loads_calibrated_models(tiny, images, labels, tmp_path, python):
     model = calibrate(tiny(), images, labels, "isotonic")
     model.save(tmp_path / "model.keras")

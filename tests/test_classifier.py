@@ -30,6 +30,7 @@ def test_image_types_answer_alike(images_dtype, tiny, images):
     )
 
 
+@pytest.mark.fast("float32-True", "mixed_bfloat16-False")
 @pytest.mark.parametrize("jit_compile", [True, False])
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
 def test_precision_and_compilation(policy, jit_compile, images, labels):
@@ -81,6 +82,7 @@ assert type(model.loss) is zoo.losses.CrossEntropy, type(model.loss)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("imports", ["import zoo, keras", "import keras, zoo"])
 def test_keras_file_loads_in_a_fresh_process(imports, tiny, images, tmp_path, python):
     model = tiny(backbone="lenet")

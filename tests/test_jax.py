@@ -6,6 +6,8 @@ import pathlib
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HERE = pathlib.Path(__file__).parent
 NEUTRAL = [
     "layers/test_packed.py", "layers/test_packed_weights.py", "layers/test_tiling.py",

@@ -59,6 +59,7 @@ print("all worked around")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_keras_still_has_the_fault(python, name):
     """Where this fails Keras has mended it: see zoo/keras_workarounds.py."""
@@ -67,6 +68,7 @@ def test_keras_still_has_the_fault(python, name):
     assert FAULTS[name] in process.stdout
 
 
+@pytest.mark.slow
 def test_classifiers_train_where_keras_s_own_models_fail(python):
     assert "all worked around" in python("-c", WORKS, BUGS).stdout
 

@@ -25,6 +25,7 @@ def test_the_promised_weights_are_there():
     assert set(ENTRIES) >= PROMISED
 
 
+@pytest.mark.slow
 def test_shipped_weights_are_whole():
     zoo.registry.index.cache_clear()
     assert (zoo.registry.home() / "index.json").is_file()
@@ -46,6 +47,16 @@ def test_shipped_weights_are_whole():
         assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
+@pytest.mark.fast(
+    "single_lenet-fashion_mnist",
+    "packed_lenet-fashion_mnist",
+    "mc_dropout_lenet-fashion_mnist",
+    "masksembles_lenet-fashion_mnist",
+    "mimo_lenet-fashion_mnist",
+    "dst_tickets_lenet-fashion_mnist",
+    "edst_tickets_lenet-fashion_mnist",
+    "batch_ensemble_lenet-fashion_mnist",
+)
 @pytest.mark.parametrize("folder", ENTRIES)
 def test_weights_answer_as_recorded(folder):
     entry = ENTRIES[folder]

@@ -144,6 +144,7 @@ def test_large_weights_come_in_shards_and_load_exactly(shards, resnet, same_weig
     same_weights(*(zoo.load("packed_resnet20", weights=f) for f in (folder, resnet[0])))
 
 
+@pytest.mark.slow
 def test_a_variable_larger_than_a_file_has_one_of_its_own(
     resnet, tmp_path, publish, same_weights, monkeypatch
 ):
@@ -153,6 +154,7 @@ def test_a_variable_larger_than_a_file_has_one_of_its_own(
     same_weights(*(zoo.load("packed_resnet20", weights=f) for f in (tmp_path, resnet[0])))
 
 
+@pytest.mark.slow
 def test_no_file_of_a_large_model_is_over_16_megabytes(tmp_path, publish):
     model = zoo.build(Packed(4, 2, 1), "resnet18", 10, (8, 8, 3))
     config = publish(model, tmp_path)

@@ -73,23 +73,32 @@ TRAINABLE = [
 ]
 
 
+@pytest.mark.fast(
+    "resnet18-method0-options0-11173962",
+    "resnet18-method2-options2-8175784",
+    "resnet50-method18-options18-14552232",
+    "wide_resnet28_10-method34-options34-19352008",
+)
 @pytest.mark.parametrize(("backbone", "method", "options", "count"), TRAINABLE)
 def test_trainable_parameters_are_the_references(backbone, method, options, count):
     assert counts.parameters(network(backbone, method, **options))[0] == count
 
 
+@pytest.mark.slow
 def test_wide_resnet_with_moving_statistics_is_uncertainty_baselines():
     made = network("wide_resnet28_10", Single())
     assert counts.parameters(made) == (36_479_194, 36_497_146)
     assert made.count_params() == 36_497_146
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "count"), [(BatchEnsemble(4), 36_575_500), (MIMO(3), 36_510_830)])
 def test_wide_resnets_of_shared_weights_are_uncertainty_baselines(method, count):
     """Keras's count, with moving statistics, of WRN-28-10 for CIFAR-10."""
     assert network("wide_resnet28_10", method).count_params() == count
 
 
+@pytest.mark.slow
 def test_wide_hyper_batch_ensemble_is_uncertainty_baselines():
     """The reference tunes L2 alone; we also keep the bounds: 2 for 4 members and 6 groups of layers."""
     made = network("wide_resnet28_10", HyperBatch(4, label_smoothing_max=0))
@@ -98,6 +107,7 @@ def test_wide_hyper_batch_ensemble_is_uncertainty_baselines():
     assert made.count_params() == 73_097_468 + 2 * 4 * 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "count"), [(Single(), 25_610_152), (BatchEnsemble(4), 25_821_708), (MIMO(2), 27_668_560)]
 )
@@ -108,6 +118,7 @@ def test_imagenet_resnets_are_uncertainty_baselines(method, count):
     assert model.network.count_params() == count
 
 
+@pytest.mark.fast("method2-0.481")
 @pytest.mark.parametrize(
     ("method", "giga"), [(Single(), 0.555), (Packed(4, 2, 1), 0.557), (Packed(4, 2, 2), 0.481)]
 )
@@ -115,6 +126,7 @@ def test_macs_of_resnet18_are_the_references(method, giga):
     assert round(counts.macs(network("resnet18", method)) / 1e9, 3) == giga
 
 
+@pytest.mark.fast("lenet", "mlp")
 @pytest.mark.parametrize("backbone", ["lenet", "mlp", "resnet20"])
 def test_packed_with_the_width_of_m_singles_costs_m_singles(backbone):
     single, packed = network(backbone, Single()), network(backbone, Packed(3, 3, 1))

@@ -153,6 +153,7 @@ def test_a_contestant_that_cannot_be_built_is_noted_a_baseline_is_not(clock, rai
         rounds.race([good, bad], [bad], ["t"], 3, 1e6)
 
 
+@pytest.mark.slow
 def test_a_run_is_written_as_json_markdown_and_picture(tmp_path, peer):
     results = benchmark.benchmark(
         TINY, ("packed:gamma=2", "packed", "mimo"), rounds=3, peer="fake", fresh_processes=False,
@@ -192,6 +193,7 @@ def test_a_run_is_written_as_json_markdown_and_picture(tmp_path, peer):
     assert (tmp_path / "out" / "benchmark.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
+@pytest.mark.slow
 def test_published_models_are_measured_with_their_accuracy(tmp_path):
     chosen = Settings("lenet", **SMALL)
     names = {e["name"] for e in registry.index() if e["dataset"] == "mnist" and "lenet" in e["name"]}
@@ -207,6 +209,7 @@ def test_published_models_are_measured_with_their_accuracy(tmp_path):
         assert f"{record['accuracy']:.4f} |" in (tmp_path / "benchmark.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_fresh_process_loads_what_was_written(tmp_path):
     one = from_scratch(["packed"], TINY)[1]
     one.prepare()

@@ -61,6 +61,7 @@ def test_kubernetes_files_are_valid(name):
         kubernetes_validate.validate(broken, "1.31", strict=True)
 
 
+@pytest.mark.slow
 def test_pods_are_workers_of_one_cluster(tmp_path, monkeypatch):
     from zoo.training.devices.placement import cluster
 
@@ -79,6 +80,7 @@ def test_pods_are_workers_of_one_cluster(tmp_path, monkeypatch):
     assert job["spec"]["template"]["spec"]["subdomain"] == service["metadata"]["name"]
 
 
+@pytest.mark.slow
 def test_pods_train_a_member_each(tmp_path):
     (job,) = documents("members.yaml")
     script = job["spec"]["template"]["spec"]["containers"][0]["args"][0]
@@ -87,6 +89,7 @@ def test_pods_train_a_member_each(tmp_path):
     assert_flags_exist(arguments)
 
 
+@pytest.mark.slow
 def test_slurm_jobs_call_the_scripts_and_come_again_until_the_model_is_there(tmp_path):
     script = (DOCS / "multi_worker.sbatch").read_text()
     run = tmp_path / "run"
@@ -102,6 +105,7 @@ def test_slurm_jobs_call_the_scripts_and_come_again_until_the_model_is_there(tmp
     assert_flags_exist(arguments)
 
 
+@pytest.mark.slow
 def test_tasks_of_srun_find_each_other(python):
     script = (
         "from zoo.training.devices import choose\n"

@@ -145,6 +145,7 @@ def look(page, folder, width, dark):
     return json.loads(re.search(r"<title>(.*?)</title>", dom).group(1))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium")
 @pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1280, False)])
 def test_a_browser_shows_it(width, dark, page, tmp_path):

@@ -64,6 +64,7 @@ def trained_statistics(model):
     return model
 
 
+@pytest.mark.fast("method2-lenet-False")
 @pytest.mark.parametrize(
     ("method", "backbone", "optimize"),
     [(Packed(2, 1), "resnet20", False), (Packed(2, 1), "resnet20", True), (Single(), "lenet", False)],
@@ -85,6 +86,7 @@ def test_saved_model_answers_as_the_model(method, backbone, optimize, tiny, imag
         np.testing.assert_allclose(given, expected[output][: int(count)], atol=1e-5, err_msg=key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", [None, "softmax"])
 def test_keras_export_answers_as_the_model(activation, tiny, images, tmp_path, python):
     model = tiny(backbone="lenet", activation=activation)
@@ -142,6 +144,7 @@ def small(method):
 METHODS = [Packed(2, 1), BatchEnsemble(2), MCDropout(2), MIMO(2), Tickets(2)]
 
 
+@pytest.mark.fast("packed")
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_every_variable_is_stored_once_and_none_without_need(method, tmp_path):
     model = small(method)
@@ -166,6 +169,7 @@ OPTIMIZED = {
 }
 
 
+@pytest.mark.fast("sparse")
 @pytest.mark.parametrize("name", OPTIMIZED)
 def test_optimized_files_answer_as_the_model_at_any_batch_size(name, images, tmp_path):
     import tensorflow as tf

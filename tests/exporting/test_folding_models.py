@@ -31,6 +31,7 @@ ZOO = {
 }
 
 
+@pytest.mark.fast("5-packed", "5-batch_ensemble_norms", "5-mimo_mlp", "1-single")
 @pytest.mark.parametrize("name", ZOO)
 @pytest.mark.parametrize("count", [1, 5])
 def test_every_method_folds(name, count):
@@ -57,6 +58,7 @@ def test_user_models_fold_inside():
     check(model.network, RNG.uniform(0, 255, (3, 32, 32, 3)).astype("float32"))
 
 
+@pytest.mark.slow
 def test_ensembles_and_tickets_fold():
     singles = [zoo.build(methods.Single(), "resnet20", 3, (8, 8, 3)) for _ in range(2)]
     images = RNG.uniform(0, 255, (3, 8, 8, 3)).astype("float32")
@@ -78,6 +80,7 @@ def test_wide_resnets_fold_what_follows_a_convolution():
     check(keras.Model(inputs, [x, y]), RNG.normal(size=(2, 8, 8, 3)).astype("float32"), left)
 
 
+@pytest.mark.fast("mixed_bfloat16")
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_folds_in_its_own_precision(policy):
     keras.config.set_dtype_policy(policy)

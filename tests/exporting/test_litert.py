@@ -94,6 +94,7 @@ def test_optimized_files_answer_as_the_model(method, backbone, tiny, images, tmp
     assert max(difference(path, model, images).values()) < 1e-5
 
 
+@pytest.mark.fast("masksembles")
 @tensorflow
 @pytest.mark.parametrize("name", ["batch_ensemble", "masksembles", "mc_dropout"])
 def test_int8_serves_members_that_are_rows(name, tiny, images, tmp_path):
@@ -112,6 +113,7 @@ MODELS = {
 TOLERANCE = {None: 1e-5, "float16": 1e-2, "int8": 0.1}
 
 
+@pytest.mark.slow
 @tensorflow
 @pytest.mark.parametrize("kind", MODELS)
 def test_all_kinds_run_in_all_precisions_and_get_smaller(kind, tmp_path):
@@ -136,6 +138,7 @@ def test_all_kinds_run_in_all_precisions_and_get_smaller(kind, tmp_path):
         assert sizes[None] < 0.35 * dense and sizes["int8"] < 0.25 * dense
 
 
+@pytest.mark.fast("temperature")
 @tensorflow
 @pytest.mark.parametrize("method", ["temperature", "isotonic", "member_temperature"])
 def test_calibrated_models_answer_calibrated(method, tmp_path):
@@ -162,6 +165,7 @@ def test_tickets_are_exported_as_ordinary_networks(tiny, images, tmp_path):
         assert len(sparse_layers(given.network)) == masks  # the given model stays
 
 
+@pytest.mark.slow
 @tensorflow
 def test_half_precision_models_export(images, tmp_path):
     keras.config.set_dtype_policy("mixed_float16")

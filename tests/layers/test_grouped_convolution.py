@@ -200,6 +200,7 @@ np.testing.assert_allclose(gradient(), expected, rtol=1e-4)
 """
 
 
+@pytest.mark.slow
 @tensorflow
 def test_native_has_a_gradient_without_onednn(python):
     """Where TensorFlow's grouped convolution has no gradient, "native" is "split"."""

@@ -302,6 +302,7 @@ def test_tuning_on_several_replicas_is_refused(raises_line):
         tuning.set_model(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float64", "mixed_bfloat16"])
 def test_networks_train_and_answer_in_other_precisions(precision, tiny):
     keras.config.set_dtype_policy(precision)

@@ -118,9 +118,13 @@ def test_a_second_queue_in_a_folder_is_refused(tmp_path, raises_line):
         pass
 
 
+# The queue's command at the tests' own priority: at the lowest, other tests would starve it.
+QUEUE = "import os, runpy; os.nice = int; runpy.run_module('zoo.training.fill', run_name='__main__')"
+
+
 def queue(runs, data, plan, *more):
-    return [sys.executable, "-W", "ignore", "-m", "zoo.training.fill", f"--plan={plan}", f"--runs={runs}",
-            f"--data_dir={data}", *more]  # fmt: skip
+    flags = [f"--plan={plan}", f"--runs={runs}", f"--data_dir={data}", *more]
+    return [sys.executable, "-W", "ignore", "-c", QUEUE, *flags]
 
 
 def child_of(process):

@@ -78,6 +78,7 @@ assert np.allclose(keras.saving.load_model("pruned.keras").predict(x, verbose=0)
 """
 
 
+@pytest.mark.slow
 @TFMOT
 @pytest.mark.parametrize(
     ("order", "expected", "legacy"),

@@ -55,6 +55,7 @@ def test_a_run_leaves_all_that_is_known_of_it(whole):
     assert zoo.load("packed_lenet", weights=folder).num_members == 2
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_exactly_the_same_weights(whole, python, data_dir, tmp_path):
     process = subprocess.Popen(
         [sys.executable, *command(data_dir, tmp_path)], cwd=tmp_path, stdout=subprocess.DEVNULL,
@@ -81,6 +82,7 @@ def test_a_killed_run_goes_on_to_exactly_the_same_weights(whole, python, data_di
         assert {int(row["epoch"]) for row in csv.DictReader(file)} == set(range(EPOCHS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "pattern"),
     [

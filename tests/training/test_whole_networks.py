@@ -1,11 +1,14 @@
 """Workers that share whole networks, in scripts beside members: one dies, some flags do not go."""
 
+import pytest
+
 from helpers.workers import checksums, recipe_of, three_workers
 from zoo.training.flags import check_flags
 from zoo.training.sparse_tickets import ensemble
 from zoo.training.sparse_tickets.phases import TicketOptions
 
 
+@pytest.mark.slow
 def test_two_workers_go_on_with_the_tickets_of_a_third(mnist, tmp_path):
     flags = ["--recipe=mnist_dst_tickets_mlp", "--held_out=0.2", "--sparsity=0.7", "--every=4"]
     found = three_workers("tickets", mnist, tmp_path / "shared", *flags)
@@ -48,6 +51,7 @@ for script in ("members", "hyper_deep", "tickets"):
 """
 
 
+@pytest.mark.slow
 def test_the_scripts_refuse_strategies(python):
     lines = python("-c", SCRIPTS, KERAS_BACKEND="jax").stdout.splitlines()
     for script, line in zip(("members", "hyper_deep", "tickets"), lines, strict=True):

@@ -78,6 +78,7 @@ def test_members_that_are_rows_multiply_work_and_activations():
     assert found.activation_bytes == 4 * 3 * (192 + 192 + 7)
 
 
+@pytest.mark.slow
 def test_batches_that_are_shared_out_do_not():
     tiled = counted(methods.BatchEnsemble(4))
     split = counted(methods.BatchEnsemble(4, training_mode="split"))
@@ -98,6 +99,7 @@ def test_what_trains_as_it_answers_costs_what_cost_counts(method):
     assert (found.trainable, found.parameters) == counts.parameters(network)
 
 
+@pytest.mark.fast("2-1", "2-2")
 @pytest.mark.parametrize(("alpha", "gamma"), [(2, 1), (2, 2), (1, 1), (3, 1), (4, 1)])
 def test_packed_sends_alpha_squared_by_m_gamma_of_the_gradient(alpha, gamma):
     """In layers where the rule holds for all: between stem and head, without those that keep gamma 1."""
@@ -138,6 +140,7 @@ def test_tickets_send_masked_zeros_and_need_not():
     assert found.places == sum(math.prod(kernel.shape) for kernel in kernels)
 
 
+@pytest.mark.fast("method2")
 @pytest.mark.parametrize("method", [methods.Single(), methods.BatchEnsemble(4), methods.Packed(4)])
 def test_rematerialisation_saves_memory_and_costs_at_most_a_forward_pass(method):
     plain, again = counted(method), counted(method, remat=True)
@@ -212,6 +215,7 @@ print("NUMBERS", 4 * numbers, cost.gradient_bytes + cost.statistics_bytes)
 """
 
 
+@pytest.mark.slow
 def test_a_compiled_step_reduces_the_bytes_that_are_counted(python):
     pytest.importorskip("jax")
     devices = "--xla_force_host_platform_device_count=2"

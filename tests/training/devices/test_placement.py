@@ -88,6 +88,7 @@ def assert_same(folder, name, tolerance):
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["single", "packed", "batch_ensemble", "tickets", "mimo", "steps"])
 def test_strategies_give_the_weights_of_one_device(strategies, name):
     assert_same(strategies, name, 1e-7)
@@ -95,10 +96,12 @@ def test_strategies_give_the_weights_of_one_device(strategies, name):
     assert len(replicas) == 2
 
 
+@pytest.mark.slow
 def test_strategies_agree_in_single_precision_too(strategies):
     assert_same(strategies, "float32", 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bfloat16", "float16"])
 def test_strategies_train_in_half_precision_with_float32_weights(strategies, name):
     one, two = (weights(strategies / place / f"{name}-0") for place in ("one", "two"))
@@ -107,12 +110,14 @@ def test_strategies_train_in_half_precision_with_float32_weights(strategies, nam
         assert np.linalg.norm(a - b) <= 0.1 * np.linalg.norm(a) + 0.1
 
 
+@pytest.mark.slow
 def test_several_steps_an_execution_change_nothing(strategies):
     for place in ("one", "two"):
         for a, b in zip(*(weights(strategies / place / f"{name}-0") for name in ("single", "steps"))):
             np.testing.assert_allclose(a, b, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ON_JAX)
 def test_jax_data_parallel_gives_the_weights_of_one_device(parallel, name):
     assert_same(parallel, name, 1e-5)

@@ -35,6 +35,7 @@ def undisturbed(mnist, tmp_path_factory):
     return folder, make(mnist, folder, command="a command")
 
 
+@pytest.mark.slow
 def test_two_workers_go_on_when_a_third_is_killed(undisturbed, mnist, tmp_path):
     found = three_workers("members", mnist, tmp_path, "--recipe=mnist_deep_ensemble_mlp")
     assert checksums(tmp_path) == checksums(undisturbed[0])
@@ -47,6 +48,7 @@ def test_two_workers_go_on_when_a_third_is_killed(undisturbed, mnist, tmp_path):
     assert {path.name for path in (tmp_path / "members").iterdir()} == {*NAMES, "ensemble"}
 
 
+@pytest.mark.slow
 def test_processes_with_a_member_each(undisturbed, mnist, tmp_path):
     flags = ["--recipe=mnist_deep_ensemble_mlp", "--storage=sqlite:////no/such/folder/members.db"]
     workers = [
@@ -64,6 +66,7 @@ def test_processes_with_a_member_each(undisturbed, mnist, tmp_path):
     assert recorded.endswith("--member=2") and "--seed=7" in recorded
 
 
+@pytest.mark.slow
 def test_members_are_the_networks_that_train_makes(undisturbed, mnist, tmp_path):
     folder, config = undisturbed
     for member, name in enumerate(NAMES):
@@ -95,6 +98,7 @@ def copy(undisturbed, mnist, tmp_path):
     return Members(tmp_path, single, 3, mnist, command="a command")
 
 
+@pytest.mark.fast("None")
 @pytest.mark.parametrize("member", [None, 0, 2])
 def test_trained_members_are_only_joined(copy, undisturbed, mnist, monkeypatch, member):
     monkeypatch.setattr(run, "train", None)
@@ -106,6 +110,7 @@ def test_trained_members_are_only_joined(copy, undisturbed, mnist, monkeypatch, 
     assert make(mnist, copy.folder, member=member)["num_members"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late", [False, True])
 def test_workers_that_join_at_the_same_time_leave_one_of_their_ensembles(copy, monkeypatch, late):
     join, dates = deep_ensemble.join_runs, iter(["first", "second"])
@@ -127,6 +132,7 @@ def test_workers_that_join_at_the_same_time_leave_one_of_their_ensembles(copy, m
     assert {path.name for path in copy.parts.iterdir()} == {*NAMES, "ensemble"}
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_to_stop_leaves_its_member_to_others(
     undisturbed, mnist, tmp_path, monkeypatch
 ):
@@ -156,10 +162,11 @@ def test_a_worker_that_is_told_to_stop_leaves_its_member_to_others(
 def test_a_member_whose_worker_died_at_the_very_end(copy, monkeypatch):
     monkeypatch.setattr(run, "train", None)
     (copy.parts / "member1").rename(copy.parts / "member1.attempt0")
-    copy.train("member1", 1)
+    copy.ensure_trained("member1", 1)
     assert copy.missing() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finished", [False, True])
 def test_a_member_that_another_worker_takes_over(copy, monkeypatch, finished):
     whole = (copy.parts / "member1").rename(copy.folder / "whole")
@@ -172,10 +179,10 @@ def test_a_member_that_another_worker_takes_over(copy, monkeypatch, finished):
 
     monkeypatch.setattr(run, "train", train)
     if finished:
-        copy.train("member1", 0)
+        copy.ensure_trained("member1", 0)
     else:
         with pytest.raises(TakenOver, match="another worker goes on with member1"):
-            copy.train("member1", 0)
+            copy.ensure_trained("member1", 0)
 
 
 @pytest.mark.parametrize(

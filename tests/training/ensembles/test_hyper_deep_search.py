@@ -16,7 +16,7 @@ from zoo.training import recipes
 from zoo.training.ensembles import hyper_deep_search, search_space
 from zoo.training.ensembles.greedy_selection import greedy_selection
 from zoo.training.ensembles.hyper_deep_search import SearchOptions
-from zoo.training.ensembles.network_store import TrainedNetworks, name_of
+from zoo.training.ensembles.network_store import NetworkStore, name_of
 from zoo.training.loop import from_recipe, run
 
 OPTIONS = SearchOptions(trials=3, members=2, tune=("l2", "label_smoothing", "dropout"))
@@ -46,10 +46,10 @@ def finished(recipe, mnist, tmp_path_factory):
 def trained(monkeypatch):
     """Names of the networks whose training begins while the test runs; no pictures, they take a second."""
     monkeypatch.setattr(hyper_deep_search, "draw_search", lambda *arguments: None)
-    names, train = [], TrainedNetworks._train
+    names, train = [], NetworkStore._train_and_keep
     monkeypatch.setattr(
-        TrainedNetworks,
-        "_train",
+        NetworkStore,
+        "_train_and_keep",
         lambda self, name, *arguments: (names.append(name), train(self, name, *arguments))[1],
     )
     return names
@@ -90,6 +90,7 @@ def test_the_ensemble_answers_with_the_mean_of_the_chosen(finished, recipe, mnis
     np.testing.assert_allclose(given, expected, atol=5e-3)
 
 
+@pytest.mark.slow
 def test_members_are_repeated_as_often_as_they_are_chosen(
     finished, recipe, mnist, trained, monkeypatch, tmp_path
 ):
@@ -109,6 +110,7 @@ def test_members_are_repeated_as_often_as_they_are_chosen(
     assert abs(members[:, 0] - members[:, 1]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_finished_search_trains_nothing_again(finished, recipe, mnist, trained):
     folder, config = finished
     assert search_ensemble(recipe, mnist, folder, OPTIONS) == config
@@ -125,6 +127,7 @@ def copy_of(folder, target):
     return target
 
 
+@pytest.mark.slow
 def test_what_is_lost_is_trained_again_and_is_the_same(finished, recipe, mnist, trained, tmp_path):
     folder, config = finished
     copy = copy_of(folder, tmp_path)
@@ -138,6 +141,7 @@ def test_what_is_lost_is_trained_again_and_is_the_same(finished, recipe, mnist, 
     assert json.loads((copy / "config.json").read_text())["hyper_deep"] == config["hyper_deep"]
 
 
+@pytest.mark.slow
 def test_more_trials_use_what_is_there(finished, recipe, mnist, trained, tmp_path):
     copy = copy_of(finished[0], tmp_path)
     search_ensemble(recipe, mnist, copy, dataclasses.replace(OPTIONS, trials=4))
@@ -149,6 +153,7 @@ def test_more_trials_use_what_is_there(finished, recipe, mnist, trained, tmp_pat
     assert result["recipe"]["label_smoothing"] == result["configuration"]["label_smoothing"]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_s_network_is_trained_by_another(finished, recipe, mnist, tmp_path, trained):
     long = dataclasses.replace(recipe, epochs=15)
     options = dataclasses.replace(OPTIONS, trials=2, members=1)
@@ -208,13 +213,15 @@ def space_of(recipe, mnist):
 def untrained(recipe, mnist, tmp_path, monkeypatch):
     """Weights with which the network of (configuration, seed) begins."""
     monkeypatch.setattr(
-        run, "fit", lambda model, *arguments: model.set_weights(model.get_weights()) or 0
+        run,
+        "fit_with_checkpoints",
+        lambda model, *arguments: model.set_weights(model.get_weights()) or 0,
     )
     splits, classes = from_recipe.load_splits(recipe, mnist)
-    networks = TrainedNetworks(tmp_path, recipe, splits, classes)
+    networks = NetworkStore(tmp_path, recipe, splits, classes)
 
     def weights(name, configuration):
-        networks.train(name, configuration, 0)
+        networks.ensure_trained(name, configuration, 0)
         return networks.model(name).get_weights()
 
     return weights
@@ -230,11 +237,12 @@ def test_configurations_begin_alike_and_seeds_do_not(untrained):
     assert not same(own, other) and same(other, untrained("c001_s1", {"l2_stem": 2.0}))
 
 
+@pytest.mark.slow
 def test_the_first_network_is_the_recipe_s(recipe, mnist, tmp_path):
     plain = dataclasses.replace(recipe, weight_decay=0.0)
     splits, classes = from_recipe.load_splits(plain, mnist)
-    networks = TrainedNetworks(tmp_path / "networks", plain, splits, classes)
-    networks.train("c000_s0", {}, 0)
+    networks = NetworkStore(tmp_path / "networks", plain, splits, classes)
+    networks.ensure_trained("c000_s0", {}, 0)
     run.train(plain, mnist, tmp_path / "run")
     expected = zoo.load("single_mlp", weights=tmp_path / "run").get_weights()
     for a, b in zip(networks.model("c000_s0").get_weights(), expected, strict=True):
@@ -273,6 +281,7 @@ def test_what_cannot_be_searched_is_refused_before_training(
     assert trained == [] and "secret" not in str(caught)
 
 
+@pytest.mark.slow
 def test_another_search_has_another_folder(finished, recipe, mnist, trained, tmp_path, raises_line):
     folder, _ = finished
     with raises_line(ValueError, "another epochs .1, not 3.*--output_dir"):
@@ -287,6 +296,7 @@ def test_another_search_has_another_folder(finished, recipe, mnist, trained, tmp
     assert trained == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["shape", "truncated"])
 def test_damaged_predictions_are_found_before_training(
     damage, finished, recipe, mnist, tmp_path, trained, raises_line
@@ -302,6 +312,7 @@ def test_damaged_predictions_are_found_before_training(
     assert trained == []
 
 
+@pytest.mark.slow
 def test_the_search_does_not_need_tensorflow(python):
     code = "import sys, zoo.training.ensembles.hyper_deep_search; assert 'tensorflow' not in sys.modules"
     python("-c", code, KERAS_BACKEND="jax")

@@ -44,6 +44,7 @@ def finished(process):
         process.kill()
 
 
+@pytest.mark.slow
 def test_workers_that_start_together_share_the_tasks(tmp_path):
     workers = [worker(tmp_path, 0.05) for _ in range(2)]
     outputs = [finished(process) for process in workers]
@@ -53,6 +54,7 @@ def test_workers_that_start_together_share_the_tasks(tmp_path):
         assert float(line.split()[1]) == index / 20
 
 
+@pytest.mark.slow
 def test_a_queued_trial_is_given_to_one_worker(tmp_path):
     url = f"sqlite:///{tmp_path}/tasks.db"
     study = task_queue.open_study("tasks", task_queue.open_storage(url))
@@ -70,6 +72,7 @@ def test_a_queued_trial_is_given_to_one_worker(tmp_path):
     assert sorted(numbers) == list(range(30))
 
 
+@pytest.mark.slow
 def test_the_task_of_a_killed_worker_is_done_with_the_same_parameters(tmp_path):
     process = worker(tmp_path, 60)
     try:
@@ -111,6 +114,7 @@ def test_a_worker_that_died_before_its_first_sign_of_life(study, monkeypatch):
     assert done == {"one": 0.25}
 
 
+@pytest.mark.slow
 def test_a_worker_that_died_before_its_thread_gave_a_sign_of_life(tmp_path):
     storage = task_queue.open_storage(f"sqlite:///{tmp_path}/tasks.db", heartbeat=1)
     study, done = task_queue.open_study("tasks", storage), []

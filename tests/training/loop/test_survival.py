@@ -58,6 +58,7 @@ def position(folder):
     return state["epochs"], state["steps"]
 
 
+@pytest.mark.slow
 def test_sigterm_saves_at_any_step_and_the_run_ends_as_if_undisturbed(mnist_28, tmp_path):
     """kill -9 of one process is in training/test_train.py."""
     for folder, deaths in (("undisturbed", [LIVES]), ("stopped", [("TERM", 26), LIVES])):
@@ -77,6 +78,7 @@ LIVES_OF_A_RUN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", LIVES_OF_A_RUN)
 def test_workers_that_die_end_as_if_undisturbed(mnist_28, tmp_path, strategy):
     backend = "tensorflow" if strategy == "multi_worker" else "jax"

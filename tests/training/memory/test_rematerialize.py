@@ -78,6 +78,7 @@ def assert_equal_values(model, expected):
         np.testing.assert_allclose(value, wanted, atol=1e-6, rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.fast("single-blocks-8-False", "packed-lenet-16-True")
 @pytest.mark.parametrize(
     ("method", "backbone", "side", "graph"),
     [*((method, "blocks", 8, False) for method in METHODS), ("batch_ensemble", "resnet20", 8, False),
@@ -166,6 +167,7 @@ class SizedTensor:
 KEPT = {"torch": torch_kept, "jax": jax_kept, "tensorflow": tensorflow_kept}
 
 
+@pytest.mark.fast("packed")
 @pytest.mark.parametrize("method", ["single", "packed"])
 def test_what_is_inside_segments_is_not_kept(method, monkeypatch):
     plain, remat = pair(method, "resnet20")
@@ -174,6 +176,7 @@ def test_what_is_inside_segments_is_not_kept(method, monkeypatch):
     assert 0 < less < 0.6 * kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16"])
 def test_mixed_precision(policy):
     keras.config.set_dtype_policy(policy)

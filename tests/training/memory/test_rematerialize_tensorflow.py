@@ -48,6 +48,7 @@ for plain, remat in zip(trained(False), trained(True), strict=True):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "jit", "method"),
     [(True, False, "BatchEnsemble"), (True, False, "MCDropout"), (False, True, "Packed")],

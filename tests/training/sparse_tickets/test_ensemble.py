@@ -63,6 +63,7 @@ def kernels(model):
     return [ops.convert_to_numpy(layer.kernel) for layer in sparse_layers(model)]
 
 
+@pytest.mark.fast("edst")
 @pytest.mark.parametrize("procedure", OPTIONS)
 def test_every_procedure_makes_an_ensemble_that_loads(procedure, runs, data_dir):
     folder = runs(procedure)
@@ -84,6 +85,7 @@ def test_every_procedure_makes_an_ensemble_that_loads(procedure, runs, data_dir)
     assert (first != second).any()
 
 
+@pytest.mark.slow
 def test_tickets_are_the_best_of_their_windows(runs):
     folder = runs("edst")
     tickets = json.loads((folder / "config.json").read_text())["tickets"]["tickets"]
@@ -109,6 +111,7 @@ class Stop(Exception):
     """A training that dies."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [5, 15, 27])
 def test_a_run_that_stops_in_any_phase_ends_as_one_undisturbed(
     step, runs, data_dir, tmp_path, monkeypatch
@@ -137,6 +140,7 @@ def test_a_finished_run_is_not_done_again(runs, data_dir, monkeypatch):
     assert (folder / "config.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_static_tickets_keep_their_connections_and_dynamic_ones_do_not(runs):
     for procedure, moves in (("static", False), ("dst", True)):
         drawn = sparsify(zoo.build(zoo.methods.Single(), "lenet", 10, (32, 32, 3)), 0.7, seed=0)
@@ -147,6 +151,7 @@ def test_static_tickets_keep_their_connections_and_dynamic_ones_do_not(runs):
         assert [a.sum() for a, _ in pairs] == [b.sum() for _, b in pairs]
 
 
+@pytest.mark.slow
 def test_rewinding_brings_early_weights_back_under_late_masks(tmp_path):
     model = sparsify(zoo.build(zoo.methods.Single(), "lenet", 3, (16, 16, 3)), 0.0)
     images = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3))

@@ -15,6 +15,8 @@ from zoo.training import marked_sections
 from zoo.training.ensembles import task_queue
 from zoo.training.studies import diversity_report, diversity_runs, diversity_study
 
+pytestmark = pytest.mark.slow
+
 COMMAND = diversity_study.COMMAND
 BEGIN, END = f"<!-- study: made by {COMMAND} -->", "<!-- end of study -->"
 SETTINGS = diversity_runs.Settings(members=3, hidden_units=(12, 8), epochs=1, batch_size=24)
@@ -52,13 +54,13 @@ def done(data_dir, tmp_path_factory):
 @pytest.fixture
 def trained(monkeypatch):
     """Names of the methods trained and their seeds, in order."""
-    calls, train = [], diversity_runs.train
+    calls, train = [], diversity_runs.train_mlp
 
     def counted(method, settings, training, seed):
         calls.append((method.name, seed))
         return train(method, settings, training, seed)
 
-    monkeypatch.setattr(diversity_runs, "train", counted)
+    monkeypatch.setattr(diversity_runs, "train_mlp", counted)
     return calls
 
 
@@ -112,7 +114,7 @@ def _entropy(p):
 
 def test_figures_are_those_of_their_formulas(data):
     method = methods.BatchEnsemble(3, 2, random_sign_init=0.5, fast_weight_lr_multiplier=1.0)
-    model, start = diversity_runs.train(method, SETTINGS, data.training, 5)
+    model, start = diversity_runs.train_mlp(method, SETTINGS, data.training, 5)
     assert abs(start) < 0.1  # products of signs
     figures = diversity_runs.figures_of(model, data.test, data.ood)
 
@@ -167,7 +169,7 @@ def test_members_that_start_alike_stay_so_unless_batches_are_shared_out(data):
     for mode in diversity_runs.MODES:
         name = diversity_runs.batch_ensemble_name(mode, "ones", 1)
         method = diversity_runs.configurations(3)[name](0)
-        model, start = diversity_runs.train(method, settings, data.training, 0)
+        model, start = diversity_runs.train_mlp(method, settings, data.training, 0)
         assert int(model.optimizer.iterations) == 3 * (100 // 24) and start == pytest.approx(1)
         found[mode] = diversity_runs.figures_of(model, data.test, data.ood)
     assert found["tile"]["mutual_information"] < 1e-9 < 1e-6 < found["split"]["mutual_information"]
@@ -248,7 +250,7 @@ def test_the_command_with_two_workers(python, data_dir, tmp_path):
         f"--output_dir={tmp_path / 'out'}", "--workers=2", "--seeds=1", "--epochs=1", "--batch_size=20",
         "--configurations=single,batch_ensemble-tile-ones-rank1", f"--docs={document}",
     )  # fmt: skip
-    assert "2 runs, 0 of them there" in process.stderr
+    assert "2 runs, 0 of them finished" in process.stderr
     assert "Traceback" not in (tmp_path / "out" / "worker-1.log").read_text()
     runs = sorted(path.name for path in (tmp_path / "out" / "runs").iterdir())
     assert len(runs) == 2 and all(name.endswith(".json") for name in runs)

@@ -38,6 +38,7 @@ def page(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_every_section_of_the_page_is_filled(page, counted, parameters):
     sections = scaling_tables.sections(counted, parameters)
     marked_sections.fill(page, scaling.COMMAND, sections)
