@@ -147,6 +147,8 @@ def draw(path, found, title):
         if single:
             axis.axhline(mean, color=GREY, linestyle="--", linewidth=1, zorder=0)
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter("{x:g}")
     axis.set_xlabel("milliseconds of one image, measured", color=INK)
     axis.set_ylabel("NLL on the test images", color=INK)
     axis.set_title(title, color=INK, fontsize=11)
