@@ -8,7 +8,6 @@ import zoo
 from zoo.methods import (
     MIMO,
     BatchEnsemble,
-    DeepEnsemble,
     HyperBatch,
     Masksembles,
     MCDropout,
@@ -92,7 +91,7 @@ def test_a_name_takes_the_methods_defaults_and_the_activation_is_kept(pictures):
 
 
 def test_what_cannot_be_converted_says_why(trained, raises_line):
-    for method in (MIMO(3), DeepEnsemble(2), Packed(2), "mimo", "nonsense", None):
+    for method in (MIMO(3), Packed(4), "mimo", "nonsense", None):
         with raises_line(ValueError, "makes batch_ensemble, mc_dropout, masksembles or hyper_batch"):
             zoo.convert(trained, method)
     with raises_line(ValueError, "spread must be >= 0"):

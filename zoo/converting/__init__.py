@@ -1,0 +1,5 @@
+"""`zoo.convert`: any trained Keras classifier as the start of an ensemble."""
+
+from zoo.converting.convert import convert
+
+__all__ = ["convert"]

@@ -1,0 +1,177 @@
+"""`zoo.convert`: which way a model is converted, and what is refused before anything is built."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import keras
+
+from zoo import methods
+from zoo.building import compile_default
+from zoo.checks import check_dense
+from zoo.classifier import EnsembleClassifier
+from zoo.converting import cut, graphs, heads, zoo_models
+from zoo.converting.copies import Copies
+from zoo.converting.preprocessing import checked_preprocessing, preprocess
+from zoo.converting.rows import Rows
+from zoo.layers import sparsify
+from zoo.layers.sparse.layers import sparse_layers
+from zoo.methods.tiled import Tiled
+
+_SHARING = (Tiled, methods.HyperBatch)
+_MAKES = (
+    "zoo.convert makes batch_ensemble, mc_dropout, masksembles or hyper_batch, whose members share the weights, "
+    "or copies of the network: deep_ensemble, packed with alpha = num_members and gamma = 1, tickets, single"
+)
+
+
+def convert(
+    model: keras.Model,
+    method: methods.Method | str,
+    spread: float = 0.05,
+    seed: int = 0,
+    *,
+    tile_at: str | float | None = None,
+    preprocessing: str | keras.Layer | Callable | None = None,
+    num_classes: int | None = None,
+    activation: str | None = None,
+    name: str | None = None,
+) -> EnsembleClassifier:
+    """Start an ensemble from one trained classifier: this zoo's, `keras.applications`' or your own.
+
+    The layers of a functional or sequential model are replaced one by one by the method's. Kernels,
+    biases and normalisations are kept; those that each member has of its own become M copies. With
+    `spread=0`, MC dropout's rate 0 and Masksembles' scale 1 every member answers as the original does,
+    but then members of BatchEnsemble and of deep ensembles without new heads stay equal in training.
+
+    BatchEnsemble, MC dropout and Masksembles change Dense, Conv2D and DepthwiseConv2D layers; all other
+    layers are shared. Layers before `tile_at` are computed once for all members.
+
+    Args:
+        model: a functional or sequential `keras.Model` from images (B, H, W, C) to logits or softmax
+            probabilities (B, K), or with `num_classes` to features (B, C); or a single
+            `EnsembleClassifier`.
+        method: `zoo.methods.BatchEnsemble`, `MCDropout`, `Masksembles`, `HyperBatch`, `DeepEnsemble`,
+            `Packed` with alpha = num_members and gamma = 1, `Tickets` or `Single`, or its name for the
+            default arguments.
+        spread: float >= 0, the standard deviation around one of BatchEnsemble's factors, and of the
+            factors by which the kernels of a deep ensemble's members are multiplied. Default: 0.05.
+        seed: int, the seed of that draw. Default: 0.
+        tile_at: where members part: the name of a layer, "head", or a float in [0, 1], the share of the
+            multiply-accumulates that is computed once, such as 0.8. Default: None, where the method says
+            or at the input.
+        preprocessing: what turns pixel values in [0, 255] into the model's input, inside the network:
+            None, "tf", "torch" or "caffe" as in `keras.applications`, a `preprocess_input` function or
+            another that scales and shifts channels, or a Keras layer. Default: None.
+        num_classes: int >= 2, for a new head of so many classes. Default: None, the model's own head.
+        activation: None or "softmax", see `EnsembleClassifier`. Default: None, as a given
+            `EnsembleClassifier` has it.
+        name: str, the Keras name of the result. Default: None, `<method>_<model>`.
+
+    Returns:
+        A compiled `EnsembleClassifier`, to be fine-tuned with `fit`. It has a `spec` if it could be made
+        of `zoo.build`.
+
+    Raises:
+        ValueError: for a method that cannot keep the weights of one network, a model that is not a graph
+            of layers, a layer that the method cannot take, or an argument out of range.
+
+    Example:
+        >>> user = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(),
+        ...                          keras.layers.Dense(3, activation="softmax")])
+        >>> model = zoo.convert(user, "batch_ensemble", spread=0)
+        >>> images = np.ones((1, 8, 8, 1), "uint8") * 100
+        >>> expected = user.predict(images, verbose=0)
+        >>> np.allclose(zoo.predict(model, images).probabilities, expected, atol=1e-5)
+        True
+    """
+    method = _method(method)
+    if not spread >= 0:
+        raise ValueError(f"spread must be >= 0; got {spread!r}")
+    if isinstance(model, EnsembleClassifier):
+        model, activation, ours = _single(model, activation)
+        if ours and isinstance(method, _SHARING) and tile_at is preprocessing is num_classes is None:
+            return zoo_models.rebuilt(ours, method, spread, seed)
+    graph = heads.with_logits(_graph(model), num_classes)
+    into = checked_preprocessing(preprocessing, graph.images.shape[-1])
+    builder = _builder(graph, method, tile_at)
+    network = builder.build(functools.partial(preprocess, into), spread, seed)
+    if isinstance(method, methods.Tickets):
+        network = sparsify(network, method.sparsity, criterion="magnitude", seed=seed)
+    name = name or f"{method.name}_{model.name}"
+    return compile_default(EnsembleClassifier(network, activation, method.member_loss, name=name))
+
+
+def _method(method):
+    """A method of which members start from one network's weights."""
+    if isinstance(method, str) and method in methods.METHODS:
+        method = methods.METHODS[method]()
+    copies = isinstance(method, methods.Packed) and (method.alpha, method.gamma) == (
+        method.num_members,
+        1,
+    )
+    if not isinstance(method, (*_SHARING, methods.Single)) and not copies:
+        raise ValueError(f"{_MAKES}; not {method!r}, which draws new weights: use zoo.build")
+    return method
+
+
+def _single(model, activation):
+    """The network of a single EnsembleClassifier as logits (B, K), its activation, and the model."""
+    if (model.spec or {}).get("method") != {"name": "single"}:
+        raise ValueError(
+            "zoo.convert takes a single model from zoo.load or zoo.build, or any Keras classifier"
+        )
+    check_dense([model], "zoo.convert")
+    logits = model.network.get_layer("members").input
+    network = keras.Model(model.network.input, logits, name=model.spec["backbone"])
+    return network, activation or model.activation, model
+
+
+def _graph(model):
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"zoo.convert takes a single model from zoo.load or a Keras classifier; got {model!r}"
+        )
+    if not graphs.is_graph(model):
+        raise ValueError(
+            f"{model.name} is no built functional or sequential model: its layers cannot be read; build it of "
+            "keras.Input and layers"
+        )
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            f"{model.name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; take one of each"
+        )
+    shape = model.inputs[0].shape
+    if len(shape) != 4 or None in shape[1:]:
+        raise ValueError(
+            f"{model.name} takes {shape}, not images (B, H, W, C) of one size; build it with such an input_shape"
+        )
+    if sparse_layers(model):
+        raise ValueError("zoo.convert would lose a sparse model's masks; pass zoo.layers.densify(model)")
+    return graphs.graph_of(model)
+
+
+def _builder(graph, method, tile_at):
+    """What builds the network, after all checks."""
+    shares = isinstance(method, Tiled)
+    if tile_at is None:
+        stage = method.tile_at if shares else 0
+        if stage not in (0, 1, "head"):
+            raise ValueError(
+                f"tile_at={stage} is a stage of this zoo's backbones; pass zoo.convert's tile_at, a layer's "
+                "name or a share of the MACs"
+            )
+        start = _after_stem(graph) if stage == 1 else cut.position(graph, stage)
+    else:
+        start = cut.position(graph, tile_at)
+    if isinstance(method, _SHARING):
+        return Rows(graph, method, start)
+    return Copies(graph, method.num_members, start)
+
+
+def _after_stem(graph):
+    """The index of the first step with a kernel that does not read the images."""
+    found = graphs.roles(graph)
+    later = (i for i, step in enumerate(graph.steps) if found.get(step, "stem") != "stem")
+    return next(later, 0)

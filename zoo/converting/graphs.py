@@ -1,0 +1,233 @@
+"""The graph of a functional Keras model as a flat list of steps, and what each step is for."""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import keras
+
+from zoo.layers import keras_internals
+
+KERNELS = {
+    keras.layers.Conv2D: "conv",
+    keras.layers.Dense: "dense",
+    keras.layers.DepthwiseConv2D: "depthwise_conv",
+}
+
+
+@dataclasses.dataclass(eq=False)
+class Step:
+    """One call of a layer or operation.
+
+    Attributes:
+        operation: the source's layer or operation; it is not changed.
+        args, kwargs: of the call, with symbolic tensors that are this list's own.
+        outputs: list of symbolic tensors.
+        name: str, unique in the list for each operation.
+        path: names of the models around the operation, and its own.
+        changes: dict, what the copy's configuration differs in.
+        fresh: bool, whether the copy starts from new weights.
+        dropped: bool, whether the step hands its input on (a final softmax).
+    """
+
+    operation: Any
+    args: tuple
+    kwargs: dict
+    outputs: list
+    name: str
+    path: tuple
+    changes: dict = dataclasses.field(default_factory=dict)
+    fresh: bool = False
+    dropped: bool = False
+
+    @property
+    def inputs(self) -> list:
+        """The symbolic tensors among the arguments."""
+        given = keras.tree.flatten((self.args, self.kwargs))
+        return [value for value in given if isinstance(value, keras.KerasTensor)]
+
+    @property
+    def key(self) -> tuple:
+        """What steps of one copied layer have in common."""
+        return id(self.operation), tuple(sorted(self.changes)), self.fresh
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the operation has weights."""
+        return self.fresh or bool(getattr(self.operation, "weights", ()))
+
+    @property
+    def kernel(self) -> bool:
+        """Whether the operation has a matrix of weights: neither activation nor normalisation."""
+        return self.fresh or any(len(w.shape) > 1 for w in getattr(self.operation, "weights", ()))
+
+    def filled(self, values: dict) -> tuple:
+        """(args, kwargs) with `values[id(tensor)]` in place of each symbolic tensor."""
+
+        def fill(x):
+            return values[id(x)] if isinstance(x, keras.KerasTensor) else x
+
+        return keras.tree.map_structure(fill, self.args), keras.tree.map_structure(fill, self.kwargs)
+
+    def macs(self) -> int:
+        """Multiply-accumulates for one image, of all kernels at every position of the output."""
+        positions = math.prod(size or 1 for size in self.outputs[0].shape[1:-1])
+        kernels = [w.shape for w in getattr(self.operation, "weights", ()) if len(w.shape) > 1]
+        return positions * sum(math.prod(shape) for shape in kernels)
+
+
+@dataclasses.dataclass
+class Graph:
+    """A model as steps in an order of computation, from `images` to `output`."""
+
+    name: str
+    images: keras.KerasTensor
+    steps: list
+    output: keras.KerasTensor
+
+    def producer(self, tensor: keras.KerasTensor) -> Step | None:
+        """The step that a tensor comes from; None for the images."""
+        return next((s for s in self.steps if any(tensor is out for out in s.outputs)), None)
+
+
+def is_graph(layer: Any) -> bool:
+    """Whether a layer is a functional or sequential model that computes its graph and nothing else."""
+    graphs = isinstance(layer, keras.Model) and hasattr(layer, "inputs") and bool(layer.built)
+    return graphs and bool(layer.inputs) and type(layer).call in _graph_calls()
+
+
+def graph_of(model: keras.Model) -> Graph:
+    """The steps of a model, those of models inside it in their place.
+
+    Args:
+        model: a functional or sequential model of one input and one output.
+
+    Returns:
+        A `Graph` with symbolic tensors of its own.
+    """
+    images = _like(model.inputs[0])
+    steps, names = [], {}
+    outputs = _walk(model, [images], (), None, steps, names)
+    return Graph(model.name, images, steps, outputs[0])
+
+
+def _walk(model, inputs, path, training, steps, names):
+    """Append a model's steps for some inputs; returns its outputs."""
+    values = {id(tensor): value for tensor, value in zip(model.inputs, inputs)}
+    for node in _ordered(model.inputs, model.outputs):
+        operation = node.operation
+        args, kwargs = node.arguments.fill_in(values)
+        if is_graph(operation):
+            mode = kwargs.pop("training", None)
+            given = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
+            inner = (*path, operation.name)
+            outputs = _walk(operation, given, inner, training if mode is None else mode, steps, names)
+        else:
+            if training is not None and "training" in getattr(
+                operation, "call_signature_parameters", ()
+            ):
+                kwargs.setdefault("training", training)
+            outputs = [_like(tensor) for tensor in node.outputs]
+            name = _name(operation, path, names)
+            steps.append(Step(operation, args, kwargs, outputs, name, (*path, operation.name)))
+        values.update((id(tensor), value) for tensor, value in zip(node.outputs, outputs))
+    return [values[id(tensor)] for tensor in model.outputs]
+
+
+def _ordered(inputs, outputs):
+    """The nodes between symbolic tensors, each after those whose outputs it takes."""
+    done = {keras_internals.inbound_node(tensor): False for tensor in inputs}  # whether to compute it
+    stack = [keras_internals.inbound_node(tensor) for tensor in reversed(outputs)]
+    while stack:
+        before = map(keras_internals.inbound_node, reversed(stack[-1].input_tensors))
+        missing = [node for node in before if node not in done]
+        if stack[-1] in done or not missing:
+            done.setdefault(stack.pop(), True)
+        else:
+            stack.extend(missing)
+    return [node for node, computed in done.items() if computed]
+
+
+def _name(operation, path, names):
+    """The operation's name, with those of the models around it where another one has it already."""
+    name, outer = operation.name, list(path)
+    while names.setdefault(name, operation) is not operation:
+        name = f"{outer.pop()}_{name}" if outer else f"{name}_"
+    return name
+
+
+@functools.cache
+def _graph_calls():
+    images = keras.Input((1,))
+    return {keras.Sequential.call, type(keras.Model(images, images)).call}
+
+
+def _like(tensor):
+    return keras.KerasTensor(tensor.shape, tensor.dtype)
+
+
+# What steps are for
+
+
+def is_softmax(step: Step) -> bool:
+    """Whether a step is a softmax over the last axis and nothing else."""
+    operation, rank = step.operation, len(step.outputs[0].shape)
+    if isinstance(operation, keras.layers.Activation):
+        return operation.activation is keras.activations.softmax
+    named = isinstance(operation, keras.layers.Softmax) or type(operation).__name__ == "Softmax"
+    return named and getattr(operation, "axis", None) in (-1, rank - 1)
+
+
+def passes(step: Step) -> bool:
+    """Whether a step only reshapes, drops or hands on: what may stand between a head and the output."""
+    operation = step.operation
+    if isinstance(operation, keras.layers.Activation):
+        return operation.activation is keras.activations.linear
+    passing = (keras.layers.Flatten, keras.layers.Reshape, keras.layers.Dropout, keras.layers.Identity)
+    return isinstance(operation, passing)
+
+
+def tail(graph: Graph) -> list:
+    """The steps at the end that are no layers of the network: reshapings and a softmax, last first."""
+    found, step = [], graph.producer(graph.output)
+    while step is not None and len(step.inputs) == 1 and (passes(step) or is_softmax(step)):
+        found.append(step)
+        step = graph.producer(step.inputs[0])
+    return found if step is None else [*found, step]
+
+
+def roles(graph: Graph) -> dict:
+    """The role of each step with a kernel: "stem", "shortcut", "head" or "hidden".
+
+    Stems read the images, the head makes the logits, and a shortcut is a 1x1 convolution beside the
+    branch of a residual block: others take its input, too, and only an addition takes what it gives.
+    """
+    takers = {}
+    for step in graph.steps:
+        for tensor in step.inputs:
+            takers.setdefault(id(tensor), []).append(step)
+    early, found = {id(graph.images)}, {}
+    for step in graph.steps:
+        reads_images = all(id(tensor) in early for tensor in step.inputs)
+        if not step.kernel:
+            early |= {id(out) for out in step.outputs} if reads_images else set()
+        elif reads_images:
+            found[step] = "stem"
+        else:
+            found[step] = "shortcut" if _is_shortcut(step, takers) else "hidden"
+    if found:
+        found[list(found)[-1]] = "head"
+    return found
+
+
+def _is_shortcut(step, takers):
+    pointwise = getattr(step.operation, "kernel_size", None) == (1, 1)
+    if not pointwise or len(takers.get(id(step.inputs[0]), ())) < 2:
+        return False
+    after = takers.get(id(step.outputs[0]), ())
+    while len(after) == 1 and not after[0].kernel:
+        if type(after[0].operation).__name__ == "Add":
+            return True
+        after = takers.get(id(after[0].outputs[0]), ())
+    return False

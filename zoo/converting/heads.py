@@ -1,0 +1,80 @@
+"""The end of a classifier: logits instead of a softmax, and a new head."""
+
+from __future__ import annotations
+
+import keras
+
+from zoo.converting import graphs
+
+_UNITS = {keras.layers.Dense: "units", keras.layers.Conv2D: "filters"}
+
+
+def with_logits(graph: graphs.Graph, num_classes: int | None = None) -> graphs.Graph:
+    """Make a graph of images give logits (B, K): without its softmax, and maybe with a new head.
+
+    A model that ends in a linear or softmax Dense or Conv2D layer has that replaced by a new one of
+    `num_classes` outputs; any other gets a Dense layer of its own.
+
+    Args:
+        graph: a `Graph`; its steps are changed.
+        num_classes: int, K of a new head. Default: None, the model's own.
+
+    Returns:
+        The graph.
+
+    Raises:
+        ValueError: for a model that is no classifier.
+    """
+    tail = graphs.tail(graph)
+    for step in tail:
+        step.dropped = graphs.is_softmax(step)
+    head = tail[-1] if tail else None
+    activation = getattr(head and head.operation, "activation", None)
+    softmax = activation is keras.activations.softmax
+    if softmax and type(head.operation) in graphs.KERNELS:
+        head.changes["activation"] = "linear"
+    elif softmax:
+        raise ValueError(
+            f"{head.name} is no Dense or Conv2D layer and has a softmax of its own; give it to a layer "
+            "Softmax after it"
+        )
+    linear = softmax or activation is keras.activations.linear
+    if num_classes is not None:
+        _replace(graph, head, linear and type(head.operation) in _UNITS, num_classes)
+    elif activation is not None and not linear:
+        name = getattr(activation, "__name__", activation)
+        raise ValueError(
+            f"{head.name} ends {graph.name} with {name}: a classifier gives logits or a softmax; pass "
+            "num_classes= for a new head"
+        )
+    shape = graph.output.shape
+    if len(shape) != 2 or (shape[-1] or 0) < 2:
+        raise ValueError(
+            f"{graph.name} gives {shape}, not logits (B, K) of K >= 2 classes; pool it to (B, C) and pass "
+            "num_classes= for a new head"
+        )
+    return graph
+
+
+def _replace(graph, head, replaced, num_classes):
+    """A new head of so many classes, in place of the old one or after the features."""
+    if not (isinstance(num_classes, int) and num_classes >= 2):
+        raise ValueError(f"num_classes must be an integer >= 2; got {num_classes!r}")
+    features = graph.output
+    if replaced:
+        head.changes[_UNITS[type(head.operation)]] = num_classes
+        head.fresh = True
+        for step in [head, *reversed(graphs.tail(graph)[:-1])]:
+            shape = step.outputs[0].shape
+            if isinstance(step.operation, keras.layers.Reshape):
+                step.changes["target_shape"] = (*step.operation.target_shape[:-1], num_classes)
+            step.outputs[0].shape = (*shape[:-1], num_classes)
+        return
+    if len(features.shape) != 2:
+        return  # refused by what follows
+    names = {step.name for step in graph.steps}
+    layer = keras.layers.Dense(num_classes, name="head" if "head" not in names else "new_head")
+    graph.output = keras.KerasTensor((None, num_classes))
+    graph.steps.append(
+        graphs.Step(layer, (features,), {}, [graph.output], layer.name, (layer.name,), fresh=True)
+    )
