@@ -1,4 +1,4 @@
-"""Standard augmentation, compiled into the training step: it runs where the network runs."""
+"""Standard augmentation, compiled into the training step and run on the network's device."""
 
 import keras
 from keras import ops
@@ -8,17 +8,20 @@ from zoo.layers.replicas import draw_rows
 
 @keras.saving.register_keras_serializable(package="zoo")
 class RandomShiftFlip(keras.layers.Layer):
-    """Pad with zeros, crop back at random, and mirror half of the images (He et al., 2016).
+    """Pad images with zeros, crop them back at a random place, and mirror half of them.
 
     Args:
-        shift: most pixels an image moves, each way.
-        flip: whether to mirror from left to right.
-        seed: of the draws.
+        shift: int, the most pixels that an image moves, each way. Default 4.
+        flip: bool, whether to mirror half of the images from left to right. Default True.
+        seed: int or None, of the random draws. Default None.
+        kwargs: further arguments of `keras.layers.Layer`.
 
     Input and output shape: (B, H, W, C).  Outside training images pass unchanged.
+
+    Reference: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, arXiv 1512.03385.
     """
 
-    def __init__(self, shift=4, flip=True, seed=None, **kwargs):
+    def __init__(self, shift: int = 4, flip: bool = True, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.shift, self.flip, self.seed = shift, flip, seed
         self.generator = keras.random.SeedGenerator(seed)
@@ -55,17 +58,21 @@ class RandomShiftFlip(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class RandomCutout(keras.layers.Layer):
-    """Blank a square at a random place in each training image (DeVries & Taylor, 2017, arXiv 1708.04552).
+    """Blank a square at a random place in each training image.
 
     Args:
-        size: int, pixels of a side; a square that reaches over the border is cut off there.
-        value: float, what pixels in it become. Default 127.5.
-        seed: int or None, of the draws.
+        size: int, pixels of a side; the part of a square beyond the border is cut off.
+        value: float, the value of the blanked pixels. Default 127.5.
+        seed: int or None, of the random draws. Default None.
+        kwargs: further arguments of `keras.layers.Layer`.
 
     Input and output shape: (B, H, W, C).  Outside training images pass unchanged.
+
+    Reference: DeVries & Taylor, Improved Regularization of Convolutional Neural Networks with Cutout,
+        2017, arXiv 1708.04552.
     """
 
-    def __init__(self, size, value=127.5, seed=None, **kwargs):
+    def __init__(self, size: int, value: float = 127.5, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.size, self.value, self.seed = size, value, seed
         self.generator = keras.random.SeedGenerator(seed)

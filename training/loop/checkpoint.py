@@ -1,30 +1,35 @@
-"""What a run needs to go on exactly where it stopped: after an epoch, or at any step on request."""
+"""Checkpoints from which a run resumes exactly: after each epoch, and at any step on request."""
 
 import dataclasses
 import json
+import pathlib
 import time
 
 import keras
 import numpy as np
 
 from zoo import files
+from zoo.training.devices.placement import Placement
 
 NAMES = ("checkpoint-0.weights.h5", "checkpoint-1.weights.h5")
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Weights, optimiser slots and random states, after every epoch; restored on request.
+    """Save weights, optimiser slots and random states after every epoch, and restore them on request.
 
-    Two weights files in turn: `checkpoint.json` names the whole one, whenever the process dies.
+    There are two weights files, written in turn; `checkpoint.json` names the complete one, so the
+    process may die at any moment.
 
     Args:
-        folder: of the files.
-        recipe: a `Recipe`; a folder with a checkpoint of another one is refused.
-        variables: to be kept beside those of the model and its optimiser.
-        remat: whether the model rematerialises, which gives its weights files other keys.
+        folder: `pathlib.Path` of the folder of the files.
+        recipe: `zoo.training.recipes.Recipe`; a checkpoint of another recipe is refused.
+        variables: sequence of Keras variables to save besides those of the model and its optimiser.
+            Default ().
+        remat: bool, whether the model is rematerialised, which changes the keys in its weights files.
+            Default False.
     """
 
-    def __init__(self, folder, recipe, variables=(), remat=False):
+    def __init__(self, folder: pathlib.Path, recipe, variables=(), remat: bool = False):
         super().__init__()
         self.remat = remat
         self.folder, self.state = folder, folder / "checkpoint.json"
@@ -32,11 +37,14 @@ class Checkpoint(keras.callbacks.Callback):
         self.recipe = json.loads(json.dumps(dataclasses.asdict(recipe)))
         self.seconds, self.started, self.saved = 0.0, time.time(), 0
 
-    def position(self):
-        """(epochs, steps of the next one) that the last checkpoint has seen; (0, 0) where there is none.
+    def position(self) -> tuple[int, int]:
+        """Return how far training was at the last checkpoint.
+
+        Returns:
+            (whole epochs, steps of the next epoch); (0, 0) if there is no checkpoint.
 
         Raises:
-            ValueError: where it is of another recipe.
+            ValueError: if the checkpoint belongs to another recipe, or differs in --remat.
         """
         if not self.state.is_file():
             return 0, 0
@@ -48,8 +56,18 @@ class Checkpoint(keras.callbacks.Callback):
             raise ValueError(f"{self.folder} holds a run {had} --remat; go on {had} it")
         return state["epochs"], state.get("steps", 0)
 
-    def restore(self, model):
-        """Load the last checkpoint into a compiled model; returns its `position`."""
+    def restore(self, model: keras.Model) -> tuple[int, int]:
+        """Load the last checkpoint into a model.
+
+        Args:
+            model: compiled `keras.Model`.
+
+        Returns:
+            The checkpoint's `position`.
+
+        Raises:
+            ValueError: if the checkpoint belongs to another recipe, or differs in --remat.
+        """
         epochs, steps = self.position()
         if (epochs, steps) == (0, 0):
             return 0, 0
@@ -65,8 +83,13 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.save(epoch + 1)
 
-    def save(self, epochs, steps=0):
-        """Keep the model as it is, so many epochs and steps of the next one after the start."""
+    def save(self, epochs: int, steps: int = 0) -> None:
+        """Save the model's current state.
+
+        Args:
+            epochs: int, whole epochs since the start of training.
+            steps: int, steps of the next epoch. Default 0.
+        """
         weights = self.folder / NAMES[self.saved % 2]
         self.saved += 1
         self.model.save_weights(weights)
@@ -84,10 +107,13 @@ class Checkpoint(keras.callbacks.Callback):
         }
         files.replace(self.state, json.dumps(state))
 
-    def share(self, placement):
-        """Give every worker the checkpoint of the worker whose own has seen most.
+    def share(self, placement: Placement) -> None:
+        """Copy the most advanced checkpoint to all workers that lack it.
 
-        A worker may have died between the others' saving and its own, or come back with an empty disk.
+        A worker may have died after the others saved and before it did, or come back with an empty disk.
+
+        Args:
+            placement: `zoo.training.devices.placement.Placement`.
         """
         if placement.workers == 1:
             return

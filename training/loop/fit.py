@@ -1,21 +1,51 @@
-"""Fit with checkpoints: from where an earlier run stopped, on any placement, until the end or SIGTERM."""
+"""Fit with checkpoints: resume an earlier run, on any placement, until the end or SIGTERM."""
 
+import pathlib
 import time
+from collections.abc import Sequence
 
 import keras
 
 from zoo import methods
 from zoo.classifier import EnsembleClassifier
 from zoo.metrics import Accuracy
+from zoo.training.devices.placement import Placement
 from zoo.training.loop.checkpoint import Checkpoint
 from zoo.training.loop.preemption import SaveOnSignal
+from zoo.training.recipes import Recipe
 
 
-def fit(model, student, recipe, splits, folder, callbacks, placement, remat, last_epoch):
-    """Train a model through the compiled `student` until an epoch; returns the seconds that all of it took.
+def fit_with_checkpoints(
+    model: EnsembleClassifier,
+    student: EnsembleClassifier,
+    recipe: Recipe,
+    splits: tuple,
+    folder: pathlib.Path,
+    callbacks: Sequence,
+    placement: Placement,
+    remat: bool,
+    last_epoch: int,
+) -> float:
+    """Train a model until an epoch, from the checkpoint in a folder if there is one.
+
+    Args:
+        model: `zoo.classifier.EnsembleClassifier` that holds the trained weights.
+        student: compiled `EnsembleClassifier` that shares the weights of `model` and is trained in its
+            place, with augmentation.
+        recipe: `zoo.training.recipes.Recipe`.
+        splits: (training, held out, test), from `load_splits`.
+        folder: `pathlib.Path` of the folder of the checkpoint and `log.csv`.
+        callbacks: sequence of Keras callbacks; checkpoints include the variables that one lists in
+            `variables`.
+        placement: `zoo.training.devices.placement.Placement`.
+        remat: bool, whether `student` is rematerialised.
+        last_epoch: int, the number of epochs after which to stop.
+
+    Returns:
+        float, seconds of training since epoch 0, earlier runs included.
 
     Raises:
-        Preempted: after SIGTERM.
+        Preempted: after SIGTERM, when the state is saved.
     """
     training, held_out, _ = splits
     batches = training.shuffled(recipe, placement.worker, placement.workers)
@@ -31,11 +61,11 @@ def fit(model, student, recipe, splits, folder, callbacks, placement, remat, las
     if placement.chief:
         callbacks.append(keras.callbacks.CSVLogger(folder / "log.csv", append=epoch > 0 or first > 0))
     started = time.time()
-    # The rest of an epoch that was stopped within is a fit of its own.
+    # The rest of an interrupted epoch is a separate `fit`.
     for start, stop in ((epoch, epoch + bool(first)), (epoch + bool(first), last_epoch)):
         if start < min(stop, last_epoch):
             batches.start(start + 1, first)
-            _fit(
+            _fit_epochs(
                 student, batches, range(start, stop), recipe, held_out, callbacks, checkpoint, placement
             )
             first = 0
@@ -45,7 +75,7 @@ def fit(model, student, recipe, splits, folder, callbacks, placement, remat, las
     return checkpoint.seconds + time.time() - started
 
 
-def _fit(student, batches, epochs, recipe, held_out, callbacks, checkpoint, placement):
+def _fit_epochs(student, batches, epochs, recipe, held_out, callbacks, checkpoint, placement):
     with SaveOnSignal(checkpoint, placement, batches.first) as on_signal:
         steps = {"epochs": recipe.epochs, "steps": batches.steps, "done": batches.first, "verbose": 0}
         all_callbacks = keras.callbacks.CallbackList(

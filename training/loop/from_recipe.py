@@ -17,8 +17,12 @@ from zoo.training.loop.learning_rates import WarmUpCosine, WarmUpLinear, WarmUpS
 
 
 @contextlib.contextmanager
-def precision(name):
-    """Keras's dtype policy for as long as the context lasts; half precision with float32 weights."""
+def precision(name: str):
+    """A context that sets Keras's dtype policy; half precision keeps float32 weights.
+
+    Args:
+        name: str, a dtype; "bfloat16" and "float16" mean Keras's mixed policies.
+    """
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(f"mixed_{name}" if name in ("bfloat16", "float16") else name)
     try:
@@ -27,7 +31,12 @@ def precision(name):
         keras.config.set_dtype_policy(policy)
 
 
-def seed(seed):
+def set_seed(seed: int) -> None:
+    """Seed all random generators.
+
+    Args:
+        seed: int.
+    """
     if keras.backend.backend() == "jax":  # Keras's function imports TensorFlow wherever it is installed
         random.seed(seed)
         np.random.seed(seed)
@@ -35,8 +44,20 @@ def seed(seed):
         keras.utils.set_random_seed(seed)
 
 
-def model_of(recipe, input_shape, num_classes):
-    """The untrained model of a recipe."""
+def model_of(recipe: recipes.Recipe, input_shape: tuple, num_classes: int) -> EnsembleClassifier:
+    """Build the untrained model of a recipe.
+
+    Args:
+        recipe: `zoo.training.recipes.Recipe`.
+        input_shape: (H, W, C), the shape of an image.
+        num_classes: int K.
+
+    Returns:
+        `zoo.classifier.EnsembleClassifier`.
+
+    Raises:
+        ValueError: if the method or the backbone is unknown, or the method does not take an argument.
+    """
     method = methods.METHODS.get(recipe.method)
     if method is None:
         raise ValueError(f"unknown method {recipe.method!r}; there are {', '.join(methods.METHODS)}")
@@ -56,12 +77,22 @@ def model_of(recipe, input_shape, num_classes):
     )
 
 
-def load_splits(recipe, data_dir, limit=None):
-    """((training, held out, test), number of classes).
+def load_splits(recipe: recipes.Recipe, data_dir, limit: int | None = None) -> tuple[tuple, int]:
+    """Load the data of a recipe.
+
+    Args:
+        recipe: `zoo.training.recipes.Recipe`.
+        data_dir: str or path of the folder of the data sets.
+        limit: int or None, how many images of the training and test data to take; None for all. Default
+            None.
+
+    Returns:
+        ((training, held out, test), number of classes).
 
     Raises:
-        ValueError: where fewer training images are left than a batch has.
-        FileNotFoundError: where the data set is not in `data_dir`.
+        ValueError: if fewer training images are left than a batch has, or a recipe streams and holds
+            out.
+        FileNotFoundError: if the data set is not in `data_dir`.
     """
     if recipe.stream:
         return _streams(recipe, data_dir, limit)
@@ -94,8 +125,21 @@ def _streams(recipe, data_dir, limit):
     return (training, nothing, test), training.num_classes
 
 
-def augmented(model, network, recipe, image_shape):
-    """A network behind augmentation: trained instead of `model`, whose weights it shares."""
+def augmented(
+    model: EnsembleClassifier, network: keras.Model, recipe: recipes.Recipe, image_shape: tuple
+) -> EnsembleClassifier:
+    """Put a recipe's augmentation before a network.
+
+    Args:
+        model: `zoo.classifier.EnsembleClassifier`, for its input size and loss.
+        network: `keras.Model` to train, which shares the weights of `model`.
+        recipe: `zoo.training.recipes.Recipe`.
+        image_shape: (H, W, C), the shape of the images in the data, which are resized to the model's
+            input.
+
+    Returns:
+        `EnsembleClassifier` to train in place of `model`.
+    """
     shift, flip = (0, False) if recipe.image_size else (recipe.shift, recipe.flip)  # crops are random
     flip = flip and not recipe.alternate_flips  # the batches are mirrored already
     images = x = keras.Input(image_shape, name="images")
@@ -108,11 +152,18 @@ def augmented(model, network, recipe, image_shape):
     return EnsembleClassifier(keras.Model(images, network(x)), member_loss=model.member_loss)
 
 
-def learning_rate(recipe, steps_per_epoch):
-    """A recipe's schedule.
+def learning_rate(recipe: recipes.Recipe, steps_per_epoch: int):
+    """Return the learning-rate schedule of a recipe.
+
+    Args:
+        recipe: `zoo.training.recipes.Recipe`.
+        steps_per_epoch: int, batches in an epoch.
+
+    Returns:
+        Keras `LearningRateSchedule`.
 
     Raises:
-        ValueError: for an unknown one.
+        ValueError: if the schedule is unknown.
     """
     steps = steps_per_epoch * recipe.epochs
     warm_up = round(recipe.warm_up * steps)
@@ -125,7 +176,17 @@ def learning_rate(recipe, steps_per_epoch):
     raise ValueError(f'schedule must be "cosine", "linear" or "step"; got {recipe.schedule!r}')
 
 
-def optimizer(recipe, model, rate):
+def optimizer(recipe: recipes.Recipe, model: EnsembleClassifier, rate) -> keras.optimizers.Optimizer:
+    """Return the optimiser of a recipe: SGD with Nesterov momentum, and weight decay on kernels alone.
+
+    Args:
+        recipe: `zoo.training.recipes.Recipe`.
+        model: `zoo.classifier.EnsembleClassifier` whose network is trained.
+        rate: Keras `LearningRateSchedule` or float.
+
+    Returns:
+        `keras.optimizers.SGD`.
+    """
     kernels = {
         id(layer.kernel)
         for layer in model.network.layers
@@ -146,8 +207,16 @@ def optimizer(recipe, model, rate):
     return optimizer
 
 
-def bias_factors(recipe, model):
-    """(offset of a normalisation, factor of its learning rate) pairs."""
+def bias_factors(recipe: recipes.Recipe, model: EnsembleClassifier) -> list[tuple]:
+    """List the learning-rate factors of the offsets of normalisations.
+
+    Args:
+        recipe: `zoo.training.recipes.Recipe`, whose `bias_factor` is used.
+        model: `zoo.classifier.EnsembleClassifier`.
+
+    Returns:
+        List of (variable, factor); empty if the factor is 1.
+    """
     if recipe.bias_factor == 1:
         return []
     norms = (keras.layers.BatchNormalization, layers.PerMemberBatchNormalization)
@@ -158,8 +227,13 @@ def bias_factors(recipe, model):
     ]
 
 
-def adapt(network, split):
-    """Fit layers such as `PatchWhitening` to the first 5,000 training images."""
+def adapt(network: keras.Model, split) -> None:
+    """Adapt layers such as `PatchWhitening` to the first 5,000 training images.
+
+    Args:
+        network: functional `keras.Model`.
+        split: training split from `load_splits`.
+    """
     for layer in network.layers:
         if hasattr(layer, "adapt"):
             images, _ = next(iter(split.batches(5000)))

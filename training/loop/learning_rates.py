@@ -1,4 +1,4 @@
-"""Learning rate as a function of the step: a warm-up, then cosine or steps."""
+"""The learning rate as a function of the step: a warm-up, then a cosine, a line or steps."""
 
 import math
 
@@ -12,9 +12,16 @@ class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
     """Rise linearly to `peak` over `warm_up` steps, then fall along a half cosine to 0 at `steps`.
 
     With a warm-up of a fifth to a third of all steps this is the one-cycle schedule (Smith, 2018).
+
+    Args:
+        peak: float, the highest rate.
+        steps: int, all steps of training.
+        warm_up: int, steps of the rise. Default 0.
+
+    Reference: Smith, A Disciplined Approach to Neural Network Hyper-Parameters, 2018, arXiv 1803.09820.
     """
 
-    def __init__(self, peak, steps, warm_up=0):
+    def __init__(self, peak: float, steps: int, warm_up: int = 0):
         self.peak, self.steps, self.warm_up = peak, steps, warm_up
 
     def __call__(self, step):
@@ -30,7 +37,13 @@ class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class WarmUpLinear(WarmUpCosine):
-    """Rise linearly to `peak` over `warm_up` steps, then fall linearly to 0 at `steps`."""
+    """Rise linearly to `peak` over `warm_up` steps, then fall linearly to 0 at `steps`.
+
+    Args:
+        peak: float, the highest rate.
+        steps: int, all steps of training.
+        warm_up: int, steps of the rise. Default 0.
+    """
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
@@ -41,12 +54,16 @@ class WarmUpLinear(WarmUpCosine):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class WarmUpSteps(keras.optimizers.schedules.LearningRateSchedule):
-    """Rise linearly to `peak` over `warm_up` steps, then multiply by `factor` at each of `milestones`.
+    """Rise linearly to `peak` over `warm_up` steps, then multiply by `factor` at each milestone.
 
-    `factor` is a number, or one a milestone.
+    Args:
+        peak: float, the highest rate.
+        milestones: sequence of ints, steps.
+        factor: float, or one float a milestone. Default 0.1.
+        warm_up: int, steps of the rise. Default 0.
     """
 
-    def __init__(self, peak, milestones, factor=0.1, warm_up=0):
+    def __init__(self, peak: float, milestones, factor: float | list = 0.1, warm_up: int = 0):
         self.peak, self.milestones = peak, list(milestones)
         self.factor, self.warm_up = factor, warm_up
 
@@ -69,9 +86,16 @@ class WarmUpSteps(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class Rewound(keras.optimizers.schedules.LearningRateSchedule):
-    """Another schedule that goes back, at step `at`, to its step `to`, or is `constant` from there on."""
+    """Follow another schedule until a step, then repeat it from an earlier step or stay constant.
 
-    def __init__(self, rate, at, to=None, constant=None):
+    Args:
+        rate: Keras `LearningRateSchedule` to follow.
+        at: int, the step at which it is rewound.
+        to: int or None, the step of `rate` that it is rewound to. Default None.
+        constant: float or None, the rate from step `at` on if `to` is None. Default None.
+    """
+
+    def __init__(self, rate, at: int, to: int | None = None, constant: float | None = None):
         self.rate, self.at, self.to, self.constant = rate, at, to, constant
 
     def __call__(self, step):

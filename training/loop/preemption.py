@@ -1,4 +1,4 @@
-"""SIGTERM, by which clusters announce that a machine is taken away: save, and exit with 0."""
+"""Save and stop at SIGTERM, by which clusters announce that they take a machine away."""
 
 import signal
 import threading
@@ -13,24 +13,24 @@ class Preempted(Exception):
 
 
 class CannotGoOn(Exception):
-    """This worker has nothing more to do, for the reason that the one line tells."""
+    """This worker has nothing more to do; the one-line message tells why."""
 
 
 class SaveOnSignal(keras.callbacks.Callback):
-    """Saves a checkpoint and ends training soon after SIGTERM has reached any of the workers.
+    """Save a checkpoint and end training soon after SIGTERM has reached any worker.
 
-    Workers stop after the same step, which they agree on every few steps.
+    All workers stop after the same step; they compare notes every few steps.
 
     Args:
-        checkpoint: `Checkpoint`.
-        placement: a `zoo.training.devices.placement.Placement`.
-        first: steps of the first epoch that were done before.
+        checkpoint: `zoo.training.loop.checkpoint.Checkpoint`.
+        placement: `zoo.training.devices.placement.Placement`.
+        first: int, steps of the first epoch that an earlier run did. Default 0.
 
     Raises:
-        Preempted: out of `fit`.
+        Preempted: out of `fit`, when the state is saved.
     """
 
-    def __init__(self, checkpoint, placement, first=0):
+    def __init__(self, checkpoint, placement, first: int = 0):
         super().__init__()
         self.checkpoint, self.placement, self.first = checkpoint, placement, first
         self.received = self.agreed = False

@@ -1,4 +1,4 @@
-"""A progress line for training: epoch, step, loss, accuracy and the time that is left."""
+"""A progress line for training: epoch, step, loss, accuracy and remaining time."""
 
 import sys
 import time
@@ -7,7 +7,10 @@ import keras
 
 
 class ProgressLine(keras.callbacks.Callback):
-    """Rewrites one line on a terminal; in a log, a line at the first step, each minute and each epoch."""
+    """Show progress: one line that is rewritten on a terminal, or lines in a log.
+
+    A log gets a line at the first step, each minute and each epoch.
+    """
 
     def on_train_begin(self, logs=None):
         self.epoch, self.seen, self.started, self.shown = None, 0, time.time(), 0.0
@@ -31,7 +34,7 @@ class ProgressLine(keras.callbacks.Callback):
 
     def _line(self, logs):
         epochs, steps = self.params["epochs"], self.params["steps"]
-        batch = self.batch + self.params.get("done", 0)  # of an epoch that was stopped within
+        batch = self.batch + self.params.get("done", 0)  # steps before an interruption
         done = (self.epoch * steps + batch) / (epochs * steps)
         left = (epochs - self.epoch) * steps - batch
         left *= (time.time() - self.started) / self.seen

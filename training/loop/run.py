@@ -1,45 +1,63 @@
-"""One training run: data, model, optimiser, fit with resume, and what is left beside the weights."""
+"""One training run: data, model, optimiser, fit with resume, and the record beside the weights."""
 
 import dataclasses
+import os
 import pathlib
+from collections.abc import Callable
 
 import keras
 
 from zoo import fast_weights
 from zoo.checks import check_batch
+from zoo.classifier import EnsembleClassifier
 from zoo.losses import CrossEntropy
 from zoo.metrics import Accuracy
 from zoo.training import recipes
 from zoo.training.devices.placement import Placement, check
 from zoo.training.loop import from_recipe
-from zoo.training.loop.fit import fit
+from zoo.training.loop.fit import fit_with_checkpoints
 from zoo.training.loop.progress import ProgressLine
 from zoo.training.loop.run_record import write_run
 from zoo.training.memory.rematerialize import rematerialize
 
 
-def train(recipe, data_dir, output_dir, *, command="", steps_per_execution=1, jit_compile="auto",
-          tensorboard=False, limit=None, placement=None, remat=False):  # fmt: skip
-    """Train by a recipe, going on where an earlier run into the same folder stopped.
+def train(
+    recipe: recipes.Recipe,
+    data_dir: str | os.PathLike,
+    output_dir: str | os.PathLike,
+    *,
+    command: str = "",
+    steps_per_execution: int = 1,
+    jit_compile: bool | str = "auto",
+    tensorboard: bool = False,
+    limit: int | None = None,
+    placement: Placement | None = None,
+    remat: bool = False,
+) -> dict | None:
+    """Train by a recipe, resuming where an earlier run into the same folder stopped.
 
     Args:
-        recipe: a `Recipe`.
-        data_dir, output_dir: folders of the data sets and of this run.
-        command: what `config.json` names.
-        steps_per_execution, jit_compile: as `compile` takes them.
-        tensorboard: whether to write its events.
-        limit: train and test on so many images only.
-        placement: from `zoo.training.devices.choose.place`; None trains on one device.
-        remat: whether blocks are computed again in the backward pass, to keep fewer activations.
+        recipe: `zoo.training.recipes.Recipe`.
+        data_dir: str or path of the folder of the data sets.
+        output_dir: str or path of the folder of this run.
+        command: str, the command that `config.json` records. Default "".
+        steps_per_execution: int, `compile`'s argument. Default 1.
+        jit_compile: bool or "auto", `compile`'s argument. Default "auto".
+        tensorboard: bool, whether to write TensorBoard events. Default False.
+        limit: int or None, how many images to train and test on; None for all. Default None.
+        placement: `Placement` from `zoo.training.devices.choose.place`; None trains on one device.
+            Default None.
+        remat: bool, whether the backward pass computes blocks again to keep fewer activations. Default
+            False.
 
     Returns:
         The dictionary written to `config.json`; None on workers other than the first.
 
     Raises:
-        ValueError: for a recipe that cannot be run, or a folder that holds a run of another one.
-        FileNotFoundError: where the data set is not in `data_dir`.
+        ValueError: if the recipe cannot be run, or the folder holds a run of another recipe.
+        FileNotFoundError: if the data set is not in `data_dir`.
         Preempted: after SIGTERM, when the state is saved.
-        WorkerLost: where another worker is gone.
+        WorkerLost: if another worker is gone.
     """
     placement = placement or Placement()
     output_dir = pathlib.Path(output_dir)
@@ -82,25 +100,47 @@ class WorkerLost(Exception):
     """Another worker died or cannot be reached."""
 
 
-def train_model(recipe, splits, classes, folder, callbacks=(), options=None, *, student_of=None,
-                make=None, rate=None, placement=None, remat=False):  # fmt: skip
-    """The model of a recipe, trained on (training, held out, test) from the folder's checkpoint on.
+def train_model(
+    recipe: recipes.Recipe,
+    splits: tuple,
+    classes: int,
+    folder: pathlib.Path,
+    callbacks=(),
+    options: dict | None = None,
+    *,
+    student_of: Callable | None = None,
+    make: Callable | None = None,
+    rate=None,
+    placement: Placement | None = None,
+    remat: bool = False,
+) -> tuple[EnsembleClassifier, float]:
+    """Train the model of a recipe, from the checkpoint in a folder if there is one.
 
     Args:
-        recipe: whose seed decides initial weights, order of images and augmentation.
-        splits, classes: from `load_splits`.
-        folder: of the checkpoint and `log.csv`.
-        callbacks: more of Keras's callbacks; checkpoints keep what one names in `variables`.
-        options: more of `compile`'s.
+        recipe: `zoo.training.recipes.Recipe`; its seed decides initial weights, order of images and
+            augmentation.
+        splits: (training, held out, test), from `load_splits`.
+        classes: int K, from `load_splits`.
+        folder: `pathlib.Path` of the folder of the checkpoint and `log.csv`.
+        callbacks: sequence of Keras callbacks; checkpoints include the variables that one lists in
+            `variables`. Default ().
+        options: dict or None, further arguments of `compile`. Default None.
         student_of: None, or a function from the model to the network that is trained in place of
-            `model.network`, with the same weights.
-        make: what makes the model, `model_of` by default, from recipe, input shape and classes.
-        rate: learning rate schedule in place of the recipe's.
-        placement: from `zoo.training.devices.choose.place`; None trains on one device.
-        remat: whether blocks are computed again in the backward pass, to keep fewer activations.
+            `model.network`, with the same weights. Default None.
+        make: None, or a function from recipe, input shape and classes to the model; None for `model_of`.
+            Default None.
+        rate: Keras `LearningRateSchedule` in place of the recipe's, or None. Default None.
+        placement: `Placement` from `zoo.training.devices.choose.place`; None trains on one device.
+            Default None.
+        remat: bool, whether the backward pass computes blocks again to keep fewer activations. Default
+            False.
 
     Returns:
-        (model, seconds that all of it took).
+        (`EnsembleClassifier`, seconds of training, earlier runs included).
+
+    Raises:
+        ValueError: if the recipe cannot be run here, or the folder holds a run of another recipe.
+        Preempted: after SIGTERM, when the state is saved.
     """
     placement, options = placement or Placement(), options or {}
     steps = len(splits[0]) // recipe.batch_size
@@ -108,7 +148,7 @@ def train_model(recipe, splits, classes, folder, callbacks=(), options=None, *, 
     rate = rate or from_recipe.learning_rate(recipe, steps)
     full = splits[0].image_shape
     for size, last_epoch in recipes.size_stages(recipe):
-        from_recipe.seed(recipe.seed)
+        from_recipe.set_seed(recipe.seed)
         shape = full if size is None else (size, size, full[-1])
         with placement.scope():
             model = (make or from_recipe.model_of)(recipe, shape, classes)
@@ -124,7 +164,9 @@ def train_model(recipe, splits, classes, folder, callbacks=(), options=None, *, 
             fast_weights.apply_multipliers(
                 student.optimizer, student, from_recipe.bias_factors(recipe, model)
             )
-        seconds = fit(model, student, recipe, splits, folder, callbacks, placement, remat, last_epoch)
+        seconds = fit_with_checkpoints(
+            model, student, recipe, splits, folder, callbacks, placement, remat, last_epoch
+        )
     return model, seconds
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves beside its weights: what it measured, on what, and how to do it again."""
+"""What a run leaves beside its weights: results, hardware, and how to repeat it."""
 
 import dataclasses
 import importlib.metadata
@@ -13,16 +13,34 @@ import numpy as np
 from zoo import counts, files
 from zoo import weights as weight_files
 from zoo.building import build_from_spec
+from zoo.classifier import EnsembleClassifier
 from zoo.latency import cores
 from zoo.metrics import Accuracy, ExpectedCalibrationError, NegativeLogLikelihood
 from zoo.uncertainty import predict
 
 
-def write_run(model, recipe, splits, folder, command, seconds, **more):
-    """Write the weights as they will be shipped, load them back, measure those, and record all of it.
+def write_run(
+    model: EnsembleClassifier,
+    recipe,
+    splits: tuple,
+    folder: pathlib.Path,
+    command: str,
+    seconds: float,
+    **more,
+) -> dict:
+    """Write the weights as they are shipped, load them back, evaluate those, and record the run.
+
+    Args:
+        model: trained `zoo.classifier.EnsembleClassifier`.
+        recipe: `zoo.training.recipes.Recipe`.
+        splits: (training, held out, test), from `load_splits`.
+        folder: `pathlib.Path` of an existing folder to write to.
+        command: str, the command to record.
+        seconds: float, how long training took.
+        more: further entries of `config.json`.
 
     Returns:
-        The dictionary written to `config.json`, with the entries `more`.
+        The dictionary written to `config.json`.
     """
     training, held_out, test = splits
     written = weight_files.write(model, folder)
@@ -56,8 +74,12 @@ def write_run(model, recipe, splits, folder, command, seconds, **more):
     return config
 
 
-def hardware():
-    """What the run had to compute with, in words."""
+def hardware() -> str:
+    """Describe the devices that the backend uses.
+
+    Returns:
+        str, such as "8 x NVIDIA H100" or "2 CPU cores".
+    """
     backend = keras.backend.backend()
     if backend == "jax":
         import jax
@@ -95,8 +117,16 @@ def _commit():
         return None
 
 
-def measure(model, split):
-    """Accuracy, NLL and 15-bin ECE of a model on a split."""
+def measure(model: EnsembleClassifier, split) -> dict:
+    """Evaluate a model on a split.
+
+    Args:
+        model: `zoo.classifier.EnsembleClassifier`.
+        split: `zoo.data` split of images and labels.
+
+    Returns:
+        dict of accuracy, NLL in nats, 15-bin ECE, and the number of images.
+    """
     metrics = [
         Accuracy(),
         NegativeLogLikelihood(),
@@ -109,6 +139,13 @@ def measure(model, split):
     return {metric.name: round(float(metric.result()), 5) for metric in metrics} | {"images": len(split)}
 
 
-def probe_images(shape):
-    """Two fixed images, whose answers stand in a config to show that its weights still mean the same."""
+def probe_images(shape: tuple) -> np.ndarray:
+    """Return two fixed images, whose predictions in `config.json` check that weights load correctly.
+
+    Args:
+        shape: (H, W, C).
+
+    Returns:
+        uint8 array (2, H, W, C).
+    """
     return np.random.default_rng(0).integers(0, 256, (2, *shape), "uint8")
