@@ -37,7 +37,8 @@ class Report:
         activation_bytes: int, bytes that a device keeps for the backward pass.
         forward_macs: int, multiply-accumulates of a step's forward pass on all devices together.
         training_flops: int, FLOPs of a step on all devices together.
-        gradient_exchange_bytes: float, bytes of gradients that each device sends in a step, by ring all-reduces.
+        gradient_exchange_bytes: float, bytes of gradients that each device sends in a step, by ring
+            all-reduces.
         existing_exchange_bytes: float, the same without masked zeros, which are sent too.
         statistics_exchange_bytes: float, bytes of batch statistics that each device sends in a step.
         steps_per_epoch: int, or None if the number of images is unknown.
@@ -125,15 +126,16 @@ def report(
         input_shape: (H, W, C), or None for that of a data set in `DATASETS`. Default None.
         num_classes: int K, or None for that of the data set. Default None.
         num_devices: int, data-parallel devices that split each batch; each has all weights. Default 1.
-        num_examples: int, training images, held-out ones included; None for the data set's. Default None.
+        num_examples: int, training images, held-out ones included; None for the data set's. Default
+            None.
         remat: bool, whether segments of the network are computed twice to save memory. Default False.
 
     Returns:
         `Report`.
 
     Raises:
-        ValueError: if the data set's shape is unknown, the recipe makes no model, the batch does not divide
-            by the devices, there are fewer images than a batch, or no cut saves memory.
+        ValueError: if the data set's shape is unknown, the recipe makes no model, the batch does not
+            divide by the devices, there are fewer images than a batch, or no cut saves memory.
     """
     shape, classes, examples = DATASETS.get(recipe.dataset, (None, None, None))
     input_shape, num_classes = input_shape or shape, num_classes or classes
@@ -182,7 +184,8 @@ def run_flops(
         recipe: `zoo.training.recipes.Recipe`.
         input_shape: (H, W, C), or None for that of a data set in `DATASETS`. Default None.
         num_classes: int K, or None for that of the data set. Default None.
-        num_examples: int, training images, held-out ones included; None for the data set's. Default None.
+        num_examples: int, training images, held-out ones included; None for the data set's. Default
+            None.
 
     Returns:
         int; a multiply-accumulate is two FLOPs, and the backward pass takes twice the forward pass.

@@ -44,7 +44,8 @@ class StepCost:
         existing_bytes: int, bytes of the gradient without masked zeros.
         places: int, entries of masked kernels, zeros included.
         tensors: int, trainable variables.
-        macs: int, multiply-accumulates of a forward pass over one image in training, masked weights included.
+        macs: int, multiply-accumulates of a forward pass over one image in training, masked weights
+            included.
         macs_again: int, multiply-accumulates of what gradient checkpointing computes twice.
         activation_bytes: int, bytes kept for the backward pass, for one image.
         statistics: tuple of ints, the floats that each synchronised batch normalisation exchanges in a
@@ -73,7 +74,7 @@ class StepCost:
 
     @property
     def statistics_bytes(self) -> int:
-        """Bytes of float32 statistics that synchronised batch normalisations reduce in a step, both ways."""
+        """Bytes of float32 statistics that synchronised batch normalisations exchange in a step."""
         return 2 * 4 * sum(self.statistics)
 
 
@@ -83,12 +84,14 @@ def step_cost(network: keras.Model, remat: bool = False) -> StepCost:
     Kept for the backward pass are the inputs of layers with weights and of max poolings, the outputs of
     rectifiers and max poolings, what a layer of fast weights or masks makes in between, and one byte a
     unit for dropout; each in its tensor's dtype, and M times where members are rows of the batch.  Not
-    counted are kernels' scratch memory, casts and masked copies of kernels, and gradients of activations.
+    counted are kernels' scratch memory, casts and masked copies of kernels, and gradients of
+    activations.
 
     Args:
         network: functional `keras.Model`, such as `EnsembleClassifier.network`.
-        remat: bool, whether `zoo.training.memory.rematerialize` computes segments twice. Then the activations
-            counted are what enters segments, and all that the largest segment keeps. Default False.
+        remat: bool, whether `zoo.training.memory.rematerialize` computes segments twice. Then the
+            activations counted are what enters segments, and all that the largest segment keeps. Default
+            False.
 
     Returns:
         `StepCost`.

@@ -2,10 +2,10 @@
 
     t = max(input, compute + statistics + the part of the gradient exchange that is not overlapped)
 
-Compute takes FLOPs divided by the achieved share of the peak.  An exchange takes latency plus bytes divided
-by bandwidth (the alpha-beta model; Thakur, Rabenseifner & Gropp, Optimization of Collective Communication
-Operations in MPICH, 2005).  Each layer waits for the statistics of its synchronised batch normalisation;
-gradients can be exchanged during the backward pass, which is two thirds of the compute.
+Compute takes FLOPs divided by the achieved share of the peak.  An exchange takes latency plus bytes
+divided by bandwidth (the alpha-beta model; Thakur, Rabenseifner & Gropp, Optimization of Collective
+Communication Operations in MPICH, 2005).  Each layer waits for the statistics of its synchronised batch
+normalisation; gradients can be exchanged during the backward pass, which is two thirds of the compute.
 """
 
 import dataclasses
@@ -92,7 +92,7 @@ class StepTime:
 
     @property
     def overlapped(self) -> float:
-        """Seconds of a step whose gradients are exchanged during the backward pass, as far as it lasts."""
+        """Seconds of a step whose gradients are exchanged during the backward pass where possible."""
         late = max(0.0, self.gradient - BACKWARD * self.compute)
         return max(self.input, self.compute + self.statistics + late)
 
@@ -155,7 +155,8 @@ def all_reduce(devices: int, size: float, machine: Machine) -> float:
         float, seconds.
 
     Raises:
-        ValueError: if the devices are not whole nodes, or more than one node without a link between nodes.
+        ValueError: if the devices are not whole nodes, or more than one node without a link between
+            nodes.
     """
     _check_devices(devices, machine)
     if devices <= machine.devices_a_node:

@@ -133,9 +133,11 @@ def check(
     Args:
         placement: `Placement`.
         recipe: `zoo.training.recipes.Recipe`, for its batch size, accumulation and clipping.
-        steps_per_execution: int, `compile`'s argument. Default 1. Its other options are accepted and ignored.
+        steps_per_execution: int, `compile`'s argument; other options of `compile` are accepted and
+            ignored. Default 1.
         jit_compile: bool or "auto", `compile`'s argument. Default "auto".
-        steps: int or None, steps of an epoch; None skips the check of `steps_per_execution`. Default None.
+        steps: int or None, steps of an epoch; None skips the check of `steps_per_execution`. Default
+            None.
 
     Raises:
         ValueError: with one line that names the alternative.

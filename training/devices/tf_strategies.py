@@ -52,8 +52,8 @@ class StrategyPlacement(Placement):
     def feed(self, batches):
         """Distribute the batches: each device gets its contiguous part of each global batch.
 
-        This is not `experimental_distribute_dataset`: its automatic sharding would give workers other images
-        than one device sees in the same step.
+        This is not `experimental_distribute_dataset`: its automatic sharding would give workers other
+        images than one device sees in the same step.
         """
         local = self.replicas // self.workers
         feed = self.strategy.distribute_datasets_from_function(lambda context: batches.dataset(local))

@@ -1,1 +1,1 @@
-"""Rematerialisation: computing activations twice to keep fewer of them."""
+"""Gradient checkpointing: activations are computed twice so that fewer of them are kept."""

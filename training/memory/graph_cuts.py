@@ -1,19 +1,28 @@
-"""The graph of a functional Keras model, and where to cut it so that its backward pass needs little memory."""
+"""Split the graph of a functional Keras model so that its backward pass needs little memory."""
 
 import itertools
 import math
 
 import keras
 
+from zoo.layers.keras_internals import inbound_node
 from zoo.layers.tiling import MemberLogits, TileMembers
 
 
-def ordered(inputs, outputs):
-    """Nodes of the graph between symbolic tensors, each after those whose outputs it takes."""
-    done = {_node(tensor): False for tensor in inputs}  # whether it is to be computed
-    stack = [_node(tensor) for tensor in reversed(outputs)]
+def ordered(inputs: list, outputs: list) -> list:
+    """Sort the nodes between symbolic tensors, each after the nodes whose outputs it takes.
+
+    Args:
+        inputs: list of Keras tensors.
+        outputs: list of Keras tensors that are computed from `inputs`.
+
+    Returns:
+        List of nodes of the graph.
+    """
+    done = {inbound_node(tensor): False for tensor in inputs}  # whether it is to be computed
+    stack = [inbound_node(tensor) for tensor in reversed(outputs)]
     while stack:
-        missing = [n for n in map(_node, reversed(stack[-1].input_tensors)) if n not in done]
+        missing = [n for n in map(inbound_node, reversed(stack[-1].input_tensors)) if n not in done]
         if stack[-1] in done or not missing:
             done.setdefault(stack.pop(), True)
         else:
@@ -21,25 +30,33 @@ def ordered(inputs, outputs):
     return [node for node, computed in done.items() if computed]
 
 
-def _node(tensor):
-    history = tensor._keras_history
-    return history.operation._inbound_nodes[history.node_index]
+def reached_by_training(nodes: list) -> set:
+    """Find the nodes whose outputs depend on a trained variable, and so have gradients.
 
+    Args:
+        nodes: list of nodes, in order of computation.
 
-def reached_by_training(nodes):
-    """The set of nodes, of some in order, that a trained variable reaches: those with gradients."""
+    Returns:
+        Set of some of the nodes.
+    """
     reached = set()
     for node in nodes:
         own = getattr(node.operation, "trainable_variables", ())
-        if own or not reached.isdisjoint(map(_node, node.input_tensors)):
+        if own or not reached.isdisjoint(map(inbound_node, node.input_tensors)):
             reached.add(node)
     return reached
 
 
-def costs(nodes, outputs):
-    """Bytes an image of each node's outputs, (n,), and of what crosses a cut before each, (n + 1,).
+def costs(nodes: list, outputs: list) -> tuple[list[int], list[int]]:
+    """Count the bytes that each node makes, and those that cross a cut before it.
 
-    `nodes` are some of a graph, in order; what others make is not counted.
+    Args:
+        nodes: list of n nodes of a graph, in order of computation. What other nodes make is not counted.
+        outputs: list of Keras tensors, the outputs of the graph.
+
+    Returns:
+        (n sizes of the nodes' outputs, n + 1 sizes of what crosses a cut before each node and after the
+        last), all in bytes an image.
     """
     last_use = {id(tensor): i for i, node in enumerate(nodes) for tensor in node.input_tensors}
     last_use |= {id(tensor): len(nodes) for tensor in outputs}
@@ -64,19 +81,21 @@ def _bytes(tensor):
     return math.prod(size or 1 for size in tensor.shape) * int(digits or 8) // 8
 
 
-def best_cuts(sizes, crossing, tries=64):
-    """Where to cut a sequence of computations so that the backward pass needs the least memory.
+def best_cuts(sizes: list[int], crossing: list[int], tries: int = 64) -> list[int]:
+    """Choose the cuts of a sequence of computations that let the backward pass need the least memory.
 
-    That is what crosses the cuts, and all that is inside the largest segment:
+    The memory is what crosses the cuts, and all that is inside the largest segment:
     min over cuts of sum_c crossing[c] + max over segments of sum_i sizes[i].
 
     Args:
-        sizes: of what each of n computations makes.
-        crossing: n + 1 sizes, of what is made before a computation and used by it or later.
-        tries: how many sizes of the largest segment are tried; as many as there are, if fewer.
+        sizes: list of n numbers, the size of what each computation makes.
+        crossing: list of n + 1 numbers, the size of what is made before a computation and used by it or
+            later.
+        tries: int, how many sizes of the largest segment are tried, or all if there are fewer. Default
+            64.
 
     Returns:
-        Indices 0 = c_0 < ... < c_S = n of the computations that segments begin with.
+        List of indices 0 = c_0 < ... < c_S = n; all but the last are the first computations of segments.
     """
     if not sizes:
         return [0]

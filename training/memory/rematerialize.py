@@ -1,10 +1,10 @@
-"""Gradient checkpointing: whole blocks of a network computed twice, so that their insides need not be kept.
+"""Gradient checkpointing: blocks of a network are computed twice so that their insides are not kept.
 
 A training step keeps every layer's activations until the backward pass has used them, M times as many
 where the members of an ensemble are rows of the batch.  `rematerialize` cuts a functional network into
-segments and keeps only what crosses the cuts; the backward pass computes each segment again (Chen et al.,
-Training Deep Nets with Sublinear Memory Cost, 2016, arXiv 1604.06174).  Checkpointing single layers saves
-nothing in residual networks: what lies between two layers is what is to be dropped.
+segments and keeps only what crosses the cuts; the backward pass computes each segment again (Chen et
+al., Training Deep Nets with Sublinear Memory Cost, 2016, arXiv 1604.06174).  Checkpointing single layers
+saves nothing in residual networks, because most memory is taken by what lies between layers.
 """
 
 import functools
@@ -13,31 +13,35 @@ import itertools
 import keras
 from keras import ops
 
+from zoo.layers.keras_internals import flatten_layers, take_losses
 from zoo.training.memory import graph_cuts
 
 
-def rematerialize(network):
-    """A network that computes the same as `network`, with the same layers, in less memory while it trains.
+def rematerialize(network: keras.Model) -> "Rematerialized":
+    """Return a network that computes the same with the same layers, but trains in less memory.
 
-    Called with `training=True` all segments but the last run as pure functions of their inputs and
-    variables, which the backend's checkpointing computes again in the backward pass: random layers draw the
-    same numbers there, and moving statistics and states of generators are assigned once, as are losses
-    that layers add.  At inference it is the network.  It takes about a third more time, one forward pass.
+    With `training=True` all segments but the last run as pure functions of their inputs and variables,
+    and the backend's checkpointing computes them again in the backward pass.  Random layers draw the
+    same numbers both times; moving statistics, states of generators and losses that layers add are
+    updated once. Inference is unchanged.  A training step takes about a third more time: one more
+    forward pass.
+
+    What depends on no trained variable (scaling, tiling, MIMO's shuffling, draws of hyperparameters) is
+    computed once.  A layer after that must not keep tensors in its attributes, and Keras's masks do not
+    cross cuts.  On JAX nothing is saved on a CPU: its compiler merges both computations.
 
     Args:
-        network: a functional `keras.Model`.
+        network: functional `keras.Model`.
 
     Returns:
-        A `Rematerialized` with the same inputs, outputs, layers and order of variables; its own weights
-        files are those of the network.  Its `segments` are lists of layers' names.
+        A `Rematerialized` with the same inputs, outputs, layers and order of variables. A weights file
+        of it alone is one of `network`.
 
     Raises:
-        ValueError: for a model that is not functional or cannot be cut, and in the first step for a
-            layer that assigns to variables that are not its own, such as a generator shared by all layers.
+        ValueError: if the model is not functional or cannot be cut. The first step raises it if a layer
+            assigns to variables that are not its own, such as a generator shared by all layers.
 
-    What reaches no variable that is trained (scaling, tiling, MIMO's shuffling, draws of
-    hyperparameters) is computed once.  A layer after that must not leave tensors in its attributes, and
-    Keras's masks do not cross cuts.  On JAX a CPU saves nothing: its compiler merges both computations.
+    Reference: Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016, arXiv 1604.06174.
     """
     if not (isinstance(network, keras.Model) and hasattr(network, "operations")):
         raise ValueError(
@@ -48,13 +52,16 @@ def rematerialize(network):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class Rematerialized(keras.Model):
-    """What `rematerialize` returns: a functional model that trains with gradient checkpointing.
+    """A functional model that trains with gradient checkpointing; see `rematerialize`.
 
     Args:
-        inputs, outputs, name, kwargs: as in `keras.Model`.
+        inputs: Keras tensors, as in `keras.Model`.
+        outputs: Keras tensors, as in `keras.Model`.
+        name: str or None. Default None.
+        kwargs: further arguments of `keras.Model`.
 
     Raises:
-        ValueError: where there is nothing to cut.
+        ValueError: if no cut saves memory.
     """
 
     def __init__(self, inputs, outputs, name=None, **kwargs):
@@ -64,12 +71,12 @@ class Rematerialized(keras.Model):
         self._plan = _Plan(self.inputs, self.outputs)
         if len(self.segments) < 2:
             raise ValueError(
-                f"{self.name} has no place to cut it at that saves memory; train without rematerialisation"
+                f"{self.name} has no place to cut it that saves memory; train without rematerialisation"
             )
 
     @property
-    def segments(self):
-        """Names of the layers in each segment, of which all but the last are computed again."""
+    def segments(self) -> list[list[str]]:
+        """Names of the layers in each segment; all segments but the last are computed again."""
         return [[node.operation.name for node in part.nodes] for part in self._plan.segments]
 
     def call(self, inputs, training=None, mask=None):
@@ -118,7 +125,7 @@ class _Segment:
         needed = _unique(tensor for node in nodes for tensor in node.input_tensors)
         self.inputs = [tensor for tensor in needed if id(tensor) not in made]
         own = [node.operation for node in nodes if isinstance(node.operation, keras.Layer)]
-        self.layers = _unique(inner for layer in own for inner in layer._flatten_layers())
+        self.layers = _unique(inner for layer in own for inner in flatten_layers(layer))
         self.variables = _unique(variable for layer in own for variable in layer.variables)
         self.body = _Body(functools.partial(_run, nodes, self.inputs, self.outputs), name="segment")
 
@@ -166,8 +173,7 @@ class _Segment:
         """{layer's index: losses that it added}; Keras is made to forget them."""
         added = {}
         for index, layer in enumerate(self.layers):
-            own = [loss for loss in losses if id(loss) in layer._loss_ids]
-            layer._loss_ids.difference_update(map(id, own))
+            own = take_losses(layer, losses)
             if own:
                 added[index] = own
         return added
