@@ -1,1 +1,1 @@
-"""Ensembles of networks that are trained apart, by any number of workers."""
+"""Ensembles whose networks any number of workers train separately."""

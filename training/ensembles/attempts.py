@@ -1,15 +1,19 @@
-"""Attempts at a network by several workers: one folder each, and one rename that settles who was first."""
+"""Several workers' attempts at one network: a folder each, and one rename that decides who was first."""
 
+import pathlib
 import shutil
 
 
-def working_folder(parent, name, attempt):
-    """An attempt's folder, with the checkpoint of the last attempt, which it is taken away from.
+def working_folder(parent: pathlib.Path, name: str, attempt: int | str) -> pathlib.Path:
+    """Create the folder of an attempt, and move the checkpoint of an earlier attempt into it.
 
     Args:
-        parent: folder of all networks.
-        name: of the network.
-        attempt: a number or word that no other attempt at it has.
+        parent: `pathlib.Path` of the folder of all networks.
+        name: str, the network.
+        attempt: int or str that no other attempt at this network has.
+
+    Returns:
+        `pathlib.Path` of the folder.
     """
     folder = parent / f"{name}.attempt{attempt}"
     for earlier in parent.glob(f"{name}.attempt*"):
@@ -22,8 +26,13 @@ def working_folder(parent, name, attempt):
     return folder
 
 
-def appear(folder, whole):
-    """Rename a folder that is complete, unless another worker was faster, with the same contents."""
+def appear(folder: pathlib.Path, whole: pathlib.Path) -> None:
+    """Rename a complete folder, or delete it if another worker was faster with the same contents.
+
+    Args:
+        folder: `pathlib.Path` of an attempt's folder.
+        whole: `pathlib.Path` under which the network counts as trained.
+    """
     try:
         folder.rename(whole)
     except OSError:

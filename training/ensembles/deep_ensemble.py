@@ -1,8 +1,8 @@
-"""Deep ensembles whose members are trained apart, each a run of its own, by any number of workers.
+"""Deep ensembles whose members any number of workers train, each in a run of its own.
 
 Member m is the network that `zoo.training.train` makes of the recipe as `single` with the seed s + m
-(Lakshminarayanan et al., NeurIPS 2017, arXiv 1612.01474), so the ensemble is the same whoever trains
-what, and whoever dies.
+(Lakshminarayanan et al., NeurIPS 2017, arXiv 1612.01474).  The ensemble is therefore the same whichever
+worker trains which member, and whichever dies.
 """
 
 import contextlib
@@ -26,36 +26,48 @@ from zoo.training.loop.preemption import CannotGoOn, Preempted
 
 
 class TakenOver(CannotGoOn):
-    """Another worker goes on with the member that this one trained."""
+    """Another worker has taken over the member that this one was training."""
 
 
-def member_ensemble(recipe, data_dir, output_dir, *, member=None, storage=None, heartbeat=60, pause=2.0,
-                    limit=None, command="", options=None):  # fmt: skip
-    """Make a deep ensemble, going on where earlier workers stopped, beside those that are at work.
+def member_ensemble(
+    recipe: recipes.Recipe,
+    data_dir: str | os.PathLike,
+    output_dir: str | os.PathLike,
+    *,
+    member: int | None = None,
+    storage: str | None = None,
+    heartbeat: int = 60,
+    pause: float = 2.0,
+    limit: int | None = None,
+    command: str = "",
+    options: dict | None = None,
+) -> dict | None:
+    """Make a deep ensemble, resuming earlier workers' runs and sharing the work with others.
 
     Args:
-        recipe: with the method deep_ensemble.
-        data_dir: of the data set.
-        output_dir: shared by all workers; holds the members and the result.
-        member: train this one alone, without a queue, and join the ensemble if it was the last; None
-            takes members from the queue until all are there.
-        storage: URL of a database that Optuna can use; default: an SQLite file in `output_dir`.
-        heartbeat: seconds between a worker's signs of life.
-        pause: seconds between looks at other workers.
-        limit: of the data set's images, to try it out.
-        command: to record.
-        options: more arguments of `run.train`.
+        recipe: `zoo.training.recipes.Recipe` of the method deep_ensemble.
+        data_dir: str or path of the folder of the data set.
+        output_dir: str or path of the folder of the members and the result, shared by all workers.
+        member: int in [0, M), the only member to train, without a queue; the last one to finish joins
+            the ensemble. None takes members from the queue until all are trained. Default None.
+        storage: str, URL of a database for Optuna, or None for an SQLite file in `output_dir`. Default
+            None.
+        heartbeat: int, seconds between a worker's signs of life. Default 60.
+        pause: float, seconds between checks while other workers train. Default 2.0.
+        limit: int or None, how many images to train and test on; None for all. Default None.
+        command: str, the command that `config.json` records. Default "".
+        options: dict or None, further arguments of `zoo.training.loop.run.train`. Default None.
 
     Returns:
-        The dictionary written to `config.json`, as `join_runs` leaves it; None where a call with
-        `member` leaves others missing.
+        The dictionary written to `config.json`; None if a call with `member` leaves others to be
+        trained.
 
     Raises:
-        ValueError: for a recipe, a member or a storage that cannot be used, or a folder of another run.
-        FileNotFoundError: where the data set is not in `data_dir`.
-        task_queue.TaskFailed: for a member whose training keeps killing its workers.
-        TakenOver: where another call trains the same member.
-        Preempted: after SIGTERM, when the state is saved; others can go on at once.
+        ValueError: if a recipe, member or storage cannot be used, or the folder holds another run.
+        FileNotFoundError: if the data set is not in `data_dir`.
+        TaskFailed: if a member's training keeps killing its workers.
+        TakenOver: if another call trains the same member.
+        Preempted: after SIGTERM, when the state is saved; another worker can resume at once.
     """
     single, count = member_recipe(recipe)
     if member is not None and not 0 <= member < count:
@@ -74,17 +86,23 @@ def member_ensemble(recipe, data_dir, output_dir, *, member=None, storage=None, 
         )
         _share(members, study, database, pause)
     else:
-        members.train(members.names[member], uuid.uuid4().hex)
+        members.ensure_trained(members.names[member], uuid.uuid4().hex)
         if not members.missing():
             members.join()
     return members.result()
 
 
-def member_recipe(recipe):
-    """(The recipe of the first member, number of members) of a deep ensemble's recipe.
+def member_recipe(recipe: recipes.Recipe) -> tuple[recipes.Recipe, int]:
+    """Derive the recipe of the first member of a deep ensemble.
+
+    Args:
+        recipe: `zoo.training.recipes.Recipe` of the method deep_ensemble.
+
+    Returns:
+        (recipe of a single network, number of members).
 
     Raises:
-        ValueError: for a recipe of another method, naming the script for it, or wrong arguments.
+        ValueError: if the method is another, with the script for it, or its arguments are wrong.
     """
     scripts = {"hyper_deep": "hyper_deep", "dst_tickets": "tickets", "edst_tickets": "tickets"}
     if recipe.method != "deep_ensemble":
@@ -100,7 +118,7 @@ def member_recipe(recipe):
 
 
 def _check(recipe, data_dir, limit):
-    """Fail before training for what would fail in it; returns the number of training images."""
+    """Fail before training if training would fail; return the number of training images."""
     (training, _, _), classes = from_recipe.load_splits(recipe, data_dir, limit)
     from_recipe.learning_rate(recipe, 1)
     with from_recipe.precision(recipe.precision):
@@ -109,12 +127,12 @@ def _check(recipe, data_dir, limit):
 
 
 def _share(members, study, database, pause):
-    """Have every member trained and the ensemble written, by this worker or others."""
+    """Return when every member is trained and the ensemble is written, by this worker or others."""
     tasks = {name: {} for name in members.names}
     training = task_queue.open_study(f"{study}-train", database)
 
     def perform(name, trial):
-        return members.train(name, trial.number)
+        return members.ensure_trained(name, trial.number)
 
     task_queue.work_off(
         training, tasks, perform, members.is_done, pause, members.say_missing,
@@ -127,21 +145,31 @@ def _share(members, study, database, pause):
 
 
 class Members:
-    """A folder with `members` in it, which has one folder a member, there when it is whole.
+    """The folder of a deep ensemble, with a folder `members` of one folder a member.
 
-    Each is what `zoo.training.train` leaves, without checkpoints.  `members/ensemble` is the ensemble,
-    and its files are linked into the folder itself.
+    A member's folder appears when it is complete: it is what `zoo.training.train` leaves, without
+    checkpoints. `members/ensemble` is the ensemble, whose files are linked into the folder itself.
 
     Args:
-        folder: of the run.
-        recipe: of the first member.
-        count: how many there are.
-        data_dir, limit: as `run.train` takes them.
-        command: for the ensemble; of each member with --member after it.
-        options: more arguments of `run.train`.
+        folder: `pathlib.Path` of the run's folder.
+        recipe: `zoo.training.recipes.Recipe` of the first member.
+        count: int, number of members.
+        data_dir: str or path of the folder of the data set.
+        limit: int or None, how many images to train and test on; None for all. Default None.
+        command: str, the command to record for the ensemble; --member is added for a member. Default "".
+        options: dict or None, further arguments of `zoo.training.loop.run.train`. Default None.
     """
 
-    def __init__(self, folder, recipe, count, data_dir, limit=None, command="", options=None):
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        recipe: recipes.Recipe,
+        count: int,
+        data_dir: str | os.PathLike,
+        limit: int | None = None,
+        command: str = "",
+        options: dict | None = None,
+    ):
         self.folder, self.recipe = folder, recipe
         self.names = [f"member{index}" for index in range(count)]
         self.data_dir, self.limit, self.command, self.options = data_dir, limit, command, options or {}
@@ -149,38 +177,45 @@ class Members:
         self.parts.mkdir(exist_ok=True)
         self.said = None
 
-    def is_done(self, name):
-        """Whether a member is trained."""
-        return (self.parts / name).is_dir()
-
-    def missing(self):
-        """Names of members that are not trained yet."""
-        return [name for name in self.names if not self.is_done(name)]
-
-    def say_missing(self):
-        """A line on standard error when the members that other workers train are others than before."""
-        missing = self.missing()
-        if missing and missing != self.said:
-            print(f"other workers train {', '.join(missing)}", file=sys.stderr, flush=True)
-        self.said = missing
-
-    def train(self, name, attempt):
-        """Train a member, from where an earlier attempt stopped, unless it is there.
+    def is_done(self, name: str) -> bool:
+        """Tell whether a member is trained.
 
         Args:
-            name: of `names`.
-            attempt: a number or word that no other attempt at it has.
+            name: str, one of `names`.
 
         Returns:
-            Seconds that its training took, by all attempts.
+            bool.
+        """
+        return (self.parts / name).is_dir()
+
+    def missing(self) -> list[str]:
+        """List the names of the members that are not trained yet."""
+        return [name for name in self.names if not self.is_done(name)]
+
+    def say_missing(self) -> None:
+        """Print the members that other workers are training, when they have changed."""
+        missing = self.missing()
+        if missing and missing != self.said:
+            print(f"other workers are training {', '.join(missing)}", file=sys.stderr, flush=True)
+        self.said = missing
+
+    def ensure_trained(self, name: str, attempt: int | str) -> float:
+        """Train a member unless it is trained, resuming an earlier attempt.
+
+        Args:
+            name: str, one of `names`.
+            attempt: int or str that no other attempt at this member has.
+
+        Returns:
+            Seconds of its training, all attempts included.
 
         Raises:
-            TakenOver: where another attempt began meanwhile.
+            TakenOver: if another attempt began meanwhile.
         """
         if not self.is_done(name):
             folder = working_folder(self.parts, name, attempt)
             try:
-                self._train(name, folder)
+                self._train_member(name, folder)
             except Exception:
                 if folder.is_dir():
                     raise
@@ -190,7 +225,7 @@ class Members:
             print(f"{name} is trained; {len(missing)} missing", file=sys.stderr, flush=True)
         return weights.read_config(self.parts / name)["seconds"]
 
-    def _train(self, name, folder):
+    def _train_member(self, name, folder):
         index = self.names.index(name)
         if not (folder / "config.json").is_file():  # else its worker died at the very end
             run.train(
@@ -201,18 +236,18 @@ class Members:
             checkpoint.unlink()
         appear(folder, self.parts / name)
 
-    def is_joined(self):
-        """Whether the ensemble is written."""
+    def is_joined(self) -> bool:
+        """Tell whether the ensemble is written."""
         return (self.folder / "config.json").is_file()
 
-    def join(self):
-        """Write the ensemble of all members, which any number of workers may do at once.
+    def join(self) -> float:
+        """Write the ensemble of all members; any number of workers may do so at once.
 
-        Each joins in a folder of its own, the first to rename it settles which one counts, and whoever
-        comes links its files, so that a worker's death at any point leaves nothing half done.
+        Each worker joins in a folder of its own, and the first one to rename it wins. Every worker links
+        the files, so a worker may die at any point.
 
         Returns:
-            Its NLL on the test images.
+            float, the ensemble's NLL on the test images in nats.
         """
         whole = self.parts / "ensemble"
         if not whole.is_dir():
@@ -231,6 +266,6 @@ class Members:
             shutil.rmtree(draft, ignore_errors=True)
         return self.result()["metrics"][self.recipe.dataset]["nll"]
 
-    def result(self):
-        """What is in `config.json`; None where the ensemble is not written yet."""
+    def result(self) -> dict | None:
+        """Return the contents of `config.json`, or None if the ensemble is not written yet."""
         return json.loads((self.folder / "config.json").read_text()) if self.is_joined() else None

@@ -1,5 +1,7 @@
 """Greedy selection of an ensemble from trained networks by their held-out predictions."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 # As in `zoo.losses.CrossEntropy`: a network that rules the truth out is bad, not infinitely bad.
@@ -8,15 +10,18 @@ FLOOR = 1e-37
 DIGITS = 9
 
 
-def likelihoods(probabilities, labels):
-    """Probabilities of the labels, (N, n) float64, from N arrays (n, K) and labels (n,).
+def likelihoods(probabilities: Iterable[np.ndarray], labels: np.ndarray) -> np.ndarray:
+    """Look up the probabilities that networks give to the labels.
 
     Args:
-        probabilities: an iterable, of which one array at a time is looked at.
-        labels: integers in [0, K).
+        probabilities: iterable of N arrays (n, K), read one at a time.
+        labels: integer array (n,) with values in [0, K).
+
+    Returns:
+        float64 array (N, n).
 
     Raises:
-        ValueError: for no arrays or labels, shapes that do not fit, or labels out of range.
+        ValueError: if there are no arrays or no labels, shapes do not match, or labels are out of range.
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or not len(labels) or labels.dtype.kind not in "iu":
@@ -40,13 +45,25 @@ def likelihoods(probabilities, labels):
     return np.stack(rows)
 
 
-def negative_log_likelihood(likelihood):
-    """Mean over the last axis (n) of -log, in nats; infinity where a network gave no numbers."""
+def negative_log_likelihood(likelihood: np.ndarray) -> np.ndarray:
+    """Average -log over the last axis.
+
+    Args:
+        likelihood: float array (..., n), probabilities of the labels.
+
+    Returns:
+        float array (...), in nats; infinity for a network that predicts NaN.
+    """
     loss = -np.log(np.maximum(likelihood, FLOOR)).mean(axis=-1)
     return np.where(np.isfinite(loss), loss, np.inf)
 
 
-def greedy_selection(probabilities, labels, num_members, max_size=None):
+def greedy_selection(
+    probabilities: Iterable[np.ndarray],
+    labels: np.ndarray,
+    num_members: int,
+    max_size: int | None = None,
+) -> tuple[list[int], list[float]]:
     """Choose networks one by one, with replacement, each the one that most lowers the ensemble's NLL.
 
     The NLL is that of the mean of the chosen networks' probabilities, in which a network counts as
@@ -54,17 +71,18 @@ def greedy_selection(probabilities, labels, num_members, max_size=None):
     networks are chosen, or at `max_size` choices.  Ties go to the first.
 
     Args:
-        probabilities: N arrays (n, K), each a network's predictions for the same n images.
-        labels: (n,) integers.
-        num_members: most different networks, >= 1.
-        max_size: most choices with repeats; default 4 * num_members, which the paper leaves open.
+        probabilities: iterable of N arrays (n, K), each network's predictions for the same n images.
+        labels: integer array (n,) with values in [0, K).
+        num_members: int >= 1, the most different networks.
+        max_size: int >= 1, the most choices, repeats included, or None for 4 * num_members; the paper
+            leaves it open. Default None.
 
     Returns:
         (indices into the networks in the order of choice, NLL of the ensemble after each choice).
 
     Raises:
-        ValueError: for num_members or max_size < 1, shapes that do not fit, or when no network has
-            a finite NLL.
+        ValueError: if num_members or max_size is < 1, shapes do not match, or no network has a finite
+            NLL.
 
     Reference: Wenzel et al., Hyperparameter Ensembles for Robustness and Uncertainty Quantification,
         NeurIPS 2020, arXiv 2006.13570, section 3; after Caruana et al., Ensemble Selection from

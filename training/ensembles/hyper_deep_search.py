@@ -1,12 +1,13 @@
 """Hyper-deep ensembles: random search, greedy selection, new seeds, selection again, one model.
 
 The stages are those of Wenzel et al., Hyperparameter Ensembles for Robustness and Uncertainty
-Quantification, NeurIPS 2020, arXiv 2006.13570, algorithm 1.  Each is a list of tasks that any number of
-workers share (`shared_tasks`); selection is computed by each of them from the stored predictions.
+Quantification, NeurIPS 2020, arXiv 2006.13570, algorithm 1.  Each stage is a list of tasks that any
+number of workers share (`task_queue`); each worker computes the selection from the stored predictions.
 """
 
 import dataclasses
 import json
+import os
 import pathlib
 import zlib
 
@@ -17,23 +18,32 @@ from zoo import methods
 from zoo.joining import fuse
 from zoo.training.ensembles import run_identity, task_queue
 from zoo.training.ensembles.greedy_selection import greedy_selection
-from zoo.training.ensembles.network_store import TrainedNetworks, name_of, numbers_of
+from zoo.training.ensembles.network_store import NetworkStore, name_of, numbers_of
 from zoo.training.ensembles.progress import SearchProgress
 from zoo.training.ensembles.search_plot import draw_search
 from zoo.training.ensembles.search_space import search_space
 from zoo.training.loop import from_recipe, run_record
 from zoo.training.loop.preemption import Preempted
+from zoo.training.recipes import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchOptions:
     """What is searched, and how large the ensemble is.
 
-    Fields: `trials`, configurations tried, kappa in the paper, of which the first is the recipe's own;
-    `members`, most different networks in the ensemble and seeds a chosen configuration is trained on, K;
-    `tune`, of `search_space.TUNABLE`; log-uniform ranges of `l2` (divided by the number of training
-    images), `label_smoothing`, `learning_rate` (times the recipe's) and `dropout`.  The ranges of L2
-    and label smoothing are the paper's for CIFAR-10, whose L2 is c * |w|^2.
+    The defaults of `l2` and `label_smoothing` are the paper's for CIFAR-10, whose L2 is c * |w|^2.
+
+    Args:
+        trials: int, the configurations tried, kappa in the paper; the first is the recipe's own. Default
+            50.
+        members: int, the most different networks in the ensemble and the seeds that each chosen
+            configuration is trained on, K in the paper. Default 4.
+        tune: tuple of names from `search_space.TUNABLE`. Default ("l2", "label_smoothing").
+        l2: (low, high) of a log-uniform range, divided by the number of training images. Default (0.02,
+            200).
+        label_smoothing: (low, high) of a log-uniform range. Default (1e-5, 0.2).
+        learning_rate: (low, high) of a log-uniform range, times the recipe's. Default (0.3, 3).
+        dropout: (low, high) of a log-uniform range. Default (0.01, 0.5).
     """
 
     trials: int = 50
@@ -45,29 +55,46 @@ class SearchOptions:
     dropout: tuple = (0.01, 0.5)
 
 
-def search_ensemble(recipe, data_dir, output_dir, options=SearchOptions(), *, storage=None, heartbeat=60,
-                    pause=2.0, limit=None, command="", compile_options=None):  # fmt: skip
-    """Make a hyper-deep ensemble, going on where earlier workers stopped, beside those that are at work.
+def search_ensemble(
+    recipe: Recipe,
+    data_dir: str | os.PathLike,
+    output_dir: str | os.PathLike,
+    options: SearchOptions = SearchOptions(),
+    *,
+    storage: str | None = None,
+    heartbeat: int = 60,
+    pause: float = 2.0,
+    limit: int | None = None,
+    command: str = "",
+    compile_options: dict | None = None,
+) -> dict:
+    """Make a hyper-deep ensemble, resuming earlier workers' runs and sharing the work with others.
 
     Args:
-        recipe: of a single network, with `held_out` > 0.
-        data_dir: of the data set.
-        output_dir: shared by all workers; holds the networks, the search and its result.
-        options: `SearchOptions`; `trials` and `members` may be others when a search is taken up again.
-        storage: URL of a database that Optuna can use; default: an SQLite file in `output_dir`.
-        heartbeat: seconds between a worker's signs of life.
-        pause: seconds between looks at other workers.
-        limit: of the data set's images, to try a search out.
-        command: to record.
-        compile_options: more of `compile`'s.
+        recipe: `zoo.training.recipes.Recipe` of a single network, with `held_out` > 0.
+        data_dir: str or path of the folder of the data set.
+        output_dir: str or path of the folder of the networks, the search and its result, shared by all
+            workers.
+        options: `SearchOptions`; `trials` and `members` may differ when a search is resumed. Default
+            `SearchOptions()`.
+        storage: str, URL of a database for Optuna, or None for an SQLite file in `output_dir`. Default
+            None.
+        heartbeat: int, seconds between a worker's signs of life. Default 60.
+        pause: float, seconds between checks while other workers train. Default 2.0.
+        limit: int or None, how many images to train and test on; None for all. Default None.
+        command: str, the command that `config.json` records. Default "".
+        compile_options: dict or None, further arguments of `compile`. Default None.
 
     Returns:
-        The dictionary written to `config.json`: the ensemble's, as of any run, and `hyper_deep`.
+        The dictionary written to `config.json`: that of any run, with `hyper_deep`.
 
     Raises:
-        ValueError: for options, a recipe or a storage that cannot be used, or a folder of another search.
-        FileNotFoundError: where the data set is not in `data_dir`.
-        task_queue.TaskFailed: for a network whose training keeps killing its workers.
+        ValueError: if options, a recipe or a storage cannot be used, or the folder holds another search.
+        FileNotFoundError: if the data set is not in `data_dir`.
+        TaskFailed: if a network's training keeps killing its workers.
+
+    Reference: Wenzel et al., Hyperparameter Ensembles for Robustness and Uncertainty Quantification,
+        NeurIPS 2020, arXiv 2006.13570, algorithm 1.
     """
     _check(recipe, options)
     splits, classes = from_recipe.load_splits(recipe, data_dir, limit)
@@ -82,7 +109,7 @@ def search_ensemble(recipe, data_dir, output_dir, options=SearchOptions(), *, st
     folder.mkdir(parents=True, exist_ok=True)
     database = task_queue.open_storage(storage or f"sqlite:///{folder.resolve()}/search.db", heartbeat)
     study = run_identity.agree(folder, "search", _identity(recipe, space, splits))
-    networks = TrainedNetworks(folder / "networks", recipe, splits, classes, compile_options)
+    networks = NetworkStore(folder / "networks", recipe, splits, classes, compile_options)
     for name in networks.names():  # damage shows before anything is trained
         networks.held_out(name)
     with SearchProgress() as progress:
@@ -130,18 +157,18 @@ class _Search:
     def run(self, command):
         """Work through all stages; returns the configuration of the result."""
         tried = [name_of(index, 0) for index in range(self.options.trials)]
-        self._train("search", tried)
+        self._train_stage("search", tried)
         first, _ = self._select(tried)
         seeds = range(self.options.members)
         kinds = sorted({numbers_of(name)[0] for name in first})
         stratified = [name_of(index, seed) for index in kinds for seed in seeds]
-        self._train("seeds", stratified)
+        self._train_stage("seeds", stratified)
         chosen, path = self._select(stratified)
         self._finish(tried, first, chosen, path, command)
         draw_search(self.folder / "search.png", self.networks, self.space, tried, first, chosen)
         return self._result(chosen)
 
-    def _train(self, stage, names):
+    def _train_stage(self, stage, names):
         tasks = {name: self._configuration(name) for name in names}
 
         def there():
@@ -155,7 +182,9 @@ class _Search:
                 key: trial.suggest_float(key, *self.space.ranges[key], log=True)
                 for key in self._configuration(name)
             }
-            nll = self.networks.train(name, configuration, trial.number, [self.progress.callback(name)])
+            nll = self.networks.ensure_trained(
+                name, configuration, trial.number, [self.progress.callback(name)]
+            )
             self.progress.network(name, nll, there())
             return nll
 

@@ -1,83 +1,133 @@
-"""The single networks of a hyper-deep ensemble: trained once, and kept with their held-out predictions."""
+"""A store of single networks: each is trained once, and kept with its held-out predictions."""
 
 import dataclasses
 import json
+import os
 import pathlib
 
 import keras
 import numpy as np
 
 from zoo import weights
+from zoo.classifier import EnsembleClassifier
 from zoo.training.ensembles.attempts import appear, working_folder
 from zoo.training.ensembles.greedy_selection import likelihoods, negative_log_likelihood
 from zoo.training.ensembles.search_space import configure, configured_recipe, without_decay
 from zoo.training.loop import from_recipe, run, run_record
+from zoo.training.recipes import Recipe
 
 
-def name_of(configuration, seed):
-    """A network's name, from the numbers of its configuration and of its seed."""
+def name_of(configuration: int, seed: int) -> str:
+    """Name a network by its configuration and seed.
+
+    Args:
+        configuration: int, the index of the configuration.
+        seed: int, the index of the seed.
+
+    Returns:
+        str, such as "c003_s1".
+    """
     return f"c{configuration:03d}_s{seed}"
 
 
-def numbers_of(name):
-    """(configuration, seed) of such a name."""
+def numbers_of(name: str) -> tuple[int, int]:
+    """Read the numbers in a network's name; the inverse of `name_of`.
+
+    Args:
+        name: str, such as "c003_s1".
+
+    Returns:
+        (index of the configuration, index of the seed).
+    """
     configuration, seed = name.removeprefix("c").split("_s")
     return int(configuration), int(seed)
 
 
-class TrainedNetworks:
-    """A folder with one folder a network, which appears when it is whole.
+class NetworkStore:
+    """A folder with one folder a network, which appears when the network is complete.
 
     Each has `network.weights.h5` (float32), `held_out.npy`, the probabilities (n, K) of the held-out
     images, `result.json` (configuration, recipe, seconds) and `log.csv`.
 
     Args:
-        folder: of all networks.
-        recipe: of a single network; seed s trains with the recipe's seed + s.
-        splits, classes: from `from_recipe.load_splits`.
-        options: more of `compile`'s.
+        folder: str or path of the folder of all networks.
+        recipe: `zoo.training.recipes.Recipe` of a single network; seed s trains with the recipe's seed +
+            s.
+        splits: (training, held out, test), from `from_recipe.load_splits`.
+        classes: int K, from `from_recipe.load_splits`.
+        options: dict or None, further arguments of `compile`. Default None.
     """
 
-    def __init__(self, folder, recipe, splits, classes, options=None):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        recipe: Recipe,
+        splits: tuple,
+        classes: int,
+        options: dict | None = None,
+    ):
         self.folder, self.recipe = pathlib.Path(folder), recipe
         self.splits, self.classes, self.options = splits, classes, options
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def is_done(self, name):
-        """Whether a network is trained."""
-        return (self.folder / name).is_dir()
-
-    def train(self, name, configuration, attempt, callbacks=()):
-        """Train a network, from where an earlier attempt stopped, unless it is there; returns its NLL.
+    def is_done(self, name: str) -> bool:
+        """Tell whether a network is trained.
 
         Args:
-            name: from `name_of`.
-            configuration: {hyperparameter: value}, from `SearchSpace.sample`; {} for the recipe's own.
-            attempt: a number that no other attempt has.
-            callbacks: Keras's.
+            name: str, from `name_of`.
+
+        Returns:
+            bool.
+        """
+        return (self.folder / name).is_dir()
+
+    def ensure_trained(self, name: str, configuration: dict, attempt: int | str, callbacks=()) -> float:
+        """Train a network unless it is trained, resuming an earlier attempt.
+
+        Args:
+            name: str, from `name_of`.
+            configuration: dict from hyperparameter to value, from `SearchSpace.sample`; {} for the
+                recipe's own.
+            attempt: int or str that no other attempt at this network has.
+            callbacks: sequence of Keras callbacks. Default ().
+
+        Returns:
+            float, its held-out NLL in nats.
         """
         if not self.is_done(name):
             seed = self.recipe.seed + numbers_of(name)[1]
             recipe = dataclasses.replace(configured_recipe(self.recipe, configuration), seed=seed)
             folder = working_folder(self.folder, name, attempt)
-            self._train(name, recipe, configuration, folder, callbacks)
+            self._train_and_keep(name, recipe, configuration, folder, callbacks)
         return self.nll(name)
 
-    def fit(self, recipe, configuration, folder, callbacks):
-        """Train one network; returns the model, seconds, and what else its `result.json` is to hold."""
+    def train_one(
+        self, recipe: Recipe, configuration: dict, folder: pathlib.Path, callbacks
+    ) -> tuple[EnsembleClassifier, float, dict]:
+        """Train one network; subclasses train theirs in another way.
+
+        Args:
+            recipe: `zoo.training.recipes.Recipe` of this network.
+            configuration: dict from hyperparameter to value.
+            folder: `pathlib.Path` of the attempt's folder.
+            callbacks: sequence of Keras callbacks.
+
+        Returns:
+            (trained model, seconds, dict of further entries of `result.json`).
+        """
         model, seconds = run.train_model(
             without_decay(recipe), self.splits, self.classes, folder, callbacks, self.options,
             student_of=lambda model: configure(model, recipe, configuration),
         )  # fmt: skip
         return model, seconds, {}
 
-    def blank(self):
-        """A network before training."""
+    def blank(self) -> EnsembleClassifier:
+        """Build a network as it is before training."""
         return from_recipe.model_of(self.recipe, self.splits[0].images.shape[1:], self.classes)
 
-    def _train(self, name, recipe, configuration, folder, callbacks):
+    def _train_and_keep(self, name, recipe, configuration, folder, callbacks):
         with from_recipe.precision(recipe.precision):
-            model, seconds, more = self.fit(recipe, configuration, folder, callbacks)
+            model, seconds, more = self.train_one(recipe, configuration, folder, callbacks)
             held_out = np.exp(model.predict(self.splits[1].images, batch_size=250, verbose=0))
         np.save(folder / "held_out.npy", held_out)
         model.network.save_weights(folder / "network.weights.h5")
@@ -94,11 +144,17 @@ class TrainedNetworks:
             checkpoint.unlink()
         appear(folder, self.folder / name)
 
-    def held_out(self, name):
-        """Probabilities (n, K) of the held-out images.
+    def held_out(self, name: str) -> np.ndarray:
+        """Read a network's predictions of the held-out images.
+
+        Args:
+            name: str, from `name_of`.
+
+        Returns:
+            float array (n, K) of probabilities.
 
         Raises:
-            ValueError: for a file that is damaged or of other images.
+            ValueError: if the file is damaged or has the predictions of other images.
         """
         path, expected = self.folder / name / "held_out.npy", (len(self.splits[1]), self.classes)
         try:
@@ -113,25 +169,46 @@ class TrainedNetworks:
             f"{path} is no prediction of this search ({problem}); delete its folder and start again"
         )
 
-    def nll(self, name):
-        """Held-out NLL of a network, infinite where it diverged."""
+    def nll(self, name: str) -> float:
+        """Compute the held-out NLL of a network.
+
+        Args:
+            name: str, from `name_of`.
+
+        Returns:
+            float in nats, infinity if the network diverged.
+        """
         likelihood = likelihoods([self.held_out(name)], self.splits[1].labels)
         return float(negative_log_likelihood(likelihood)[0])
 
-    def result(self, name):
-        """What is in `result.json`."""
+    def result(self, name: str) -> dict:
+        """Read the `result.json` of a network.
+
+        Args:
+            name: str, from `name_of`.
+
+        Returns:
+            dict.
+        """
         return json.loads((self.folder / name / "result.json").read_text())
 
-    def names(self):
-        """Names of all trained networks."""
+    def names(self) -> list[str]:
+        """List the names of all trained networks."""
         return sorted(
             path.parent.name
             for path in self.folder.glob("c*_s*/result.json")
             if "." not in path.parent.name
         )
 
-    def model(self, name):
-        """A trained network as a model."""
+    def model(self, name: str) -> EnsembleClassifier:
+        """Load a trained network.
+
+        Args:
+            name: str, from `name_of`.
+
+        Returns:
+            `zoo.classifier.EnsembleClassifier`.
+        """
         with from_recipe.precision(self.recipe.precision):
             model = self.blank()
         weights.load_file(model, self.folder / name / "network.weights.h5")

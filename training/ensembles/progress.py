@@ -1,4 +1,4 @@
-"""How far a search or a study is: bars on a terminal, in a log a line a network, at once."""
+"""The progress of a search or a study: bars on a terminal, or lines in a log."""
 
 import time
 
@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class _Bars:
-    """A context with bars on a terminal and lines in a log, on standard error."""
+    """A context with bars on a terminal or lines in a log, on standard error."""
 
     def __init__(self):
         self.console = Console(stderr=True)
@@ -25,7 +25,7 @@ class _Bars:
         self.bars.stop()
 
     def say(self, text):
-        """A line that stays."""
+        """Print a line that stays."""
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
@@ -36,16 +36,28 @@ class SearchProgress(_Bars):
         super().__init__()
         self.networks = self.epochs = None
 
-    def stage(self, title, total, done):
-        """Begin a stage of `total` networks, of which `done` are there."""
-        self.say(f"{title}: {total} networks, {done} of them there")
+    def stage(self, title: str, total: int, done: int) -> None:
+        """Begin a stage.
+
+        Args:
+            title: str, its name.
+            total: int, networks of the stage.
+            done: int, networks that are trained already.
+        """
+        self.say(f"{title}: {total} networks, {done} of them trained")
         if self.networks is not None:
             self.bars.remove_task(self.networks)
         self.networks = self.bars.add_task("networks", total=total, completed=done)
         self.total, self.started, self.trained = total, time.time(), 0
 
-    def network(self, name, nll, done):
-        """A network of this stage has been trained by this worker; `done` are there now."""
+    def network(self, name: str, nll: float, done: int) -> None:
+        """Report a network that this worker has trained.
+
+        Args:
+            name: str, the network.
+            nll: float, its held-out NLL in nats.
+            done: int, networks of the stage that are trained now.
+        """
         self.trained += 1
         self.bars.update(self.networks, completed=done)
         left = round((time.time() - self.started) / self.trained * (self.total - done))
@@ -53,12 +65,23 @@ class SearchProgress(_Bars):
             f"{name}  held-out NLL {nll:.4f}  ({done} of {self.total}; {_clock(left)} left at this pace)"
         )
 
-    def others(self, done):
-        """Other workers train; `done` networks are there now."""
+    def others(self, done: int) -> None:
+        """Show the progress of other workers.
+
+        Args:
+            done: int, networks of the stage that are trained now.
+        """
         self.bars.update(self.networks, completed=done)
 
-    def callback(self, name):
-        """Shows a network's epochs on a terminal."""
+    def callback(self, name: str) -> keras.callbacks.Callback:
+        """Return a callback that shows a network's epochs on a terminal.
+
+        Args:
+            name: str, the network.
+
+        Returns:
+            Keras callback.
+        """
         return _Epochs(self.bars, name)
 
 
@@ -67,21 +90,27 @@ class RunsProgress(_Bars):
 
     Args:
         total: int, runs of the study.
-        done: int, those that are there already.
+        done: int, runs that are finished already.
     """
 
-    def __init__(self, total, done):
+    def __init__(self, total: int, done: int):
         super().__init__()
         self.total, self.began, self.before = total, time.time(), done
         self.bar = self.bars.add_task("runs", total=total, completed=done)
 
     def __enter__(self):
         super().__enter__()
-        self.say(f"{self.total} runs, {self.before} of them there")
+        self.say(f"{self.total} runs, {self.before} of them finished")
         return self
 
-    def run(self, task, result, done):
-        """A run that this process has finished; `done` are there now."""
+    def run(self, task: str, result: dict, done: int) -> None:
+        """Report a run that this process has finished.
+
+        Args:
+            task: str, the run's name.
+            result: dict that the run wrote.
+            done: int, runs that are finished now.
+        """
         self.others(done)
         left = round((time.time() - self.began) / max(done - self.before, 1) * (self.total - done))
         accuracy = result["figures"]["accuracy"]
@@ -89,8 +118,12 @@ class RunsProgress(_Bars):
             f"{task}  accuracy {accuracy:.4f}  ({done} of {self.total}; {_clock(left)} left at this pace)"
         )
 
-    def others(self, done):
-        """Other processes are at work; `done` runs are there now."""
+    def others(self, done: int) -> None:
+        """Show the progress of other processes.
+
+        Args:
+            done: int, runs that are finished now.
+        """
         self.bars.update(self.bar, completed=done)
 
 

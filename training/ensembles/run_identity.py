@@ -1,4 +1,4 @@
-"""The folder of a run that several workers share: they agree on what is in it, or stop."""
+"""The identity of a run in a folder that several workers share: they agree on it, or stop."""
 
 import json
 import os
@@ -6,19 +6,19 @@ import pathlib
 import uuid
 
 
-def agree(folder, kind, this):
-    """Record what a folder's run is, or find it to be this one.
+def agree(folder: str | os.PathLike, kind: str, this: dict) -> str:
+    """Record which run a folder holds, or check that it holds this one.
 
     Args:
-        folder: made where it is not there.
-        kind: of the run, "search" or another word; it names the file.
-        this: a dictionary of what decides the run.
+        folder: str or path; the folder is created if it does not exist.
+        kind: str, the kind of run, such as "search"; it names the file.
+        this: dict of all that decides the run, JSON-serialisable.
 
     Returns:
-        A name that all workers of the run share.
+        str, a name that all workers of the run share.
 
     Raises:
-        ValueError: for a folder that holds another run.
+        ValueError: if the folder holds another run.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

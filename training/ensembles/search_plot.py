@@ -1,4 +1,4 @@
-"""The picture of a search: held-out NLL against each hyperparameter."""
+"""The plot of a search: held-out NLL against each hyperparameter."""
 
 import math
 
@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from zoo.pictures import BLUE, INK
-from zoo.training.ensembles.network_store import numbers_of
+from zoo.training.ensembles.network_store import NetworkStore, numbers_of
+from zoo.training.ensembles.search_space import SearchSpace
 
 ORANGE, DOT = "#d9731a", "#9aa4b2"
 _AXES = {
@@ -23,19 +24,26 @@ _MARKS = {
 }
 
 
-def draw_search(path, networks, space, tried, first, chosen):
-    """Draw one panel a hyperparameter.
+def draw_search(
+    path,
+    networks: NetworkStore,
+    space: SearchSpace,
+    tried: list[str],
+    first: list[str],
+    chosen: list[str],
+):
+    """Draw a search, with one panel a hyperparameter.
 
     Args:
-        path: of the PNG.
-        networks: `TrainedNetworks`.
+        path: str or path of the PNG to write.
+        networks: `NetworkStore`.
         space: `SearchSpace`.
-        tried: names of the networks of the search, the first of them the recipe's own.
-        first: of those chosen by the first selection.
-        chosen: of the networks in the ensemble.
+        tried: list of names of the networks of the search, the first of them the recipe's own.
+        first: list of names that the first selection chose.
+        chosen: list of names of the networks in the ensemble.
 
     Returns:
-        The path.
+        `path`.
     """
     losses = {name: networks.nll(name) for name in tried}
     top = _top(list(losses.values()))

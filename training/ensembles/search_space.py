@@ -1,4 +1,4 @@
-"""The hyperparameters of hyper-deep ensembles: what is searched, sampled, and put into a network."""
+"""The hyperparameters of hyper-deep ensembles: their ranges, samples, and use in a network."""
 
 import dataclasses
 import math
@@ -7,6 +7,8 @@ import keras
 import numpy as np
 
 from zoo.building import HEAD
+from zoo.classifier import EnsembleClassifier
+from zoo.training.recipes import Recipe
 
 TUNABLE = ("l2", "label_smoothing", "learning_rate", "dropout")
 
@@ -16,13 +18,13 @@ class SearchSpace:
     """Ranges of hyperparameters, all sampled log-uniformly.
 
     Args:
-        ranges: {name: (low, high)} with 0 < low <= high.  `l2_GROUP` are coefficients c of c * w in the
-            gradient, as the recipe's weight decay is; `label_smoothing`; `learning_rate`, the peak;
-            `dropout`, of what enters the head.
-        seed: of the samples.
+        ranges: dict from name to (low, high) with 0 < low <= high. Names are `l2_GROUP`, the coefficient
+            c of c * w in the gradient, like the recipe's weight decay; `label_smoothing`;
+            `learning_rate`, the peak rate; and `dropout`, the rate before the head.
+        seed: int, of the samples. Default 0.
 
     Raises:
-        ValueError: for a range that is none.
+        ValueError: if a range is invalid.
     """
 
     ranges: dict
@@ -35,8 +37,15 @@ class SearchSpace:
             if name in ("label_smoothing", "dropout") and high >= 1:
                 raise ValueError(f"the range of {name} must end below 1; got {high:g}")
 
-    def sample(self, index):
-        """Configuration `index` >= 1, {name: value}: the same whoever asks, and in whatever order."""
+    def sample(self, index: int) -> dict[str, float]:
+        """Draw a configuration; the same index always gives the same one.
+
+        Args:
+            index: int >= 1, the configuration.
+
+        Returns:
+            dict from name to value.
+        """
         draws = np.random.default_rng([self.seed, index]).random(len(self.ranges))
         return {
             # exp(log(high)) may be a little above high.
@@ -45,20 +54,33 @@ class SearchSpace:
         }
 
 
-def search_space(recipe, network, num_images, tune, l2, label_smoothing, learning_rate, dropout):
-    """The space of a recipe and a single network.
+def search_space(
+    recipe: Recipe,
+    network: keras.Model,
+    num_images: int,
+    tune,
+    l2: tuple,
+    label_smoothing: tuple,
+    learning_rate: tuple,
+    dropout: tuple,
+) -> SearchSpace:
+    """Build the search space of a recipe and a single network.
 
     Args:
-        recipe: gives the seed and the default learning rate.
-        network: whose layers fall into groups for L2 (see `l2_groups`).
-        num_images: of the training part.
-        tune: names from `TUNABLE`.
-        l2: (low, high) range, divided by `num_images`.
-        label_smoothing, dropout: ranges.
-        learning_rate: range, times the recipe's.
+        recipe: `zoo.training.recipes.Recipe`, for its seed and learning rate.
+        network: `keras.Model` whose layers fall into groups for L2 (see `l2_groups`).
+        num_images: int, training images.
+        tune: sequence of names from `TUNABLE`.
+        l2: (low, high), divided by `num_images`.
+        label_smoothing: (low, high).
+        learning_rate: (low, high), times the recipe's.
+        dropout: (low, high).
+
+    Returns:
+        `SearchSpace`.
 
     Raises:
-        ValueError: for nothing to tune, something unknown, or a range that is none.
+        ValueError: if `tune` is empty or has an unknown name, or a range is invalid.
     """
     if not tune or not set(tune) <= set(TUNABLE):
         raise ValueError(
@@ -77,11 +99,18 @@ def search_space(recipe, network, num_images, tune, l2, label_smoothing, learnin
     return SearchSpace(ranges, recipe.seed)
 
 
-def l2_groups(network):
-    """{group: [variables]} of a single network: stem, each stage or else hidden, head kernel and bias.
+def l2_groups(network: keras.Model) -> dict[str, list]:
+    """Divide the kernels of a single network into groups that share a coefficient of L2.
 
-    With the stages of a residual network these are the six groups of the paper's Wide ResNet.
-    Normalisation and other biases are left alone, as the recipes do.
+    The groups are the stem, each stage (or else "hidden"), the head's kernel and its bias.  With the
+    stages of a residual network these are the six groups of the paper's Wide ResNet.  Normalisation and
+    other biases get no L2, as in the recipes.
+
+    Args:
+        network: `keras.Model` of a single network.
+
+    Returns:
+        dict from group to list of variables.
     """
     layers = [
         layer
@@ -98,25 +127,45 @@ def l2_groups(network):
     return groups
 
 
-def configured_recipe(recipe, configuration):
-    """A recipe with a configuration's label smoothing and learning rate in place of its own."""
+def configured_recipe(recipe: Recipe, configuration: dict) -> Recipe:
+    """Put a configuration's label smoothing and learning rate into a recipe.
+
+    Args:
+        recipe: `zoo.training.recipes.Recipe`.
+        configuration: dict from hyperparameter to value.
+
+    Returns:
+        `Recipe`.
+    """
     fields = ("label_smoothing", "learning_rate")
     return dataclasses.replace(recipe, **{k: v for k, v in configuration.items() if k in fields})
 
 
-def without_decay(recipe):
-    """The recipe for networks whose L2 is in the loss (`configure`) and not in the optimiser."""
+def without_decay(recipe: Recipe) -> Recipe:
+    """Remove the weight decay from a recipe, because `configure` puts L2 into the loss.
+
+    Args:
+        recipe: `zoo.training.recipes.Recipe`.
+
+    Returns:
+        `Recipe`.
+    """
     return dataclasses.replace(recipe, weight_decay=0.0)
 
 
-def configure(model, recipe, configuration):
-    """Put L2 and dropout into a single model that is going to be trained.
+def configure(model: EnsembleClassifier, recipe: Recipe, configuration: dict) -> keras.Model:
+    """Put a configuration's L2 and dropout into a model before training.
 
-    L2 is a regulariser on variables, which adds c / 2 * |w|^2 to the loss on every backend; what the
-    configuration does not say is the recipe's: its weight decay on kernels, nothing on the bias.
+    L2 is a regulariser on variables, which adds c / 2 * |w|^2 to the loss on every backend. A group that
+    the configuration leaves out gets the recipe's weight decay, the head's bias none.
+
+    Args:
+        model: `zoo.classifier.EnsembleClassifier` of a single network.
+        recipe: `zoo.training.recipes.Recipe`, for its weight decay and seed.
+        configuration: dict from hyperparameter to value.
 
     Returns:
-        The network to train: it shares the weights of `model.network`.
+        `keras.Model` to train, which shares the weights of `model.network`.
     """
     for group, variables in l2_groups(model.network).items():
         default = 0.0 if group == "head_bias" else recipe.weight_decay

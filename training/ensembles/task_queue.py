@@ -1,8 +1,8 @@
-"""Tasks that several processes or machines work off together, each done once, through an Optuna study.
+"""A queue of tasks that several processes or machines share, each done once, through an Optuna study.
 
 A task is a queued trial that carries its name.  Workers take the queued trials in order; the trial of a
-worker that dies goes stale (Optuna's heartbeat) and is queued again with the same parameters.  Whether a
-task is done is for the caller to say: it keeps the results, Optuna the order of work.
+worker that dies goes stale (Optuna's heartbeat) and is queued again with the same parameters.  The
+caller keeps the results and tells whether a task is done; Optuna only keeps the order of work.
 """
 
 import datetime
@@ -10,11 +10,13 @@ import os
 import socket
 import time
 import warnings
+from collections.abc import Callable
 
 import optuna
 import sqlalchemy
 from optuna.trial import TrialState
 
+from zoo.layers.keras_internals import record_heartbeat
 from zoo.training.loop.preemption import CannotGoOn
 
 MOST_RETRIES = 3
@@ -23,18 +25,22 @@ SILENCE = datetime.timedelta(minutes=10)
 
 
 class TaskFailed(CannotGoOn):
-    """A task that killed or left every worker that tried it."""
+    """A task killed every worker that tried it, or was left by all of them."""
 
 
-def open_storage(url, heartbeat=60):
-    """An Optuna storage at a database URL, whose trials are retried when their worker has died.
+def open_storage(url: str, heartbeat: int = 60) -> optuna.storages.RDBStorage:
+    """Open an Optuna storage in which the trials of dead workers are retried.
 
     Args:
-        url: of a database, such as sqlite:///search.db or postgresql://user:password@host/name.
-        heartbeat: seconds between a worker's signs of life; dead after three without.
+        url: str, a database, such as sqlite:///search.db or postgresql://user:password@host/name.
+        heartbeat: int, seconds between a worker's signs of life; without three of them it counts as
+            dead. Default 60.
+
+    Returns:
+        `optuna.storages.RDBStorage`.
 
     Raises:
-        ValueError: for a URL or a database that cannot be used, without the password.
+        ValueError: if the URL or the database cannot be used; the message omits the password.
     """
     for attempt in range(4):
         try:
@@ -72,28 +78,46 @@ def open_storage(url, heartbeat=60):
             ) from None
 
 
-def open_study(name, storage):
-    """The study of such a name, made where there is none."""
+def open_study(name: str, storage: optuna.storages.BaseStorage) -> optuna.Study:
+    """Open an Optuna study, or create it.
+
+    Args:
+        name: str, the study.
+        storage: Optuna storage, from `open_storage`.
+
+    Returns:
+        `optuna.Study`.
+    """
     return optuna.create_study(
         study_name=name, storage=storage, load_if_exists=True, sampler=optuna.samplers.RandomSampler(0)
     )
 
 
-def work_off(study, tasks, perform, is_done, pause=2.0, on_wait=None, stopped=KeyboardInterrupt):
-    """Return when every task is done, by this worker or others.
+def work_off(
+    study: optuna.Study,
+    tasks: dict[str, dict],
+    perform: Callable,
+    is_done: Callable[[str], bool],
+    pause: float = 2.0,
+    on_wait: Callable | None = None,
+    stopped=KeyboardInterrupt,
+) -> None:
+    """Do tasks until every task is done, by this worker or others.
 
     Args:
-        study: from `open_study`.
-        tasks: {name: parameters, which `trial.suggest_*` will give}, in the order of work.
-        perform: called with (name, trial); returns the trial's value, soon where the task is done already.
-        is_done: called with a name; must be true after `perform` has returned.
-        pause: seconds between looks while only other workers have work.
-        on_wait: called at each such look.
-        stopped: exceptions by which `perform` says that somebody is to go on with its task at once.
+        study: `optuna.Study` from `open_study`.
+        tasks: dict from name to the parameters that `trial.suggest_*` will give, in the order of work.
+        perform: function of (name, trial) that does a task and returns the trial's value; it must return
+            soon if the task is done already.
+        is_done: function of a name; it must return True after `perform` has returned.
+        pause: float, seconds between checks while only other workers have tasks. Default 2.0.
+        on_wait: function called at each such check, or None. Default None.
+        stopped: exception class or tuple of them. When `perform` raises one, its task is queued again at
+            once. Default KeyboardInterrupt.
 
     Raises:
-        TaskFailed: for a task that keeps killing its workers.
-        Exception: whatever `perform` raises; the task is queued again by the next `work_off`.
+        TaskFailed: if a task keeps killing its workers.
+        Exception: whatever `perform` raises; the next `work_off` queues the task again.
     """
     live = {_task(trial) for trial in _trials(study, TrialState.WAITING, TrialState.RUNNING)}
     for name, parameters in tasks.items():
@@ -128,7 +152,7 @@ def _task(trial):
 
 
 def _retry_stale(study):
-    """Queue what dead workers left: those that Optuna knows, and those that died before their first beat."""
+    """Queue the tasks of dead workers again, of those that died before their first heartbeat too."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna.storages.fail_stale_trials(study)
@@ -153,8 +177,8 @@ def _take_one(study, perform, is_done, stopped=KeyboardInterrupt):
         if _task(trial) is None or _has_twin(study, trial, is_done):
             raise optuna.TrialPruned()
         taken = trial.number
-        # Optuna's thread may give its first sign of life later: who died before that would seem to live on.
-        study._storage.record_heartbeat(trial._trial_id)
+        # Optuna's thread may send the first heartbeat later; a worker that died before would seem alive.
+        record_heartbeat(study, trial)
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
         try:
             return perform(_task(trial), trial)

@@ -1,1 +1,1 @@
-"""Ensembles of sparse networks: phases of training and what acts in them."""
+"""Ensembles of sparse networks: the phases of their training, and the callbacks in them."""

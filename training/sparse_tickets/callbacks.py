@@ -1,19 +1,26 @@
-"""What happens at certain steps while tickets are trained: selection, hops, rewinding."""
+"""Callbacks that act at certain steps of a ticket's training: selection, hops, rewinding."""
+
+import pathlib
+from collections.abc import Iterable
 
 import keras
 import numpy as np
 from keras import ops
 
 from zoo.classifier import EnsembleClassifier
-from zoo.layers import sparse_layers
+from zoo.layers import TopologyUpdates, sparse_layers
+from zoo.layers.keras_internals import optimizer_slots
 from zoo.layers.sparse.step_callback import StepCallback
-from zoo.layers.sparse.topology import optimizer_slots
 
 
 class AtSteps(StepCallback):
-    """Acts after each of `steps`."""
+    """Act after certain steps.
 
-    def __init__(self, steps):
+    Args:
+        steps: iterable of ints, counted from 1.
+    """
+
+    def __init__(self, steps: Iterable[int]):
         super().__init__()
         self.steps = sorted(steps)
 
@@ -22,27 +29,28 @@ class AtSteps(StepCallback):
 
 
 class KeepTickets(AtSteps):
-    """Keeps the weights with the highest held-out accuracy of each window of training, one a ticket.
+    """Keep, for each ticket, the weights with the highest held-out accuracy in its window of training.
 
-    Looks at the end of each epoch and of each window.
+    The accuracy is measured at the end of each epoch and of each window.
 
     Args:
-        folder: where ticket{k}.weights.h5 are written.
-        held_out: images (N, H, W, C) and labels (N,).
-        windows: (start, stop), steps of training, one a ticket.
+        folder: `pathlib.Path` of the folder where ticket{k}.weights.h5 are written.
+        held_out: (images (N, H, W, C), labels (N,)).
+        windows: list of (start, stop) in steps of training, one a ticket.
 
     Attributes:
-        best: variable (tickets, 2) of accuracy (-1 before any) and step.
+        best: float32 variable (tickets, 2) of accuracy (-1 before the first) and step.
     """
 
-    def __init__(self, folder, held_out, windows):
+    def __init__(self, folder: pathlib.Path, held_out: tuple, windows: list[tuple[int, int]]):
         super().__init__(stop for _, stop in windows)
         self.folder, self.held_out, self.windows = folder, held_out, windows
         nothing = np.full((len(windows), 2), -1.0, "float32")
         self.best = keras.Variable(nothing, trainable=False, dtype="float32", name="best")
 
     @property
-    def variables(self):
+    def variables(self) -> list:
+        """Variables that checkpoints include."""
         return [self.best]
 
     def set_model(self, model):
@@ -78,15 +86,15 @@ class KeepTickets(AtSteps):
 
 
 class Hops(AtSteps):
-    """At the end of a ticket most connections move, towards the next one.
+    """Move most connections at the end of a ticket, towards the next one.
 
     Args:
-        steps: of the hops.
-        updates: a `zoo.layers.TopologyUpdates` that trains with the same model.
-        fraction: q, of each layer's connections.
+        steps: iterable of ints, the steps of the hops.
+        updates: `zoo.layers.TopologyUpdates` that trains with the same model.
+        fraction: float q, the fraction of each layer's connections that moves.
     """
 
-    def __init__(self, steps, updates, fraction):
+    def __init__(self, steps: Iterable[int], updates: TopologyUpdates, fraction: float):
         super().__init__(steps)
         self.updates, self.fraction = updates, fraction
 
@@ -95,17 +103,18 @@ class Hops(AtSteps):
 
 
 class Rewind(AtSteps):
-    """Lottery tickets: the weights of an early step come back under the masks of a later one.
+    """Restore the weights of an early step under the masks of a later one, for lottery tickets.
 
     Args:
-        path: of the `.npz` file between the two steps.
-        early, late: the two steps.
+        path: `pathlib.Path` of the `.npz` file that keeps the early weights.
+        early: int, the step whose weights are kept.
+        late: int, the step at which they are restored.
 
     Reference: Frankle et al., Linear Mode Connectivity and the Lottery Ticket Hypothesis, ICML 2020,
         arXiv 1912.05671.
     """
 
-    def __init__(self, path, early, late):
+    def __init__(self, path: pathlib.Path, early: int, late: int):
         super().__init__({early, late} - {0})
         self.path, self.early, self.late = path, early, late
 

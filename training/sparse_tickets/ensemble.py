@@ -1,12 +1,13 @@
-"""FreeTickets: sparse networks trained from scratch or pruned, joined into one ensemble.
+"""FreeTickets: sparse networks, trained from scratch or pruned, and joined into one ensemble.
 
-The procedures are those of Liu et al., Deep Ensembling with No Overhead for either Training or Testing, ICLR
-2022, arXiv 2106.14568, with the baselines of its tables (`ticket_plans`).  Networks that are trained apart
-are tasks that any number of workers share (`shared_tasks`).
+The procedures are those of Liu et al., Deep Ensembling with No Overhead for either Training or Testing,
+ICLR 2022, arXiv 2106.14568, with the baselines of its tables (`phases`).  Networks that are trained
+separately are tasks that any number of workers share (`task_queue`).
 """
 
 import dataclasses
 import json
+import os
 import pathlib
 
 import keras
@@ -21,31 +22,48 @@ from zoo.training.loop import from_recipe, run_record
 from zoo.training.loop.preemption import Preempted
 from zoo.training.loop.progress import ProgressLine
 from zoo.training.sparse_tickets.networks import TicketNetworks
+from zoo.training.sparse_tickets.phases import TicketOptions
 
 
-def ticket_ensemble(recipe, data_dir, output_dir, options, *, storage=None, heartbeat=60, pause=2.0,
-                    limit=None, command="", compile_options=None):  # fmt: skip
-    """Make an ensemble of sparse tickets, going on where earlier workers stopped, beside those at work.
+def ticket_ensemble(
+    recipe: recipes.Recipe,
+    data_dir: str | os.PathLike,
+    output_dir: str | os.PathLike,
+    options: TicketOptions,
+    *,
+    storage: str | None = None,
+    heartbeat: int = 60,
+    pause: float = 2.0,
+    limit: int | None = None,
+    command: str = "",
+    compile_options: dict | None = None,
+) -> dict:
+    """Make an ensemble of sparse tickets, resuming earlier workers' runs and sharing work with others.
 
     Args:
-        recipe: with the method dst_tickets or edst_tickets, and `held_out` > 0 to choose weights by.
-        data_dir: of the data set.
-        output_dir: shared by all workers; holds the networks and the result.
+        recipe: `zoo.training.recipes.Recipe` of the method dst_tickets or edst_tickets, with `held_out`
+            > 0 to choose weights by.
+        data_dir: str or path of the folder of the data set.
+        output_dir: str or path of the folder of the networks and the result, shared by all workers.
         options: `TicketOptions`.
-        storage: URL of a database that Optuna can use; default: an SQLite file in `output_dir`.
-        heartbeat: seconds between a worker's signs of life.
-        pause: seconds between looks at other workers.
-        limit: of the data set's images, to try it out.
-        command: to record.
-        compile_options: more of `compile`'s.
+        storage: str, URL of a database for Optuna, or None for an SQLite file in `output_dir`. Default
+            None.
+        heartbeat: int, seconds between a worker's signs of life. Default 60.
+        pause: float, seconds between checks while other workers train. Default 2.0.
+        limit: int or None, how many images to train and test on; None for all. Default None.
+        command: str, the command that `config.json` records. Default "".
+        compile_options: dict or None, further arguments of `compile`. Default None.
 
     Returns:
-        The dictionary written to `config.json`: as of any run, and `tickets`.
+        The dictionary written to `config.json`: that of any run, with `tickets`.
 
     Raises:
-        ValueError: for a recipe, options or a storage that cannot be used, or a folder of another run.
-        FileNotFoundError: where the data set is not in `data_dir`.
-        task_queue.TaskFailed: for a network whose training keeps killing its workers.
+        ValueError: if a recipe, options or a storage cannot be used, or the folder holds another run.
+        FileNotFoundError: if the data set is not in `data_dir`.
+        TaskFailed: if a network's training keeps killing its workers.
+
+    Reference: Liu et al., Deep Ensembling with No Overhead for either Training or Testing, ICLR 2022,
+        arXiv 2106.14568.
     """
     method = ticket_method(recipe, options)
     splits, classes = from_recipe.load_splits(recipe, data_dir, limit)
@@ -65,7 +83,9 @@ def ticket_ensemble(recipe, data_dir, output_dir, options, *, storage=None, hear
     runs = 1 if options.procedure == "edst" else method.num_members
     names = [name_of(0, seed) for seed in range(runs)]
     with SearchProgress() as progress:
-        _train(networks, names, task_queue.open_study(f"{study}-train", database), progress, pause)
+        _train_networks(
+            networks, names, task_queue.open_study(f"{study}-train", database), progress, pause
+        )
     finished = folder / "config.json"
     task_queue.work_off(
         task_queue.open_study(f"{study}-join", database), {"join": {}},
@@ -75,11 +95,18 @@ def ticket_ensemble(recipe, data_dir, output_dir, options, *, storage=None, hear
     return json.loads(finished.read_text())
 
 
-def ticket_method(recipe, options):
-    """The `zoo.methods.Tickets` of a recipe.
+def ticket_method(recipe: recipes.Recipe, options: TicketOptions) -> methods.Tickets:
+    """Return the method of a recipe of tickets.
+
+    Args:
+        recipe: `zoo.training.recipes.Recipe` of the method dst_tickets or edst_tickets.
+        options: `TicketOptions`.
+
+    Returns:
+        `zoo.methods.Tickets`, or `zoo.methods.SequentialTickets` for the procedure edst.
 
     Raises:
-        ValueError: for a recipe of another method, or that does not go with the procedure.
+        ValueError: if the recipe's method does not match the procedure.
     """
     sequential = options.procedure == "edst"
     expected = methods.SequentialTickets if sequential else methods.Tickets
@@ -92,8 +119,8 @@ def ticket_method(recipe, options):
     return expected(**arguments)
 
 
-def _train(networks, names, study, progress, pause):
-    """Have every network trained, by this worker or others."""
+def _train_networks(networks, names, study, progress, pause):
+    """Return when every network is trained, by this worker or others."""
 
     def there():
         return sum(map(networks.is_done, names))
@@ -102,7 +129,7 @@ def _train(networks, names, study, progress, pause):
         callbacks = [progress.callback(name)]
         if not progress.console.is_terminal:  # else the bars show it
             callbacks.append(ProgressLine())
-        nll = networks.train(name, {}, trial.number, callbacks)
+        nll = networks.ensure_trained(name, {}, trial.number, callbacks)
         progress.network(name, nll, there())
         return nll
 

@@ -1,40 +1,63 @@
-"""The sparse networks of a ticket ensemble: trained by a plan, once, and kept."""
+"""The sparse networks of a ticket ensemble: each is trained once, by a plan, and kept."""
 
 import dataclasses
+import os
+import pathlib
 
 from keras import ops
 
-from zoo import counts, weights
+from zoo import counts, methods, weights
+from zoo.classifier import EnsembleClassifier
 from zoo.latency import conditions, latencies
 from zoo.layers import TopologyUpdates, sparsify
 from zoo.layers.sparse.pruning import MagnitudePruning
-from zoo.training.ensembles.network_store import TrainedNetworks
+from zoo.training.ensembles.network_store import NetworkStore
 from zoo.training.loop import from_recipe, run
 from zoo.training.pruning_schedules import constant_sparsity, polynomial_decay
+from zoo.training.recipes import Recipe
 from zoo.training.sparse_tickets.callbacks import Hops, KeepTickets, Rewind
-from zoo.training.sparse_tickets.phases import drop_fraction, plan
+from zoo.training.sparse_tickets.phases import TicketOptions, drop_fraction, plan
 
 
-class TicketNetworks(TrainedNetworks):
-    """A folder with one folder a training run (see `TrainedNetworks`), with ticket{k}.weights.h5 in it.
+class TicketNetworks(NetworkStore):
+    """A `NetworkStore` with one folder a training run, which also has ticket{k}.weights.h5.
 
     Args:
-        folder: of all runs.
-        recipe: of the ensemble; run s trains with the recipe's seed + s.
+        folder: str or path of the folder of all runs.
+        recipe: `zoo.training.recipes.Recipe` of the ensemble; run s trains with the recipe's seed + s.
         ticket_options: `TicketOptions`.
         method: `zoo.methods.Tickets`.
-        splits, classes, options: as in `TrainedNetworks`.
+        splits: (training, held out, test), from `from_recipe.load_splits`.
+        classes: int K, from `from_recipe.load_splits`.
+        options: dict or None, further arguments of `compile`. Default None.
     """
 
-    def __init__(self, folder, recipe, ticket_options, method, splits, classes, options=None):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        recipe: Recipe,
+        ticket_options: TicketOptions,
+        method: methods.Tickets,
+        splits: tuple,
+        classes: int,
+        options: dict | None = None,
+    ):
         single = dataclasses.replace(recipe, method="single", num_members=0, arguments="")
         super().__init__(folder, single, splits, classes, options)
         self.ticket_options, self.method = ticket_options, method
         self.steps_per_epoch = len(splits[0]) // recipe.batch_size
         self.plan = plan(single, self.steps_per_epoch, ticket_options, method.num_members)
 
-    def blank(self, recipe=None):
-        """A sparse network before training; one that is pruned begins dense."""
+    def blank(self, recipe: Recipe | None = None) -> EnsembleClassifier:
+        """Build a sparse network as it is before training; one that will be pruned is dense.
+
+        Args:
+            recipe: `zoo.training.recipes.Recipe` of a single network, or None for that of run 0. Default
+                None.
+
+        Returns:
+            `zoo.classifier.EnsembleClassifier`.
+        """
         recipe = recipe or self.recipe
         return self._make(recipe, self.splits[0].images.shape[1:], self.classes)
 
@@ -43,7 +66,21 @@ class TicketNetworks(TrainedNetworks):
         model = from_recipe.model_of(recipe, input_shape, classes)
         return sparsify(model, sparsity, self.ticket_options.distribution, seed=recipe.seed)
 
-    def fit(self, recipe, configuration, folder, callbacks):
+    def train_one(
+        self, recipe: Recipe, configuration: dict, folder: pathlib.Path, callbacks
+    ) -> tuple[EnsembleClassifier, float, dict]:
+        """Train one network by the plan, and keep its tickets.
+
+        Args:
+            recipe: `zoo.training.recipes.Recipe` of this network.
+            configuration: dict that is ignored.
+            folder: `pathlib.Path` of the attempt's folder.
+            callbacks: sequence of Keras callbacks.
+
+        Returns:
+            (model with the last ticket's weights, seconds, dict with the entry "tickets" of
+            `result.json`).
+        """
         keep = KeepTickets(folder, self.splits[1], self.plan.windows)
         model, seconds = run.train_model(
             dataclasses.replace(recipe, epochs=self.plan.epochs), self.splits, self.classes, folder,
@@ -82,8 +119,15 @@ class TicketNetworks(TrainedNetworks):
             return polynomial_decay(0.0, sparsity, ramps[0].start, ramps[0].stop, frequency=every)
         return constant_sparsity(sparsity, self.plan.dense_steps, self.plan.dense_steps)
 
-    def tickets(self, names):
-        """The M sparse networks of the runs of such names."""
+    def tickets(self, names: list[str]) -> list[EnsembleClassifier]:
+        """Load all tickets of some networks, in order.
+
+        Args:
+            names: list of names of networks.
+
+        Returns:
+            List of `zoo.classifier.EnsembleClassifier`.
+        """
         models = []
         for name in names:
             for index in range(len(self.plan.windows)):
@@ -93,11 +137,11 @@ class TicketNetworks(TrainedNetworks):
                 models.append(model)
         return models
 
-    def check(self):
-        """Fail before training for what would fail in it.
+    def check(self) -> None:
+        """Fail before training if training would fail.
 
         Raises:
-            ValueError: for topology updates that never happen, or a network with nothing to mask.
+            ValueError: if topology updates would never happen, or the network has nothing to mask.
         """
         with from_recipe.precision(self.recipe.precision):
             model = self.blank()
@@ -108,12 +152,15 @@ class TicketNetworks(TrainedNetworks):
                 callback.on_train_begin()
                 callback.on_epoch_begin(0)
 
-    def details(self, model, chosen):
-        """What `config.json` says of the tickets: how they came about, and what they cost.
+    def details(self, model: EnsembleClassifier, chosen: list[dict]) -> dict:
+        """Describe the tickets for `config.json`: how they were trained, and what they cost.
 
         Args:
-            model: the ensemble.
-            chosen: step and held-out accuracy of each ticket.
+            model: `zoo.classifier.EnsembleClassifier` of all tickets.
+            chosen: list of dicts of each ticket's step and held-out accuracy.
+
+        Returns:
+            dict.
         """
         options, method, moving = self.ticket_options, self.method, self._moving()
         with from_recipe.precision(self.recipe.precision):

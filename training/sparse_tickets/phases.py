@@ -1,13 +1,15 @@
-"""How sparse tickets come about: the phases of each procedure, as a table of training steps."""
+"""The phases of each procedure that makes sparse tickets, as a table of training steps."""
 
 import dataclasses
 import itertools
 import math
+from collections.abc import Callable
 
 from zoo.layers.sparse.densities import DISTRIBUTIONS
 from zoo.layers.sparse.topology import GROWTH, check_fraction
 from zoo.training.loop import from_recipe
 from zoo.training.loop.learning_rates import Rewound, WarmUpSteps
+from zoo.training.recipes import Recipe
 
 PROCEDURES = ("dst", "edst", "static", "pruned", "lottery")
 DROPS = ("constant", "cosine")
@@ -16,18 +18,31 @@ RAMPS = ("constant", "polynomial")
 
 @dataclasses.dataclass(frozen=True)
 class TicketOptions:
-    """What is done beside the recipe.
+    """The options of ticket training beside the recipe.
 
-    Fields: `procedure`, of `PROCEDURES`; `distribution` of the non-zeros, "erk" or "uniform"; `growth`,
-    `every` (DeltaT), `drop_fraction` (r) and `reset_dense_layers` as in `zoo.layers.TopologyUpdates`;
-    `drop_schedule`, "constant" or "cosine" over a stretch of training, of which connections move
-    during the first `moving` share; for edst `exploration`, share of all steps, and `hop_fraction` (q);
-    for pruned and lottery `ramp`, TensorFlow Model Optimization's ConstantSparsity or PolynomialDecay,
-    `fine_tuning`, share of the recipe's epochs that follow the dense training, `fine_tuning_rate`,
-    times the peak learning rate, and `rewind`, share of the dense training that is not done again.
+    Args:
+        procedure: str, one of `PROCEDURES`. Default "dst".
+        distribution: "erk" or "uniform", how non-zeros are distributed over layers. Default "erk".
+        growth: str, "set", "rigl" or "momentum", as in `zoo.layers.TopologyUpdates`. Default "rigl".
+        every: int, DeltaT, the steps between topology updates. Default 100.
+        drop_fraction: float r, the fraction of connections that an update moves. Default 0.3.
+        drop_schedule: "constant" or "cosine", how the fraction changes over a stretch. Default "cosine".
+        moving: float, the share of a stretch in which connections move. Default 0.75.
+        reset_dense_layers: bool, as in `zoo.layers.TopologyUpdates`. Default False.
+        exploration: float in [0, 1), for edst, the share of all steps before the first ticket. Default
+            1/3.
+        hop_fraction: float q, for edst, the fraction of connections that hop between tickets. Default
+            0.8.
+        ramp: "constant" or "polynomial", for pruned and lottery, TensorFlow Model Optimization's
+            schedule. Default "constant".
+        fine_tuning: float, for pruned, the share of the recipe's epochs after dense training. Default
+            0.5.
+        fine_tuning_rate: float, for pruned, the learning rate as a share of its peak. Default 0.01.
+        rewind: float in [0, 1), for lottery, the share of dense training that is not repeated. Default
+            0.05.
 
     Raises:
-        ValueError: for a field that is out of range.
+        ValueError: if a field is out of range.
     """
 
     procedure: str = "dst"
@@ -75,9 +90,13 @@ class TicketOptions:
 class Phase:
     """A stretch of training.
 
-    Fields: `name`; steps `start` to `stop`, the latter not included; `factor` of the peak learning rate,
-    None for the recipe's own schedule; `ticket`, the number of the ticket that the best weights within
-    become, or None; `hop`, whether connections hop as it begins.
+    Args:
+        name: str.
+        start: int, its first step.
+        stop: int, the step after its last.
+        factor: float, times the peak learning rate, or None for the recipe's own schedule. Default None.
+        ticket: int, the ticket that the best weights in it become, or None. Default None.
+        hop: bool, whether connections hop when it begins. Default False.
     """
 
     name: str
@@ -88,22 +107,22 @@ class Phase:
     hop: bool = False
 
 
-def sequential_phases(steps, num_members, exploration):
-    """EDST's phases (Liu et al., 2022, algorithm 2, and its code for CIFAR).
+def sequential_phases(steps: int, num_members: int, exploration: int) -> list[Phase]:
+    """List the phases of EDST (Liu et al., 2022, algorithm 2, and its code for CIFAR).
 
-    Exploration at the full learning rate; then of each ticket one half (rounded up) at a tenth and one at
-    a hundredth of it.  Between tickets connections hop.
+    Exploration runs at the full learning rate.  Each ticket then has one half (rounded up) at a tenth of
+    the rate and one at a hundredth.  Connections hop between tickets.
 
     Args:
-        steps: of all training, in any unit: with epochs this is the paper's table.
-        num_members: M tickets.
-        exploration: steps of it.
+        steps: int, all of training in any unit; in epochs this is the paper's table.
+        num_members: int M, the number of tickets.
+        exploration: int, the length of the exploration in the same unit.
 
     Returns:
-        A list of 1 + 2 * M `Phase`s.
+        List of 2 * M phases, after one of exploration if that is not 0.
 
     Raises:
-        ValueError: for fewer than two steps a ticket.
+        ValueError: if there are fewer than two steps a ticket.
     """
     ends = [
         exploration + round(index * (steps - exploration) / num_members)
@@ -124,10 +143,14 @@ def sequential_phases(steps, num_members, exploration):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What one training run does.
+    """The plan of one training run.
 
-    Fields: `epochs`, of all its phases; `rate`, a learning rate schedule; `phases`; `rewound_to`, the step
-    whose weights come back as the dense phase ends, or None.
+    Args:
+        epochs: int, epochs of all phases together.
+        rate: Keras `LearningRateSchedule`.
+        phases: list of `Phase`.
+        rewound_to: int, the step whose weights are restored when the dense phase ends, or None. Default
+            None.
     """
 
     epochs: int
@@ -136,13 +159,13 @@ class Plan:
     rewound_to: int | None = None
 
     @property
-    def dense_steps(self):
-        """Steps before anything is masked."""
+    def dense_steps(self) -> int:
+        """The number of steps before anything is masked."""
         return self.phases[0].stop if self.phases[0].name == "dense" else 0
 
     @property
-    def windows(self):
-        """(start, stop) of the steps that each ticket is chosen from."""
+    def windows(self) -> list[tuple[int, int]]:
+        """(start, stop) of the steps from which each ticket is chosen."""
         tickets = {phase.ticket for phase in self.phases} - {None}
         return [
             (min(p.start for p in own), max(p.stop for p in own))
@@ -150,17 +173,20 @@ class Plan:
         ]
 
 
-def plan(recipe, steps_per_epoch, options, num_members):
-    """The plan of one run of a procedure.
+def plan(recipe: Recipe, steps_per_epoch: int, options: TicketOptions, num_members: int) -> Plan:
+    """Plan one run of a procedure.
 
     Args:
-        recipe: whose epochs are those of one dense network.
-        steps_per_epoch: number of batches.
+        recipe: `zoo.training.recipes.Recipe`, whose epochs are those of one dense network.
+        steps_per_epoch: int, batches in an epoch.
         options: `TicketOptions`.
-        num_members: M, which edst finds in this run; others run M times.
+        num_members: int M; one run of edst makes all M tickets, the other procedures run M times.
+
+    Returns:
+        `Plan`.
 
     Raises:
-        ValueError: where there are too few steps for it.
+        ValueError: if there are too few steps.
     """
     steps = recipe.epochs * steps_per_epoch
     rate = from_recipe.learning_rate(recipe, steps_per_epoch)
@@ -199,10 +225,17 @@ def _stepped(recipe, phases):
     )
 
 
-def drop_fraction(options, phases):
-    """The fraction of connections to drop at a step: a function for `TopologyUpdates`.
+def drop_fraction(options: TicketOptions, phases: list[Phase]) -> Callable[[int], float]:
+    """Return the fraction of connections to drop as a function of the step, for `TopologyUpdates`.
 
     Connections move in the first share `options.moving` of exploration and of each ticket.
+
+    Args:
+        options: `TicketOptions`.
+        phases: list of `Phase`.
+
+    Returns:
+        Function from a step to a float.
     """
     stretches = {}
     for phase in phases:
