@@ -3,19 +3,19 @@
     KERAS_BACKEND=jax python -m zoo.training.studies.batch_ensemble_diversity --workers=2 \\
         --data_dir=DATA --output_dir=OUT
 
-Trains an MLP 64-32-16 on MNIST, five seeds each: a single network; BatchEnsemble of ranks 1 to 7,
-every member on every image ("tile") or batches shared out ("split"), fast weights drawn as random signs
-or from a normal; as controls BatchEnsemble whose members start alike; Packed-Ensembles, MIMO, a deep
-ensemble.  All ensembles have four members, and all runs the same batches and number of updates.  DATA
-holds `mnist` and `fashion_mnist`.
+The study trains an MLP 64-32-16 on MNIST, with five seeds each: a single network; BatchEnsemble of ranks
+1 to 7, with every member on every image ("tile") or batches divided among members ("split"), and fast
+weights drawn as random signs or from a normal distribution; as controls BatchEnsemble whose members
+start equal; Packed-Ensembles, MIMO, and a deep ensemble.  All ensembles have four members, and all runs
+the same batches and number of updates.  DATA holds `mnist` and `fashion_mnist`.
 
-Cost: 170 runs, 30 minutes on two cores with JAX, the fastest here; any Keras backend does.
+Cost: 170 runs, 30 minutes on two cores with JAX, which is the fastest here; any Keras backend works.
 Result: OUT/report.json, OUT/report.md and OUT/diversity.png, with accuracy, calibration, and the
-diversity of members in function and parameter space; `--docs=docs/batch_ensemble_study.md` puts tables
-and picture there, too.
+diversity of members in function and parameter space; `--docs=docs/batch_ensemble_study.md` also puts the
+tables and the picture there.
 
-A finished run is a file in OUT/runs: a stopped study goes on when it is started again, more `--seeds`
-use what is there, and other processes with the same command join in.
+A finished run is a file in OUT/runs: a stopped study resumes when it is started again, more `--seeds`
+use the finished runs, and other processes with the same command join in.
 """
 
 import os
@@ -33,11 +33,14 @@ flags.DEFINE_list("configurations", [], "names of those to run (default: all)")
 flags.DEFINE_integer("epochs", 4, "passes over the training images", lower_bound=1)
 flags.DEFINE_integer("batch_size", 128, "images an update", lower_bound=4)
 flags.DEFINE_float("learning_rate", 2e-3, "Adam's, at the start", lower_bound=0.0)
-flags.DEFINE_integer("limit", 0, "images of each split, 0 for all, to try it out", lower_bound=0)
-flags.DEFINE_string("docs", None, "a document with marks, to put the tables between")
-flags.DEFINE_bool("report", True, "write the report when all runs are there")
+flags.DEFINE_integer("limit", 0, "images of each split for a trial run, 0 for all", lower_bound=0)
+flags.DEFINE_string("docs", None, "a document with marks to put the tables between")
+flags.DEFINE_bool("report", True, "write the report when all runs are finished")
 flags.DEFINE_integer(
-    "heartbeat", 20, "seconds between a worker's signs of life; dead after three without", lower_bound=1
+    "heartbeat",
+    20,
+    "seconds between a worker's signs of life; dead when three are missed",
+    lower_bound=1,
 )
 
 # Another process with this one's flags, which leaves the report to this one.
@@ -45,8 +48,12 @@ _WORKER = [sys.executable, "-m", "zoo.training.studies.batch_ensemble_diversity"
 _ALONE = ["--workers=1", "--noreport"]
 
 
-def main(argv):
-    """Entry point of absl."""
+def main(argv: list[str]) -> None:
+    """Run the command.
+
+    Args:
+        argv: list of str, the script's name; absl has parsed the flags.
+    """
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     folder = pathlib.Path(FLAGS.output_dir)
@@ -69,7 +76,7 @@ def main(argv):
 
 
 def _before_backend(folder):
-    """What backends read when imported: a thread a worker, and programs compiled once for all."""
+    """Set what backends read at import: one thread for each worker, and a shared compilation cache."""
     if FLAGS.workers > 1:
         for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
             os.environ.setdefault(name, "1")

@@ -1,4 +1,4 @@
-"""The picture of the BatchEnsemble study: figures against rank, beside single and deep ensemble."""
+"""The picture of the BatchEnsemble study: results by rank, beside single network and deep ensemble."""
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -21,15 +21,15 @@ _BATCHES = {"tile": "tiled", "split": "split"}
 _BANDS = {"single": (GREY, "single network"), "deep_ensemble": (GREEN, "deep ensemble")}
 
 
-def draw(path, summary):
-    """Draw what there is of a summary.
+def draw(path, summary: dict):
+    """Draw a summary as far as it goes.
 
     Args:
-        path: of the PNG.
-        summary: from `diversity_report.summarise`.
+        path: str or path of the PNG to write.
+        summary: dict from `diversity_report.summarise`.
 
     Returns:
-        The path.
+        `path`.
     """
     figure = Figure(figsize=(9, 7.4), layout="constrained", facecolor="white")
     for axis, (key, title) in zip(figure.subplots(2, 2, sharex=True).flat, PANELS.items()):

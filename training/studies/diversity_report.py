@@ -41,12 +41,16 @@ SHARES = {
 }
 
 
-def summarise(results):
-    """{configuration: {"seeds": n, "parameters": of the model, "figures": {figure: [mean, deviation]}}}.
+def summarise(results: dict[str, list[dict]]) -> dict[str, dict]:
+    """Average the results of each configuration over its seeds.
 
     Args:
-        results: {configuration: [dictionary of a run]}; deviations are those of a sample, that of one run
-            is 0, and of a figure that a run does not have there is None.
+        results: dict from configuration to the list of its runs' dicts.
+
+    Returns:
+        dict from configuration to {"seeds": n, "parameters": of the model, "figures": {figure: [mean,
+        deviation]}}. Deviations are those of a sample, and 0 for one run. A figure that one run lacks is
+        None.
     """
     summary = {}
     for name, runs in results.items():
@@ -60,10 +64,17 @@ def _mean_and_deviation(values):
     return [float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0]
 
 
-def share(summary, name, figure):
-    """(value - single) / (deep ensemble - single) of the means; None without all three or a difference.
+def share(summary: dict, name: str, figure: str) -> float | None:
+    """Measure how far a configuration is on the way from a single network to a deep ensemble.
 
-    A single network's diversity counts as 0.
+    Args:
+        summary: dict from `summarise`.
+        name: str, the configuration.
+        figure: str, the figure to compare.
+
+    Returns:
+        (value - single) / (deep ensemble - single) of the means, where a single network's diversity is
+        0; None if one of the three is missing, or single network and deep ensemble are equal.
     """
     if not {"single", "deep_ensemble", name} <= set(summary):
         return None
@@ -72,8 +83,15 @@ def share(summary, name, figure):
     return (value - single) / (deep - single) if deep != single else None
 
 
-def markdown(summary):
-    """The tables of a summary."""
+def markdown(summary: dict) -> str:
+    """Write the tables of a summary.
+
+    Args:
+        summary: dict from `summarise`.
+
+    Returns:
+        str, Markdown.
+    """
     return "\n\n".join([
         "Share of the way from a single network (0) to a deep ensemble (1), of means over seeds:",
         _shares_table(summary),
@@ -122,17 +140,17 @@ def _mean(pair, digits, seeds):
     return f"{pair[0]:.{digits}f}" + (f" ± {pair[1]:.{digits}f}" if seeds > 1 else "")
 
 
-def write(folder, summary, settings, seconds):
+def write(folder, summary: dict, settings: dict, seconds: float) -> str:
     """Write `report.json` and `report.md`.
 
     Args:
-        folder: of the report.
-        summary: from `summarise`.
-        settings: a dictionary of what all runs have in common.
-        seconds: CPU seconds of all runs together.
+        folder: str or path of the folder of the report.
+        summary: dict from `summarise`.
+        settings: dict of what all runs have in common.
+        seconds: float, CPU seconds of all runs together.
 
     Returns:
-        The Markdown.
+        str, the Markdown of the tables.
     """
     text = markdown(summary)
     facts = {"settings": settings, "cpu_seconds": round(seconds), "configurations": summary}

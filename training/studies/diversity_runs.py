@@ -1,4 +1,4 @@
-"""Runs of the BatchEnsemble study: what configurations there are, how one is trained and measured."""
+"""The runs of the BatchEnsemble study: their configurations, training and evaluation."""
 
 import dataclasses
 import difflib
@@ -8,6 +8,7 @@ import os
 import pathlib
 import random
 import time
+from collections.abc import Callable, Collection
 
 import keras
 import numpy as np
@@ -36,9 +37,13 @@ ROUNDING = 9
 class Settings:
     """What all runs of a study have in common.
 
-    Fields: `members` M of every ensemble; `hidden_units` of the MLP; `epochs` and `batch_size`, so equal
-    updates for all; Adam's peak `learning_rate`, which falls to 0 along a cosine; `limit`, images of
-    each split, 0 for all.
+    Args:
+        members: int M, members of every ensemble. Default 4.
+        hidden_units: tuple of ints, units of the MLP's hidden layers. Default (64, 32, 16).
+        epochs: int, the same for all methods, and so the number of updates. Default 4.
+        batch_size: int, images of an update. Default 128.
+        learning_rate: float, the peak rate of Adam, which falls to 0 along a cosine. Default 2e-3.
+        limit: int, images of each split, or 0 for all. Default 0.
     """
 
     members: int = 4
@@ -49,13 +54,29 @@ class Settings:
     limit: int = 0
 
 
-def batch_ensemble_name(mode, initialiser, rank):
-    """The name of a BatchEnsemble configuration."""
+def batch_ensemble_name(mode: str, initialiser: str, rank: int) -> str:
+    """Name a configuration of BatchEnsemble.
+
+    Args:
+        mode: str, one of `MODES`.
+        initialiser: str, one of `INITIALISERS`.
+        rank: int, the rank of a member's factors.
+
+    Returns:
+        str.
+    """
     return f"batch_ensemble-{mode}-{initialiser}-rank{rank}"
 
 
-def configurations(members=4):
-    """{name: function from a seed to the method}, in the order of the report."""
+def configurations(members: int = 4) -> dict[str, Callable]:
+    """List all configurations, in the order of the report.
+
+    Args:
+        members: int M. Default 4.
+
+    Returns:
+        dict from name to a function from a seed to the method.
+    """
     found = {"single": lambda seed: methods.Single()}
     cells = [(m, i, r) for i in ("normal", "signs") for m in MODES for r in RANKS]
     for mode, initialiser, rank in cells + [(mode, "ones", 1) for mode in MODES]:
@@ -71,11 +92,18 @@ def configurations(members=4):
     return found
 
 
-def chosen(names, members=4):
-    """The configurations of such names, all for none.
+def chosen(names: Collection[str], members: int = 4) -> dict[str, Callable]:
+    """Look up configurations by their names.
+
+    Args:
+        names: collection of str; all configurations if it is empty.
+        members: int M. Default 4.
+
+    Returns:
+        dict from name to a function from a seed to the method.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: if a name is unknown.
     """
     known = configurations(members)
     for name in names:
@@ -88,14 +116,18 @@ def chosen(names, members=4):
 
 
 class Data:
-    """The images of a study: MNIST to train and test on, Fashion-MNIST's test images as foreign ones.
+    """The images of a study: MNIST to train and test on, and Fashion-MNIST's test images as OOD images.
+
+    Args:
+        data_dir: str or path of the folder of the data sets.
+        settings: `Settings`.
 
     Raises:
-        FileNotFoundError: where one of them is not in `data_dir`.
-        ValueError: for fewer training images than a batch has.
+        FileNotFoundError: if a data set is not in `data_dir`.
+        ValueError: if there are fewer training images than a batch has.
     """
 
-    def __init__(self, data_dir, settings):
+    def __init__(self, data_dir, settings: Settings):
         end = settings.limit or None
         self.training, self.test, self.ood = (
             datasets.load(name, split, data_dir).subset(slice(end))
@@ -107,8 +139,16 @@ class Data:
             )
 
 
-def make(method, settings):
-    """An untrained MLP of a method for MNIST."""
+def make(method: methods.Single, settings: Settings) -> EnsembleClassifier:
+    """Build the untrained MLP of a method for MNIST.
+
+    Args:
+        method: a method of `zoo.methods`.
+        settings: `Settings`.
+
+    Returns:
+        `zoo.classifier.EnsembleClassifier`.
+    """
     (mean,), (std,) = datasets.STATISTICS[IN]
     images = keras.Input((28, 28, 1), name="images")
     factory = method.layer_factory(len(settings.hidden_units) - 1)
@@ -123,8 +163,16 @@ def make(method, settings):
     return EnsembleClassifier(network, member_loss=method.member_loss)
 
 
-def train(method, settings, training, seed):
-    """Train a model of a method; the seed decides its initial weights and the order of images.
+def train_mlp(
+    method: methods.Single, settings: Settings, training, seed: int
+) -> tuple[EnsembleClassifier, float | None]:
+    """Train the MLP of a method.
+
+    Args:
+        method: a method of `zoo.methods`.
+        settings: `Settings`.
+        training: split of training images.
+        seed: int, of the initial weights and the order of images.
 
     Returns:
         (model, mean cosine of its members' weights before training, or None for one member).
@@ -139,9 +187,18 @@ def train(method, settings, training, seed):
     return model, start
 
 
-def figures_of(model, test, foreign):
-    """{figure: value} of a trained model; None for what takes more than one member."""
-    inside, outside = (predict(model, split.images, 1000, False) for split in (test, foreign))
+def figures_of(model: EnsembleClassifier, test, ood) -> dict[str, float | None]:
+    """Evaluate a trained model.
+
+    Args:
+        model: `zoo.classifier.EnsembleClassifier`.
+        test: split of MNIST's test images.
+        ood: split of OOD images.
+
+    Returns:
+        dict from figure to value; None for figures that take more than one member.
+    """
+    inside, outside = (predict(model, split.images, 1000, False) for split in (test, ood))
     found = {
         key: measure(FIGURES[key].metric, test.labels, inside.probabilities)
         for key in ("accuracy", "nll", "ece")
@@ -166,7 +223,7 @@ def figures_of(model, test, foreign):
 
 
 def _auroc(inside, outside, score):
-    """How well a `Prediction`'s score tells foreign images, the positive ones, from others."""
+    """Measure how well a `Prediction`'s score tells OOD images, the positive ones, from others."""
     scores = [np.round(getattr(part, score), ROUNDING) for part in (inside, outside)]
     metric = metrics.OODAUROC()
     metric.update_state(np.repeat([0, 1], [len(inside), len(outside)]), np.concatenate(scores))
@@ -185,27 +242,53 @@ def _norm(model):
     return float(np.sqrt(squares).mean())
 
 
-def path_of(folder, task):
-    """Where a run's figures are."""
+def path_of(folder, task: str) -> pathlib.Path:
+    """Return the path of a run's file.
+
+    Args:
+        folder: str or path of the study's folder.
+        task: str, the run.
+
+    Returns:
+        `pathlib.Path`.
+    """
     return pathlib.Path(folder) / "runs" / f"{task}.json"
 
 
-def read(folder, task):
-    """The dictionary in a run's file."""
+def read(folder, task: str) -> dict:
+    """Read a run's file.
+
+    Args:
+        folder: str or path of the study's folder.
+        task: str, the run.
+
+    Returns:
+        dict that `perform` wrote.
+    """
     return json.loads(path_of(folder, task).read_text())
 
 
-def perform(folder, task, method, seed, settings, data):
-    """Train and measure one run, unless it is there; writes its file in one step.
+def perform(
+    folder, task: str, method: methods.Single, seed: int, settings: Settings, data: Data
+) -> dict:
+    """Train and evaluate one run unless its file exists, and write the file in one step.
+
+    Args:
+        folder: str or path of the study's folder.
+        task: str, the run.
+        method: a method of `zoo.methods`.
+        seed: int, of the initial weights and the order of images.
+        settings: `Settings`.
+        data: `Data`.
 
     Returns:
-        The dictionary in the file.
+        dict in the file.
     """
     path = path_of(folder, task)
     if path.is_file():
         return read(folder, task)
     began, cpu = time.time(), time.process_time()
-    model, start = train(method, settings, data.training, seed)
+    model, start = train_mlp(method, settings, data.training, seed)
     result = {
         "task": task,
         "seed": seed,

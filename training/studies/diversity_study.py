@@ -1,4 +1,4 @@
-"""The BatchEnsemble study: runs that any number of processes share, and the report of them."""
+"""The BatchEnsemble study: runs that any number of processes share, and their report."""
 
 import contextlib
 import dataclasses
@@ -17,29 +17,42 @@ from zoo.training.studies import diversity_runs as runs
 COMMAND = "zoo.training.studies.batch_ensemble_diversity"
 
 
-def study(data_dir, folder, settings, seeds, names=(), *, heartbeat=20, pause=2.0, docs=None,
-          report=True, others=()):  # fmt: skip
-    """Do what is left of a study, beside other processes at work on it, and report.
+def study(
+    data_dir,
+    folder: pathlib.Path,
+    settings: runs.Settings,
+    seeds: int,
+    names=(),
+    *,
+    heartbeat: int = 20,
+    pause: float = 2.0,
+    docs=None,
+    report: bool = True,
+    others=(),
+) -> dict | None:
+    """Do the missing runs of a study, shared with other processes, and write the report.
 
     Args:
-        data_dir: of the data sets.
-        folder: of the study, shared by all workers.
+        data_dir: str or path of the folder of the data sets.
+        folder: `pathlib.Path` of the study's folder, shared by all workers.
         settings: `diversity_runs.Settings`.
-        seeds: runs of each configuration.
-        names: of configurations, all for none.
-        heartbeat: seconds between a worker's signs of life.
-        pause: seconds between looks at other workers.
-        docs: None, or a document to put the tables in, and the picture beside it.
-        report: whether to write the report.
-        others: commands of processes that work on it, too, their output in `worker-N.log`.
+        seeds: int, runs of each configuration.
+        names: collection of configurations' names; all if it is empty. Default ().
+        heartbeat: int, seconds between a worker's signs of life. Default 20.
+        pause: float, seconds between checks while other workers train. Default 2.0.
+        docs: None, or path of a document to put the tables in, and the picture beside it. Default None.
+        report: bool, whether to write the report. Default True.
+        others: sequence of commands of processes that share the work; their output goes to
+            `worker-N.log`. Default ().
 
     Returns:
-        The summary in `report.json`.
+        The summary in `report.json`; None without a report.
 
     Raises:
-        ValueError: for an unknown configuration, a document without marks, or a folder of another study.
-        FileNotFoundError: where a data set is not in `data_dir`.
-        task_queue.TaskFailed: for a run that keeps killing its workers.
+        ValueError: if a configuration is unknown, the document lacks marks, or the folder holds another
+            study.
+        FileNotFoundError: if a data set is not in `data_dir`.
+        TaskFailed: if a run keeps killing its workers.
     """
     methods = runs.chosen(names, settings.members)
     if docs:
@@ -68,7 +81,7 @@ def _queue(folder, settings, heartbeat):
 
 @contextlib.contextmanager
 def _at_work(commands, folder):
-    """Processes that run meanwhile: waited for at the end, stopped where this one is."""
+    """Run processes meanwhile: wait for them at the end, and stop them if this one is stopped."""
     with contextlib.ExitStack() as files:
         processes = []
         for index, command in enumerate(commands, 1):
@@ -86,7 +99,7 @@ def _at_work(commands, folder):
 
 
 def _work(queue, tasks, methods, settings, data, folder, pause):
-    """Return when every run is there."""
+    """Return when every run is finished, by this process or others."""
 
     def is_done(task):
         return runs.path_of(folder, task).is_file()

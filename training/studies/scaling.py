@@ -1,11 +1,11 @@
-"""The numbers of docs/scaling.md: what methods cost and exchange, and what the cost model makes of it.
+"""The numbers of docs/scaling.md: what methods cost and exchange, and what the time model predicts.
 
     python -m zoo.training.studies.scaling --page=docs/scaling.md
 
-Counts are taken from the zoo's networks, times from what `benchmarks/scaling_parameters.py` measured into
+Counts come from the zoo's networks, times from the measurements of `benchmarks/scaling_parameters.py` in
 `scaling_parameters.json` beside the page, predictions from `scaling_predictions.ASSUMED`.  Tables and
-sentences go between marks of the page, the picture beside it.  Any Keras backend does, without data; a
-minute of CPU time.
+sentences go between marks of the page, and the picture beside it.  Any Keras backend works; no data are
+needed, and a minute of CPU time.
 """
 
 import json
@@ -17,11 +17,15 @@ from zoo.training import marked_sections
 
 COMMAND = "zoo.training.studies.scaling"
 FLAGS = flags.FLAGS
-flags.DEFINE_string("page", "docs/scaling.md", "the page, whose numbers are replaced")
+flags.DEFINE_string("page", "docs/scaling.md", "the page whose numbers are replaced")
 
 
-def main(argv):
-    """Entry point of absl."""
+def main(argv: list[str]) -> None:
+    """Run the command.
+
+    Args:
+        argv: list of str, the script's name; absl has parsed the flags.
+    """
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     from zoo.training.studies import scaling_picture, scaling_predictions, scaling_tables
@@ -29,7 +33,7 @@ def main(argv):
     page = pathlib.Path(FLAGS.page)
     measured = page.with_name("scaling_parameters.json")
     if not (page.is_file() and measured.is_file()):
-        raise SystemExit(f"{COMMAND}: {page} and {measured} must both be there")
+        raise SystemExit(f"{COMMAND}: {page} and {measured} must both exist")
     parameters = json.loads(measured.read_text())
     counted = {network: scaling_predictions.costs(network) for network in scaling_predictions.NETWORKS}
     marked_sections.fill(page, COMMAND, scaling_tables.sections(counted, parameters))

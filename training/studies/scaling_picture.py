@@ -18,15 +18,15 @@ DEVICES = [2**power for power in range(10)]
 SHARE = given.SHARES[-1]
 
 
-def draw(path, counted):
+def draw(path, counted: dict[str, dict]):
     """Draw weak and strong scaling of each network.
 
     Args:
-        path: of the PNG.
-        counted: {network: {method: `StepCost`}}.
+        path: str or path of the PNG to write.
+        counted: dict from network to a dict from method to `StepCost`.
 
     Returns:
-        The path.
+        `path`.
     """
     figure = Figure(figsize=(9, 7.2), layout="constrained", facecolor="white")
     grid = figure.subplots(2, len(counted), sharex=True, sharey=True, squeeze=False)

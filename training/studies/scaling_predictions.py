@@ -1,11 +1,11 @@
-"""What docs/scaling.md says of methods: their costs, the machines it assumes, and predictions."""
+"""The numbers behind docs/scaling.md: costs of methods, the assumed machine, and predictions."""
 
 import keras
 
 import zoo
 from zoo import methods
-from zoo.training.cost.step_cost import step_cost
-from zoo.training.cost.time_model import Link, Machine, step_time
+from zoo.training.cost.step_cost import StepCost, step_cost
+from zoo.training.cost.time_model import Link, Machine, StepTime, step_time
 from zoo.training.loop.from_recipe import precision as policy
 
 DEVICES, SHARES = (8, 64, 512), (0.2, 0.4)
@@ -51,8 +51,15 @@ ASSUMED = {
 MLPERF = {8: 13.466, 64: 2.664, 512: 0.509}
 
 
-def assumed_machine(share):
-    """The `Machine` of `ASSUMED` that achieves a share of its peak."""
+def assumed_machine(share: float) -> Machine:
+    """Return the machine of `ASSUMED`.
+
+    Args:
+        share: float in (0, 1], the share of its peak that training achieves.
+
+    Returns:
+        `Machine`.
+    """
     value = {name: given for name, (given, _, _) in ASSUMED.items()}
     return Machine(
         peak=value["bfloat16 peak, dense"],
@@ -63,14 +70,31 @@ def assumed_machine(share):
     )
 
 
-def measured_machine(parameters, kind, flops):
-    """The `Machine` of two processes ("processes") or devices that was measured, at some FLOP/s."""
+def measured_machine(parameters: dict, kind: str, flops: float) -> Machine:
+    """Return the measured machine of two workers.
+
+    Args:
+        parameters: dict in scaling_parameters.json.
+        kind: "processes" or "devices", the kind of the two workers.
+        flops: float, FLOP/s of a worker.
+
+    Returns:
+        `Machine`.
+    """
     link = parameters["exchange"][kind]
     return Machine(flops, 1.0, 2, Link(link["latency"], link["bandwidth"]))
 
 
-def costs(network, precision="mixed_bfloat16"):
-    """{method: `StepCost`} of one of `NETWORKS`."""
+def costs(network: str, precision: str = "mixed_bfloat16") -> dict[str, StepCost]:
+    """Count what each method costs.
+
+    Args:
+        network: str, a name in `NETWORKS`.
+        precision: str, the dtype policy. Default "mixed_bfloat16".
+
+    Returns:
+        dict from method to `StepCost`.
+    """
     backbone, shape, classes, _, _ = NETWORKS[network]
     counted = {}
     for name, texts in METHODS.items():
@@ -81,8 +105,19 @@ def costs(network, precision="mixed_bfloat16"):
     return counted
 
 
-def times(counted, name, devices, batch, share):
-    """`StepTime` of a method on the assumed machine, of which each device has `batch` images."""
+def times(counted: dict, name: str, devices: int, batch: float, share: float) -> StepTime:
+    """Predict the time of a method's step on the assumed machine.
+
+    Args:
+        counted: dict from `costs`.
+        name: str, the method.
+        devices: int, all devices.
+        batch: float, images on each device.
+        share: float in (0, 1], the share of the peak that training achieves.
+
+    Returns:
+        `StepTime`.
+    """
     machine = assumed_machine(share)
     if name.endswith(", members apart"):
         # A member has every M-th device, and so M times the images on each for the same global batch.
@@ -90,14 +125,35 @@ def times(counted, name, devices, batch, share):
     return step_time(counted[name], machine, devices, batch)
 
 
-def efficiencies(counted, name, devices, batch, share):
-    """Share of the step that is compute: gradients exchanged after the backward pass, and during it."""
+def efficiencies(
+    counted: dict, name: str, devices: int, batch: float, share: float
+) -> tuple[float, float]:
+    """Predict the share of a step that is compute.
+
+    Args:
+        counted: dict from `costs`.
+        name: str, the method.
+        devices: int, all devices.
+        batch: float, images on each device.
+        share: float in (0, 1], the share of the peak that training achieves.
+
+    Returns:
+        (with gradients exchanged after the backward pass, with gradients exchanged during it).
+    """
     step = times(counted, name, devices, batch, share)
     return step.compute / step.in_turn, step.compute / step.overlapped
 
 
-def validation(parameters):
-    """[(backbone, batch, seconds on one process, predicted on two, measured on two)]."""
+def validation(parameters: dict) -> list[tuple]:
+    """Compare predicted and measured steps on two processes.
+
+    Args:
+        parameters: dict in scaling_parameters.json.
+
+    Returns:
+        List of (backbone, batch, seconds on one process, predicted `StepTime` on two, seconds measured
+        on two).
+    """
     rows = []
     steps = parameters["steps"]
     for backbone, batch in steps["batch"].items():

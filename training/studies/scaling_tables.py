@@ -1,4 +1,4 @@
-"""Tables of docs/scaling.md, as Markdown: see `zoo.training.studies.scaling`."""
+"""The tables of docs/scaling.md as Markdown; see `zoo.training.studies.scaling`."""
 
 from zoo.training.cost.time_model import ring
 from zoo.training.studies import scaling_predictions as given
@@ -6,12 +6,15 @@ from zoo.training.studies import scaling_predictions as given
 UPDATE_EVERY = 100  # steps between topology updates of tickets, the default of zoo.training.tickets
 
 
-def sections(counted, parameters):
-    """{name of a section of the page: its text}.
+def sections(counted: dict, parameters: dict) -> dict[str, str]:
+    """Write all sections of the page.
 
     Args:
-        counted: {network: {method: `StepCost`}}.
-        parameters: what was measured, from scaling_parameters.json.
+        counted: dict from network to a dict from method to `StepCost`.
+        parameters: dict in scaling_parameters.json.
+
+    Returns:
+        dict from a section's name to its text.
     """
     texts = {
         "tickets": tickets(counted),
@@ -28,14 +31,29 @@ def sections(counted, parameters):
     return texts
 
 
-def table(heads, rows):
-    """A Markdown table, the first column to the left."""
+def table(heads: list, rows: list) -> str:
+    """Write a Markdown table whose first column is aligned to the left.
+
+    Args:
+        heads: list of n headings.
+        rows: list of lists of n cells.
+
+    Returns:
+        str.
+    """
     rule = ["---", *["--:"] * (len(heads) - 1)]
     return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in (heads, rule, *rows))
 
 
-def counts(counted):
-    """What a step costs and exchanges, by method."""
+def counts(counted: dict) -> str:
+    """Tabulate what a step costs and exchanges, by method.
+
+    Args:
+        counted: dict from method to `StepCost`.
+
+    Returns:
+        str, Markdown.
+    """
     single, rows = counted["single"], []
     for name, cost in counted.items():
         memory = (given.WEAK_BATCH * cost.activation_bytes + 3 * cost.weight_bytes) / 1e9
@@ -53,8 +71,15 @@ def counts(counted):
     return table(heads, rows)
 
 
-def tickets(counted):
-    """What ticket ensembles send, and what would do."""
+def tickets(counted: dict) -> str:
+    """Tabulate what ticket ensembles send, and what they need to send.
+
+    Args:
+        counted: dict from network to a dict from method to `StepCost`.
+
+    Returns:
+        str, Markdown.
+    """
     rows = []
     for network, of_network in counted.items():
         cost = of_network["dst_tickets"]
@@ -69,8 +94,15 @@ def tickets(counted):
     )  # fmt: skip
 
 
-def links(parameters):
-    """Fitted latency and bandwidth, and each measured all-reduce beside the fit."""
+def links(parameters: dict) -> str:
+    """Tabulate each measured all-reduce beside the one that the fitted latency and bandwidth predict.
+
+    Args:
+        parameters: dict in scaling_parameters.json.
+
+    Returns:
+        str, Markdown.
+    """
     kinds = {"processes": "two processes, loopback", "devices": "two devices, one process"}
     heads, rows = ["bytes"], []
     for title in kinds.values():
@@ -93,8 +125,15 @@ def links(parameters):
     return f"Measured on two cores of an {where}. Fitted: {said}.\n\n{table(heads, rows)}"
 
 
-def compute(parameters):
-    """FLOP/s of a ResNet-20's training step by method."""
+def compute(parameters: dict) -> str:
+    """Tabulate the FLOP/s of a ResNet-20's training step, by method.
+
+    Args:
+        parameters: dict in scaling_parameters.json.
+
+    Returns:
+        str, Markdown.
+    """
     one, two = (parameters["compute"][cores] for cores in ("one_core", "two_cores"))
     rows = [
         [f"`{text}`", f"{one[name]['seconds'] * 1e3:.0f}", f"{one[name]['flops'] / 1e9:.1f}",
@@ -106,8 +145,16 @@ def compute(parameters):
     return table(heads, rows)
 
 
-def decoding(parameters, counted):
-    """What the hosts of the assumed machine can decode, against what its GPUs take."""
+def decoding(parameters: dict, counted: dict) -> str:
+    """Compare what the assumed machine's hosts can decode with what its GPUs need.
+
+    Args:
+        parameters: dict in scaling_parameters.json.
+        counted: dict from network to a dict from method to `StepCost`.
+
+    Returns:
+        str, Markdown.
+    """
     rate = parameters["decoding"]["images_per_second"]
     cores = given.ASSUMED["CPU cores a GPU"][0]
     single = counted["ResNet-50 at 224"]["single"]
@@ -124,8 +171,15 @@ def decoding(parameters, counted):
     )
 
 
-def check(parameters):
-    """Predicted and measured steps."""
+def check(parameters: dict) -> str:
+    """Tabulate predicted and measured steps.
+
+    Args:
+        parameters: dict in scaling_parameters.json.
+
+    Returns:
+        str, Markdown.
+    """
     rows = [
         [f"`{backbone}`", batch, f"{alone * 1e3:.1f}", f"{time.gradient * 1e3:.1f}",
          f"{time.statistics * 1e3:.1f}", f"{time.overlapped * 1e3:.1f} to {time.in_turn * 1e3:.1f}",
@@ -137,8 +191,12 @@ def check(parameters):
     return table(heads, rows)
 
 
-def assumed():
-    """Parameters that were not measured, with their sources."""
+def assumed() -> str:
+    """Tabulate the parameters that were not measured, with their sources.
+
+    Returns:
+        str, Markdown.
+    """
     rows = [
         [name, f"{value:.3g} {unit}".strip(), source]
         for name, (value, unit, source) in given.ASSUMED.items()
@@ -148,8 +206,16 @@ def assumed():
     return table(["assumed, not measured", "value", "source"], rows)
 
 
-def predictions(network, counted):
-    """Efficiency of weak and strong scaling, and the time of an epoch."""
+def predictions(network: str, counted: dict) -> str:
+    """Tabulate the efficiency of weak and strong scaling, and the time of an epoch.
+
+    Args:
+        network: str, a name in `scaling_predictions.NETWORKS`.
+        counted: dict from method to `StepCost`.
+
+    Returns:
+        str, Markdown.
+    """
     *_, examples, batch = given.NETWORKS[network]
     texts = []
     columns = [(share, devices) for share in given.SHARES for devices in given.DEVICES]
@@ -184,8 +250,15 @@ def _epochs(counted, examples):
     return table(heads, rows)
 
 
-def parts(counted):
-    """Where a step's time goes."""
+def parts(counted: dict) -> str:
+    """Tabulate the time of each part of a step.
+
+    Args:
+        counted: dict from method to `StepCost`.
+
+    Returns:
+        str, Markdown.
+    """
     share, rows = given.SHARES[-1], []
     for name in ("single", "packed, gamma 2", "batch_ensemble"):
         for devices in given.DEVICES:
@@ -197,8 +270,15 @@ def parts(counted):
     return table(heads, rows)
 
 
-def published(counted):
-    """MLPerf's scaling from 8 GPUs on, beside the model's."""
+def published(counted: dict) -> str:
+    """Tabulate MLPerf's scaling from 8 GPUs on beside the model's.
+
+    Args:
+        counted: dict from method to `StepCost`.
+
+    Returns:
+        str, Markdown.
+    """
     first, minutes = next(iter(given.MLPERF.items()))
     rows = []
     for devices, taken in given.MLPERF.items():
