@@ -1,7 +1,8 @@
-"""Flags of all training scripts, and how a script begins and ends."""
+"""The flags that all training scripts share, and how a script begins and ends."""
 
 import dataclasses
 import os
+from collections.abc import Callable, Iterator
 
 from absl import app, flags, logging
 
@@ -13,16 +14,16 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("data_dir", None, "folder of the data sets")
 flags.DEFINE_string("output_dir", None, "folder of this run")
-flags.DEFINE_integer("steps_per_execution", 1, "training steps a dispatch", lower_bound=1)
+flags.DEFINE_integer("steps_per_execution", 1, "training steps in one compiled call", lower_bound=1)
 flags.DEFINE_bool("jit_compile", None, "compile with XLA (default: Keras's choice)")
 flags.DEFINE_string(
     "strategy", "none", "none, mirrored, multi_worker, tpu (tf.distribute) or data_parallel (JAX)"
 )
 flags.DEFINE_integer("num_devices", None, "devices of this machine (default: all GPUs, or one CPU)")
-flags.DEFINE_bool("dry_run", False, "print what the run will take, and stop; needs no data")
-flags.DEFINE_bool("remat", False, "compute blocks twice, to keep fewer activations in memory")
+flags.DEFINE_bool("dry_run", False, "report what the run will take, and stop; needs no data")
+flags.DEFINE_bool("remat", False, "gradient checkpointing: less memory, a third more time")
 flags.DEFINE_bool("tensorboard", True, "write TensorBoard events, where TensorBoard is installed")
-flags.DEFINE_integer("limit", None, "train and test on this many images only, to try a run out")
+flags.DEFINE_integer("limit", None, "train and test on only this many images, for a trial run")
 
 _TYPES = {"int": flags.DEFINE_integer, "float": flags.DEFINE_float, "bool": flags.DEFINE_bool,
           "str": flags.DEFINE_string}  # fmt: skip
@@ -36,8 +37,15 @@ for _field in dataclasses.fields(recipes.Recipe):
         _TYPES[_type](_field.name, None, f"recipe: {_field.name}")
 
 
-def recipe_from_flags():
-    """The recipe that --recipe names, with the fields that flags override."""
+def recipe_from_flags() -> recipes.Recipe:
+    """Return the recipe that --recipe names, with the fields that other flags override.
+
+    Returns:
+        `zoo.training.recipes.Recipe`.
+
+    Raises:
+        ValueError: if the recipe is unknown, or --milestones are not numbers.
+    """
     recipe = recipes.recipe(FLAGS.recipe)
     given = {
         field.name: FLAGS[field.name].value
@@ -52,29 +60,41 @@ def recipe_from_flags():
     return dataclasses.replace(recipe, **given)
 
 
-def check_folders():
-    """ValueError unless the flags name the folders that a run needs."""
+def check_folders() -> None:
+    """Check that the flags name the folders that a run needs.
+
+    Raises:
+        ValueError: if --data_dir or --output_dir is missing.
+    """
     for name in ("data_dir", "output_dir"):
         if not FLAGS[name].value:
             raise ValueError(f"--{name} must be given, a folder: {FLAGS[name].help}")
 
 
-def compile_options():
-    """What flags say of how steps are compiled, for `run.train` and its kin."""
+def compile_options() -> dict:
+    """Return the arguments of `compile` that flags give, for `run.train` and similar functions.
+
+    Returns:
+        dict with `steps_per_execution` and `jit_compile`.
+    """
     return {
         "steps_per_execution": FLAGS.steps_per_execution,
         "jit_compile": "auto" if FLAGS.jit_compile is None else FLAGS.jit_compile,
     }
 
 
-def run_command(argv, script, work):
-    """Do what a training script is for, and say how it ended.
+def run_command(argv: list[str], script: str, work: Callable[[], dict | None]) -> None:
+    """Do the work of a training script, and report how it ended.
 
     Args:
-        argv: absl's, with nothing but the script's name.
-        script: the module's name.
-        work: function that returns the contents of `config.json`, or None where there are none.  A
-            ValueError, a FileNotFoundError or a `preemption.CannotGoOn` ends with its one line.
+        argv: list of str from absl, with nothing but the script's name.
+        script: str, the name of the module.
+        work: function that returns the contents of `config.json`, or None if there are none.
+
+    Raises:
+        UsageError: if there are further arguments.
+        SystemExit: with one line if `work` raises ValueError, FileNotFoundError or
+            `preemption.CannotGoOn`.
     """
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
@@ -88,23 +108,35 @@ def run_command(argv, script, work):
     except (ValueError, FileNotFoundError, preemption.CannotGoOn) as error:
         raise SystemExit(f"{script}: {error}") from None
     except preemption.Preempted as stopped:
-        logging.info("%s; the same command goes on", stopped)
+        logging.info("%s; the same command resumes", stopped)
     if config:
         logging.info("test: %s", config["metrics"])
 
 
-def deciding_flags():
-    """The flags given that decide the result, without this machine's folders."""
+def deciding_flags() -> Iterator[str]:
+    """Yield the given flags that decide the result, without the folders of this machine.
+
+    Returns:
+        Iterator of str, such as "--epochs=30".
+    """
     for name in ("recipe", "limit", *(field.name for field in dataclasses.fields(recipes.Recipe))):
         if name in FLAGS and FLAGS[name].present:
             yield FLAGS[name].serialize()
 
 
-def check_flags(strategy, num_devices, dry_run=False, remat=False):
-    """Refuse flags of `zoo.training.train` that do not go with workers that share whole networks.
+def check_flags(
+    strategy: str, num_devices: int | None, dry_run: bool = False, remat: bool = False
+) -> None:
+    """Refuse flags of `zoo.training.train` that cannot be used when each worker trains whole networks.
+
+    Args:
+        strategy: str, the flag --strategy.
+        num_devices: int or None, the flag --num_devices.
+        dry_run: bool, the flag --dry_run. Default False.
+        remat: bool, the flag --remat. Default False.
 
     Raises:
-        ValueError: one line that names the alternative.
+        ValueError: with one line that names the alternative.
     """
     if strategy != "none" or num_devices not in (None, 1):
         given = f"--num_devices={num_devices}" if strategy == "none" else f"--strategy={strategy}"

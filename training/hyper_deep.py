@@ -1,22 +1,22 @@
-"""Make a hyper-deep ensemble (Wenzel et al., 2020, arXiv 2006.13570) of single networks.
+"""Train a hyper-deep ensemble (Wenzel et al., 2020, arXiv 2006.13570) of single networks.
 
     python -m zoo.training.hyper_deep --recipe=fashion_mnist_single_lenet --trials=50 --members=4 \\
         --data_dir=DATA --output_dir=RUN
 
-Trains the recipe with 50 configurations of hyperparameters from one initialisation, the first of them
-the recipe's own; chooses greedily, with replacement, up to 4 that lower the held-out NLL of their mean
-most; trains each of these on 4 seeds; chooses again among those.  The chosen networks, repeated as often as
-they were chosen, are joined into one model.
+The command trains the recipe with 50 configurations of hyperparameters from one initialisation, the
+first of them the recipe's own.  It chooses greedily, with replacement, up to 4 networks that most lower
+the held-out NLL of their mean, trains each of their configurations on 4 seeds, and chooses again among
+those.  The chosen networks, repeated as often as they were chosen, are joined into one model.
 
-Cost: trials + members * (members - 1) trainings at most, here 62 times that of
+Cost: at most trials + members * (members - 1) trainings, here 62 times that of
 `python -m zoo.training.train --recipe=fashion_mnist_single_lenet`, on 90 % of the images (`--held_out`).
-Result: RUN is what `zoo.training.train` leaves, with `hyper_deep` in `config.json` saying what was
+Result: RUN is what `zoo.training.train` leaves, with `hyper_deep` in `config.json` telling what was
 chosen, and `search.png`; `zoo.load("hyper_deep_lenet", weights="RUN")` loads it.
 
-A stopped search goes on when it is started again, and another worker with the same command joins in: on
-this machine, or on others that share RUN and a database (`--storage=postgresql://...`).  A worker that
-dies costs no more than its own unfinished epoch; its network is trained by another.  More `--trials` or
-other `--members` use what is there.  RUN/networks keeps every network and its held-out predictions.
+A stopped search resumes when it is started again, and another worker with the same command joins it: on
+this machine, or on others that share RUN and a database (`--storage=postgresql://...`).  If a worker
+dies, another resumes its network and repeats at most one epoch.  The search can be resumed with more
+`--trials` or other `--members`.  RUN/networks keeps every network and its held-out predictions.
 """
 
 import pathlib
@@ -28,26 +28,38 @@ from zoo.training import flags as common
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("trials", 50, "configurations tried, kappa in the paper")
 flags.DEFINE_integer("members", 4, "most different networks in the ensemble, K in the paper")
-flags.DEFINE_list("tune", ["l2", "label_smoothing"], "of l2, label_smoothing, learning_rate, dropout")
+flags.DEFINE_list(
+    "tune", ["l2", "label_smoothing"], "one or more of l2, label_smoothing, learning_rate, dropout"
+)
 for _name, _range, _help in (
-    ("l2", ["0.02", "200"], "of c in the gradient's c * w, divided by the number of training images"),
+    ("l2", ["0.02", "200"], ": c of c * w in the gradient, times the number of training images"),
     ("label_smoothing", ["1e-5", "0.2"], ""),
-    ("learning_rate", ["0.3", "3"], "times the recipe's"),
-    ("dropout", ["0.01", "0.5"], "of what enters the head"),
+    ("learning_rate", ["0.3", "3"], ", times the recipe's"),
+    ("dropout", ["0.01", "0.5"], " before the head"),
 ):
-    flags.DEFINE_list(f"{_name}_range", _range, f"log-uniform range, LOW,HIGH {_help}")
+    flags.DEFINE_list(f"{_name}_range", _range, f"log-uniform range LOW,HIGH of {_name}{_help}")
 flags.DEFINE_string(
     "storage", None, "URL of a database for Optuna (default: an SQLite file in the folder)"
 )
 flags.DEFINE_integer(
-    "heartbeat", 60, "seconds between a worker's signs of life; dead after three without", lower_bound=1
+    "heartbeat",
+    60,
+    "seconds between a worker's signs of life; dead when three are missed",
+    lower_bound=1,
 )
 FLAGS.set_default("held_out", 0.1)
 flags.adopt_module_key_flags(common)
 
 
 def options_from_flags():
-    """The `SearchOptions` of the flags."""
+    """Return the search options that the flags give.
+
+    Returns:
+        `zoo.training.ensembles.hyper_deep_search.SearchOptions`.
+
+    Raises:
+        ValueError: if a range is not LOW,HIGH.
+    """
     from zoo.training.ensembles.hyper_deep_search import SearchOptions
 
     ranges = {}
@@ -61,8 +73,12 @@ def options_from_flags():
     return SearchOptions(FLAGS.trials, FLAGS.members, tuple(FLAGS.tune), **ranges)
 
 
-def main(argv):
-    """Entry point of absl."""
+def main(argv: list[str]) -> None:
+    """Run the command.
+
+    Args:
+        argv: list of str, the script's name; absl has parsed the flags.
+    """
     common.run_command(argv, "zoo.training.hyper_deep", _work)
 
 
@@ -83,7 +99,7 @@ def _work():
 
 
 def _deciding_flags():
-    """The flags given that decide the result, without this machine's folders."""
+    """Yield the given flags that decide the result, without the folders of this machine."""
     yield from common.deciding_flags()
     for name in ("trials", "members", "tune", *(name for name in FLAGS if name.endswith("_range"))):
         if FLAGS[name].present:

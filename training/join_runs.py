@@ -1,4 +1,4 @@
-"""Join single networks that were trained apart, on one machine or several, into one deep ensemble.
+"""Join single networks that were trained separately, on one machine or several, into a deep ensemble.
 
     for seed in 0 1 2 3; do
       python -m zoo.training.train --recipe=cifar10_single_resnet20 --seed=$seed --data_dir=DATA \\
@@ -6,11 +6,12 @@
     done
     python -m zoo.training.join_runs --runs=RUNS/0,RUNS/1,RUNS/2,RUNS/3 --data_dir=DATA --output_dir=RUN
 
-Cost: that of one pass over the test images.  Result: RUN is what `zoo.training.train` leaves;
-`zoo.load("deep_ensemble_resnet20", weights="RUN")` loads it.  Members come from the float16 files.
+Cost: one pass over the test images.  Result: RUN is what `zoo.training.train` leaves;
+`zoo.load("deep_ensemble_resnet20", weights="RUN")` loads it.  Members are loaded from the float16 files.
 """
 
 import dataclasses
+import os
 import pathlib
 
 from absl import app, flags, logging
@@ -18,22 +19,29 @@ from absl import app, flags, logging
 FLAGS = flags.FLAGS
 
 
-def join_runs(runs, data_dir, output_dir, limit=None, command=""):
-    """Write a deep ensemble of finished runs, measured like any other.
+def join_runs(
+    runs: list,
+    data_dir: str | os.PathLike,
+    output_dir: str | os.PathLike,
+    limit: int | None = None,
+    command: str = "",
+) -> dict:
+    """Join finished runs into a deep ensemble, and evaluate it like any other model.
 
     Args:
-        runs: folders of single networks that differ in their seeds alone.
-        data_dir: of the data set.
-        output_dir: to write to.
-        limit: of the data set's images, as in the runs.
-        command: to record.
+        runs: list of str or path, folders of single networks that differ only in their seeds.
+        data_dir: str or path of the folder of the data set.
+        output_dir: str or path of the folder to write to.
+        limit: int or None, how many images the runs were trained on; None for all. Default None.
+        command: str, the command that `config.json` records. Default "".
 
     Returns:
         The dictionary written to `config.json`.
 
     Raises:
-        ValueError: for runs of other methods, that differ in more than their seeds or not in them.
-        FileNotFoundError: for a folder or a data set that is not there.
+        ValueError: if the runs are of other methods, have equal seeds, or differ in more than their
+            seeds.
+        FileNotFoundError: if a folder or the data set does not exist.
     """
     import zoo
     from zoo import weights
@@ -45,10 +53,10 @@ def join_runs(runs, data_dir, output_dir, limit=None, command=""):
     seeds = [recipe["seed"] for recipe in made]
     if any(config["spec"]["method"] != {"name": "single"} for config in configs):
         raise ValueError(
-            "a deep ensemble is joined of single networks; train them with recipes of single"
+            "a deep ensemble is joined from single networks; train them with recipes of single"
         )
     if any({**recipe, "seed": None} != {**made[0], "seed": None} for recipe in made):
-        raise ValueError("the runs must differ in their seeds alone; train them by one recipe")
+        raise ValueError("the runs must differ in their seeds alone; train them with one recipe")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"the runs must have different seeds; got {seeds}")
     models = [zoo.load(config["name"], weights=folder) for config, folder in zip(configs, runs)]
@@ -68,8 +76,12 @@ def join_runs(runs, data_dir, output_dir, limit=None, command=""):
     return run_record.write_run(model, recipe, splits, folder, command, seconds, joined=members)
 
 
-def main(argv):
-    """Entry point of absl."""
+def main(argv: list[str]) -> None:
+    """Run the command.
+
+    Args:
+        argv: list of str, the script's name; absl has parsed the flags.
+    """
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     try:
@@ -83,13 +95,13 @@ def main(argv):
 
 
 def _define_flags():
-    """Not where the module is imported: other scripts have flags of these names."""
+    """Define the flags only when this is the script, because other scripts use the same names."""
     flags.DEFINE_list(
-        "runs", None, "folders that zoo.training.train left, of single networks", required=True
+        "runs", None, "output folders of zoo.training.train, of single networks", required=True
     )
     flags.DEFINE_string("data_dir", None, "folder of the data set", required=True)
     flags.DEFINE_string("output_dir", None, "folder of the ensemble", required=True)
-    flags.DEFINE_integer("limit", None, "what the runs were limited to", lower_bound=1)
+    flags.DEFINE_integer("limit", None, "the --limit of the runs", lower_bound=1)
 
 
 if __name__ == "__main__":

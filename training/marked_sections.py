@@ -1,25 +1,39 @@
-"""Sections of a page that a command writes, between `<!-- NAME: made by COMMAND -->` and `<!-- end of NAME -->`."""
+"""Sections of a page that a command writes.
 
+A section lies between `<!-- NAME: made by COMMAND -->` and `<!-- end of NAME -->`.
+"""
+
+import os
 import pathlib
+from collections.abc import Iterable
 
 from zoo import files
 
 
-def check(path, command, names):
-    """Raise ValueError unless a page has both marks of every section, once and in order."""
+def check(path: str | os.PathLike, command: str, names: Iterable[str]) -> None:
+    """Check that a page has both marks of every section, once and in order.
+
+    Args:
+        path: str or path of a Markdown page.
+        command: str, the module that writes the sections, such as "zoo.training.publish".
+        names: iterable of str, the names of the sections.
+
+    Raises:
+        ValueError: if a pair of marks is missing.
+    """
     _split(pathlib.Path(path), command, names)
 
 
-def fill(path, command, sections):
+def fill(path: str | os.PathLike, command: str, sections: dict[str, str]) -> None:
     """Replace sections of a page, all in one step.
 
     Args:
-        path: path of a Markdown page.
-        command: str, the module that makes the sections, such as "zoo.training.publish".
+        path: str or path of a Markdown page.
+        command: str, the module that writes the sections, such as "zoo.training.publish".
         sections: dict from a section's name to its text.
 
     Raises:
-        ValueError: for a page without one of the pairs of marks.
+        ValueError: if a pair of marks is missing.
     """
     path = pathlib.Path(path)
     text = _split(path, command, sections)

@@ -1,7 +1,7 @@
-"""Sparsity schedules of TensorFlow Model Optimization, without what importing it does to `tf.keras`.
+"""Sparsity schedules of TensorFlow Model Optimization (TFMOT), imported without changing `tf.keras`.
 
-The objects are TFMOT's own: `schedule(step)` gives (prune now?, sparsity), as `zoo.layers.MagnitudePruning`
-takes it, on any backend.
+The objects are TFMOT's own: `schedule(step)` returns (prune now?, sparsity), which
+`zoo.layers.MagnitudePruning` takes on any backend.
 """
 
 import contextlib
@@ -17,25 +17,35 @@ _KERAS_2 = {
 }
 
 
-def polynomial_decay(initial_sparsity, final_sparsity, begin_step, end_step, power=3, frequency=100):
-    """TFMOT's `PolynomialDecay`: fast at first, then ever slower.
+def polynomial_decay(
+    initial_sparsity: float,
+    final_sparsity: float,
+    begin_step: int,
+    end_step: int,
+    power: float = 3,
+    frequency: int = 100,
+):
+    """Return TFMOT's `PolynomialDecay`, in which sparsity grows fast at first and then ever slower.
 
     From begin_step to end_step, every `frequency` steps, with p = (step - begin) / (end - begin):
 
         sparsity = final + (initial - final) * (1 - p) ** power.
 
     Args:
-        initial_sparsity, final_sparsity: in [0, 1).
-        begin_step, end_step: 0 <= begin_step < end_step; step 0 is before training.
-        power: of the decay.
-        frequency: must divide end_step - begin_step, or the final sparsity would never be reached.
+        initial_sparsity: float in [0, 1), the share of zeros at begin_step.
+        final_sparsity: float in [0, 1), the share of zeros at end_step.
+        begin_step: int >= 0; step 0 is before training.
+        end_step: int > begin_step.
+        power: float, the exponent. Default 3.
+        frequency: int, steps between two prunings; it must divide end_step - begin_step, or the final
+            sparsity would never be reached. Default 100.
 
     Returns:
-        A `tfmot.sparsity.keras.PolynomialDecay`.
+        `tfmot.sparsity.keras.PolynomialDecay`.
 
     Raises:
-        ValueError: for arguments out of range.
-        ImportError: without tensorflow-model-optimization, with what to install.
+        ValueError: if an argument is out of range.
+        ImportError: if tensorflow-model-optimization is missing; the message tells what to install.
 
     Reference: Zhu & Gupta, To prune, or not to prune, 2017, arXiv 1710.01878.
     """
@@ -54,20 +64,21 @@ def polynomial_decay(initial_sparsity, final_sparsity, begin_step, end_step, pow
     )  # fmt: skip
 
 
-def constant_sparsity(target_sparsity, begin_step, end_step=-1, frequency=100):
-    """TFMOT's `ConstantSparsity`: one sparsity from begin_step to end_step, every `frequency` steps.
+def constant_sparsity(target_sparsity: float, begin_step: int, end_step: int = -1, frequency: int = 100):
+    """Return TFMOT's `ConstantSparsity`, with which all prunings are to the same sparsity.
 
     Args:
-        target_sparsity: in [0, 1).
-        begin_step: from 0, which is before training.
-        end_step: -1 goes on for ever.
-        frequency: steps between two prunings.
+        target_sparsity: float in [0, 1), the share of zeros.
+        begin_step: int >= 0, the first pruning; step 0 is before training.
+        end_step: int, the last possible pruning, or -1 for no end. Default -1.
+        frequency: int, steps between two prunings. Default 100.
 
     Returns:
-        A `tfmot.sparsity.keras.ConstantSparsity`.
+        `tfmot.sparsity.keras.ConstantSparsity`.
 
     Raises:
-        ValueError, ImportError: as `polynomial_decay`.
+        ValueError: if an argument is out of range.
+        ImportError: if tensorflow-model-optimization is missing; the message tells what to install.
     """
     return _schedule(
         "ConstantSparsity", target_sparsity=target_sparsity, begin_step=begin_step, end_step=end_step,
@@ -87,11 +98,11 @@ def _schedule(name, **arguments):
 
 @contextlib.contextmanager
 def _without_side_effects():
-    """Import TFMOT in here, and `tf.keras` and the environment are afterwards what they were.
+    """Import TFMOT in this context without changing `tf.keras` or the environment for good.
 
-    TFMOT sets TF_USE_LEGACY_KERAS and then uses `keras` of TensorFlow and of its compat modules.  Each is a
-    loader that reads the variable when it is first used, and puts what it finds in its own place for
-    good.  So TFMOT gets Keras 2 in the place of the loaders, which stay unused and are put back.
+    TFMOT sets TF_USE_LEGACY_KERAS and then uses `keras` of TensorFlow and of its compat modules.  Each
+    is a loader that reads the variable when it is first used, and replaces itself for good by what it
+    finds.  So TFMOT gets Keras 2 in place of the loaders, which stay unused and are put back.
     """
     try:
         # Before the variable is set, since these modules read it as they are imported.

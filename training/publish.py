@@ -1,17 +1,19 @@
-"""Move finished runs into `saved_models/`, its index and the README's and the documentation's tables.
+"""Move finished runs into `saved_models/`, and update its index and the tables of the documentation.
 
     python -m zoo.training.publish RUN [RUN ...]
 
-Each RUN is an `--output_dir` of `zoo.training.train`.  Of runs that differ in their seed alone, the one
-with the lowest held-out NLL is shipped (the lowest seed where no images were held out), and all go into the table of `docs/results.md`.  With no RUN,
-index and tables are made anew.
+Each RUN is an `--output_dir` of `zoo.training.train`.  Of runs that differ only in their seed, the one
+with the lowest held-out NLL is shipped (the lowest seed if no images were held out), and all of them go
+into the table of `docs/results.md`.  Without a RUN the index and the tables are written again.
 """
 
 import json
+import os
 import pathlib
 import shutil
 import statistics
 import sys
+from collections.abc import Iterable
 
 from zoo import registry, weights
 from zoo.training import marked_sections
@@ -19,11 +21,18 @@ from zoo.training import marked_sections
 COMMAND = "zoo.training.publish"
 
 
-def publish(runs, folder=None):
-    """Copy runs into `folder` (default: the installation's saved_models); returns the new index.
+def publish(runs: Iterable, folder: str | os.PathLike | None = None) -> list[dict]:
+    """Copy runs into a folder of models, and update its index and tables.
+
+    Args:
+        runs: iterable of str or path, folders of finished runs.
+        folder: str or path, or None for the installation's `saved_models`. Default None.
+
+    Returns:
+        The new index, a list of dicts.
 
     Raises:
-        ValueError: for runs of one model and data set that differ in more than their seed.
+        ValueError: if runs of one model and data set differ in more than their seed.
     """
     folder = pathlib.Path(folder or registry.home())
     groups = {}
@@ -70,8 +79,16 @@ def _copy(run, config, target):
     (target / "log.csv").write_text("\n".join(lines[:1] + lines[-5:]) + "\n")
 
 
-def seeds_table(folder, index):
-    """Models trained with several seeds, as a Markdown table: mean and standard deviation over seeds."""
+def seeds_table(folder: pathlib.Path, index: list[dict]) -> str:
+    """Tabulate the models that were trained with several seeds, by their mean and standard deviation.
+
+    Args:
+        folder: `pathlib.Path` of the folder of models.
+        index: list of dicts, from `weights.rebuild_index`.
+
+    Returns:
+        str, a Markdown table.
+    """
     rows = [
         "| model | data set | seeds | updates | accuracy | NLL | ECE | minutes a run |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
@@ -94,8 +111,15 @@ def seeds_table(folder, index):
     return "\n".join(rows)
 
 
-def table(index):
-    """The index as a Markdown table."""
+def table(index: list[dict]) -> str:
+    """Tabulate an index.
+
+    Args:
+        index: list of dicts, from `weights.rebuild_index`.
+
+    Returns:
+        str, a Markdown table.
+    """
     rows = [
         "| model | data set | members | parameters | MACs | accuracy | NLL | ECE |",
         "|---|---|--:|--:|--:|--:|--:|--:|",

@@ -5,15 +5,16 @@
     python -m zoo.training.train ... --strategy=multi_worker                  the same on each machine
     KERAS_BACKEND=jax python -m zoo.training.train ... --strategy=data_parallel
 
-Several machines are found by TF_CONFIG or SLURM's variables.  --batch_size is that of all devices
-together, so a run gives the same weights on any number of them.  --dry_run says what a run will take:
+Several machines find each other by TF_CONFIG or SLURM's variables.  --batch_size is that of all devices
+together, so a run gives the same weights on any number of them.  --dry_run reports what a run will take:
 parameters, memory a device, FLOPs and bytes a step; it needs neither data nor devices.
 
 DATA holds TensorFlow Datasets' prepared folders or `.npz` files (see the README).  Every field of the
-recipe is a flag: `--epochs=30 --alpha=3`.  A run that was stopped goes on from its last epoch when
-started again with the same command; SIGTERM saves at once and exits with 0.  RUN ends up with `config.json` and weights ready for
-`saved_models/`, `log.csv`, and TensorBoard's events where TensorFlow is the backend.  Any Keras backend
-does (KERAS_BACKEND); with `.npz` data TensorFlow is not imported unless it is the backend.
+recipe is a flag: `--epochs=30 --alpha=3`.  A run that was stopped resumes from its last epoch when the
+same command is started again; at SIGTERM it saves at once and exits with 0.  RUN ends up with
+`config.json` and weights ready for `saved_models/`, `log.csv`, and TensorBoard events if TensorFlow is
+the backend.  Any Keras backend can be used (KERAS_BACKEND); with `.npz` data TensorFlow is imported only
+if it is the backend.
 """
 
 import os
@@ -27,12 +28,16 @@ FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(common)
 
 
-def main(argv):
-    """Entry point of absl."""
-    common.run_command(argv, "zoo.training.train", _train)
+def main(argv: list[str]) -> None:
+    """Run the command.
+
+    Args:
+        argv: list of str, the script's name; absl has parsed the flags.
+    """
+    common.run_command(argv, "zoo.training.train", _work)
 
 
-def _train():
+def _work():
     from zoo.training.devices import choose
     from zoo.training.loop import run
 
