@@ -1,73 +1,132 @@
 """What a network costs, counted from its layers."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
+from zoo.converting.graphs import graph_of
 from zoo.layers import MemberLogits, TileMembers, sparse_layers
 from zoo.layers.sparse.layers import Sparse
 
 
-def parameters(network):
-    """(trainable, all) parameters, masked ones among them; "all" adds normalisations' moving statistics."""
+def parameters(network: keras.Model) -> tuple[int, int]:
+    """Count a network's parameters, masked ones included.
+
+    Args:
+        network: a `keras.Model`.
+
+    Returns:
+        (trainable, all), two ints; "all" adds the moving statistics of normalisations.
+
+    Example:
+        >>> from zoo import counts
+        >>> counts.parameters(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))
+        (8, 8)
+    """
     trainable = sum(math.prod(weight.shape) for weight in network.trainable_weights)
     numbers = [weight for weight in network.weights if weight.dtype != "bool"]  # others are masks
     return trainable, sum(math.prod(weight.shape) for weight in numbers)
 
 
-def nonzeros(network):
-    """Trainable parameters that exist: those of sparse kernels that are not masked, and all others."""
+def nonzeros(network: keras.Model) -> int:
+    """Count the trainable parameters that exist: unmasked ones of sparse kernels, and all others.
+
+    Args:
+        network: a `keras.Model`.
+
+    Returns:
+        An int.
+    """
     existing = {id(layer.kernel): _existing(layer) for layer in sparse_layers(network)}
     return sum(existing.get(id(w), math.prod(w.shape)) for w in network.trainable_weights)
 
 
-def macs(network):
-    """Multiply-accumulates of convolutions and dense layers for one image, masked weights included.
+def macs(network: keras.Model) -> int:
+    """Count the multiply-accumulates (MACs) of convolutions and dense layers per image.
+
+    Masked weights are included.
 
     Every kernel weight is used once for each position of the layer's output and, where members are rows
     of the batch, for each of them; multiplying by their rank-1 factors or masks is not counted.
+
+    Args:
+        network: a `keras.Model`.
+
+    Returns:
+        An int.
+
+    Example:
+        >>> from zoo import counts
+        >>> counts.macs(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))
+        6
     """
     return sum(uses * math.prod(layer.kernel.shape) for layer, uses in _uses(network))
 
 
-def sparse_macs(network):
-    """`macs` of the weights that exist: what hardware would need that skips masked ones."""
+def sparse_macs(network: keras.Model) -> int:
+    """Count the MACs of existing weights per image, as hardware that skips masked ones needs.
+
+    Args:
+        network: a `keras.Model`.
+
+    Returns:
+        An int.
+    """
     return sum(uses * _existing(layer) for layer, uses in _uses(network))
 
 
-def training_flops(density, epochs, recipe_epochs, *, dense_epochs=0, update_every=None,
-                   update_batches=1):  # fmt: skip
-    """FLOPs of training sparse networks, relative to training one dense network: theoretical.
+def training_flops(
+    density: float,
+    epochs: float,
+    recipe_epochs: float,
+    *,
+    dense_epochs: float = 0,
+    update_every: int | None = None,
+    update_batches: int = 1,
+) -> float:
+    """Return the theoretical FLOPs of training sparse networks, relative to training one dense network.
 
-    A forward pass and two of its size backward a step: 3 f of 3, with f the density, weighted by MACs.
-    A topology update by gradients costs, beside the steps, a batch of 2 f + 1, of which 1 are the
-    gradients by all weights; steps and updates together are (3 f T + 2 f + 1) / (T + 1) an
-    iteration (Evci et al., ICML 2020, arXiv 1911.11134).
+    A step is a forward pass and a backward pass of twice its size: 3 f instead of 3, with f the density,
+    weighted by MACs. A topology update by gradients costs, beside the steps, a batch of 2 f + 1, of
+    which 1 are the gradients of all weights; steps and updates together are (3 f T + 2 f + 1) / (T + 1)
+    per iteration (Evci et al., ICML 2020, arXiv 1911.11134).
 
     Args:
-        density: f = sum of density * MACs over layers / sum of MACs, of one network.
-        epochs: with masks, of all networks together.
-        recipe_epochs: of the dense network.
-        dense_epochs: without masks, of all networks together, before they are pruned.
-        update_every: T, steps between two updates; None for none.
-        update_batches: of which an update takes gradients: 0 where connections grow at random.
+        density: float in [0, 1], f = sum of density * MACs over layers / sum of MACs, of one network.
+        epochs: number of epochs with masks, of all networks together.
+        recipe_epochs: number of epochs of the dense network.
+        dense_epochs: number of epochs without masks, of all networks together, before they are pruned.
+            Default: 0.
+        update_every: int, T, steps between two topology updates. Default: None, no updates.
+        update_batches: int, batches that an update takes gradients of: 0 where connections grow at
+            random.
+            Default: 1.
 
     Returns:
-        A number; 1 is the dense network's.
+        A float; the dense network's is 1.
+
+    Example:
+        >>> from zoo import counts
+        >>> counts.training_flops(0.5, epochs=20, recipe_epochs=10)
+        1.0
     """
     updates = update_batches * (2 * density + 1) / update_every if update_every else 0
     return (epochs * (3 * density + updates) + 3 * dense_epochs) / (3 * recipe_epochs)
 
 
-def ticket_costs(network, dense, epochs, recipe_epochs, **training):
-    """What a card says of a ticket ensemble's cost: counted, theoretical.
+def ticket_costs(
+    network: keras.Model, dense: keras.Model, epochs: float, recipe_epochs: float, **training: Any
+) -> dict[str, Any]:
+    """Return the counted, theoretical costs of a ticket ensemble, for its card.
 
     Args:
-        network: of the ensemble, with sparse layers.
-        dense: one dense network of the same architecture.
-        epochs: with masks, of all members together: one run's of EDST, M runs' of others.
-        recipe_epochs: of one dense network.
+        network: the ensemble's `keras.Model`, with sparse layers.
+        dense: a `keras.Model`, one dense network of the same architecture.
+        epochs: number of epochs with masks, of all members together: one run's of EDST, M runs' of
+            others.
+        recipe_epochs: number of epochs of one dense network.
         training: `dense_epochs`, `update_every` and `update_batches`, see `training_flops`.
 
     Returns:
@@ -93,16 +152,22 @@ def _existing(layer):
 
 def _uses(network, rows=1):
     """(layer with a kernel, how often an image makes it use each weight), nested networks' as well."""
-    for layer in network.layers:  # in the order of computation
-        if isinstance(layer, TileMembers) and not isinstance(layer, MemberLogits):
-            rows = layer.num_members
-        elif isinstance(layer, keras.Model):
+    graph = graph_of(network)
+    counts = {id(graph.images): rows}  # rows of each tensor for an image
+    for step in graph.steps:
+        layer, rows = step.operation, max([1, *(counts[id(tensor)] for tensor in step.inputs)])
+        if isinstance(layer, MemberLogits):
+            rows = 1
+        elif isinstance(layer, TileMembers):
+            rows *= layer.num_members
+        elif isinstance(layer, keras.Model):  # one with a call of its own
             yield from _uses(layer, rows)
         elif getattr(layer, "kernel", None) is not None:
-            yield layer, rows * getattr(layer, "kernel_passes", 1) * _positions(layer)
+            shape = step.outputs[0].shape
+            yield layer, rows * getattr(layer, "kernel_passes", 1) * _positions(layer, shape)
+        counts.update((id(tensor), rows) for tensor in step.outputs)
 
 
-def _positions(layer):
-    shape = layer.output[0].shape if isinstance(layer.output, list) else layer.output.shape
+def _positions(layer, shape):
     rank = getattr(layer, "rank", 0)  # of a convolution; dense layers have one position
     return math.prod(shape[-1 - rank : -1])

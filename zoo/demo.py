@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
@@ -28,13 +29,17 @@ np.save(answers, np.concatenate([o["probabilities"].numpy() for o in outputs]))
 """
 
 
-def demo(name="packed_resnet20", output="demo", epochs=4):
-    """Run the main job; prints what it measures and returns it as a dictionary.
+def demo(name: str = "packed_resnet20", output: Any = "demo", epochs: int = 4) -> dict:
+    """Run the main job on real images, and print what it measures.
 
     Args:
-        name: an ensemble with weights; the single network of its backbone is the comparison.
-        output: folder for the pictures and the SavedModel.
-        epochs: of fine-tuning.
+        name: str, an ensemble with weights; the single network of its backbone is the comparison.
+            Default: "packed_resnet20".
+        output: str or path of the folder for pictures and the SavedModel. Default: "demo".
+        epochs: int >= 1, epochs of fine-tuning. Default: 4.
+
+    Returns:
+        {model name: measures}.
     """
     import keras
 

@@ -2,15 +2,24 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 BATCH_SIZES = (1, 32)
 
 
-def timed(call):
-    """A function that makes a call and returns its (wall, CPU) seconds; CPU of all threads of this process."""
+def timed(call: Callable[[], Any]) -> Callable[[], tuple[float, float]]:
+    """Return a function that makes a call and measures it.
+
+    Args:
+        call: function without arguments.
+
+    Returns:
+        A function without arguments that returns (wall, CPU) seconds; CPU of all threads of this
+        process.
+    """
 
     def measure():
         wall, cpu = time.perf_counter(), time.process_time()
@@ -20,19 +29,25 @@ def timed(call):
     return measure
 
 
-def interleaved(calls, rounds, seconds, least=3):
-    """Times of calls that take turns, so that what else the machine does strikes all of them.
+def interleaved(calls: Mapping, rounds: int, seconds: float, least: int = 3) -> dict:
+    """Time calls that take turns, so that other load on the machine affects all of them alike.
 
-    A round is one call of each.  Compilation and warm-up are the caller's, before.
+    A round is one call of each. Compile and warm up before.
 
     Args:
         calls: {key: function without arguments that returns (wall, CPU) seconds}, see `timed`.
-        rounds: at most so many.
-        seconds: after which no further round begins.
-        least: rounds that are made in any case, unless `rounds` is less.
+        rounds: int, the largest number of rounds.
+        seconds: float, the time after which no further round begins.
+        least: int, rounds that are made in any case, unless `rounds` is less. Default: 3.
 
     Returns:
-        {key: array (rounds made, 2) of wall and CPU seconds}.
+        {key: float array (rounds made, 2) of wall and CPU seconds}.
+
+    Example:
+        >>> from zoo import latency
+        >>> times = latency.interleaved({"nothing": latency.timed(lambda: None)}, rounds=5, seconds=60)
+        >>> times["nothing"].shape
+        (5, 2)
     """
     times, start = {key: [] for key in calls}, time.perf_counter()
     for done in range(rounds):
@@ -43,22 +58,29 @@ def interleaved(calls, rounds, seconds, least=3):
     return {key: np.array(values) for key, values in times.items()}
 
 
-def latencies(models, images=None, rounds=20, batch_sizes=BATCH_SIZES, seconds=3.0):
-    """Milliseconds that a call of each model takes, by batch size: the median over rounds.
+def latencies(
+    models: Mapping[str, Any],
+    images: Any = None,
+    rounds: int = 20,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    seconds: float = 3.0,
+) -> dict[str, dict[int, float]]:
+    """Measure the milliseconds of a call of each model, by batch size: the median over rounds.
 
     A call is `model.predict_on_batch`, from NumPy images to the NumPy average of the members, so it
-    includes the way to the device and back.  All models are measured in this process, one call of each
+    includes the way to the device and back. All models are measured in this process, one call of each
     after the other in every round (`interleaved`); compilation and warm-up (two calls of each before the
-    first round) are apart.  Times of different machines, backends or numbers of threads do not compare.
+    first round) are not counted. Times of different machines, backends or numbers of threads do not
+    compare.
 
     Args:
-        models: {name: `keras.Model`} whose inputs are images (B, H, W, C).
-        images: (N, H, W, C) that all models take, repeated as often as a batch needs; None draws uint8
-            images of each model's own shape.
-        rounds: calls of each model and batch size that count.
-        batch_sizes: images a call.
-        seconds: for each model on average, after which no further round begins; three rounds are always
-            made.
+        models: {name: `keras.Model`} with inputs (B, H, W, C).
+        images: array (N, H, W, C) that all models take, repeated as often as a batch needs. Default:
+            None, uint8 images of each model's own shape, drawn at random.
+        rounds: int >= 1, timed calls of each model and batch size. Default: 20.
+        batch_sizes: ints >= 1, images per call. Default: (1, 32).
+        seconds: float, the time per model after which no further round begins; three rounds are always
+            made. Default: 3.
 
     Returns:
         {name: {batch size: milliseconds}}.
@@ -90,8 +112,8 @@ def _call(model, batch):
     return timed(lambda: model.predict_on_batch(batch))
 
 
-def conditions():
-    """What latencies were measured on, in words: backend, device and the cores of this process."""
+def conditions() -> str:
+    """Describe what latencies were measured on: backend, device and the cores of this process."""
     import keras
 
     device = str(keras.ops.zeros(1).device).rsplit("device:")[-1]
@@ -99,8 +121,8 @@ def conditions():
     return f"{keras.backend.backend()} on {device}, {cores()} CPU core{'s' * (cores() != 1)}"
 
 
-def cores():
-    """CPU cores that this process may use."""
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 

@@ -1,11 +1,22 @@
 """Pictures of uncertainty, drawn without a screen."""
 
+from typing import Any
+
 import numpy as np
 
 INK, BLUE, GREY = "#1f2430", "#2f6db5", "#c9ced6"
 
 
-def blank_figure(width, height):
+def blank_figure(width: float, height: float) -> Any:
+    """Make an empty Matplotlib figure that needs no screen.
+
+    Args:
+        width: float, inches.
+        height: float, inches.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -14,13 +25,17 @@ def blank_figure(width, height):
     return figure
 
 
-def sorted_by_uncertainty(images, uncertainty, path, rows=8, columns=16):
-    """A grid of images, evenly spaced in rank from the most certain to the least.
+def sorted_by_uncertainty(
+    images: np.ndarray, uncertainty: np.ndarray, path: Any, rows: int = 8, columns: int = 16
+) -> Any:
+    """Draw a grid of images, evenly spaced in rank from the most certain to the least.
 
     Args:
-        images: (N, H, W, C) uint8.
-        uncertainty: (N,), in nats; written under each row as its range.
-        path: of the PNG.
+        images: uint8 array (N, H, W, C).
+        uncertainty: float array (N,), in nats; its range is written beside each row.
+        path: str or path of the PNG to write.
+        rows: int >= 1. Default: 8.
+        columns: int >= 1, images per row. Default: 16.
 
     Returns:
         The path.
@@ -45,13 +60,18 @@ def sorted_by_uncertainty(images, uncertainty, path, rows=8, columns=16):
     return path
 
 
-def reliability(probabilities, labels, num_bins=15):
-    """Mean confidence and accuracy in the bins of equal width that are not empty, and all bins' counts.
+def reliability(probabilities: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> tuple:
+    """Return the points of a reliability diagram over bins of equal width.
 
     Args:
-        probabilities: (N, K).
-        labels: (N,) integers.
-        num_bins: of the confidence, (0, 1/n], (1/n, 2/n], ...
+        probabilities: float array (N, K).
+        labels: int array (N,).
+        num_bins: int >= 1, n, of bins (0, 1/n], (1/n, 2/n], ... of the confidence. Default: 15.
+
+    Returns:
+        Three arrays: mean confidence and accuracy in the bins that are not empty, and the number of
+            images
+        in each of the n bins.
     """
     confidence = probabilities.max(axis=-1)
     right = probabilities.argmax(axis=-1) == labels
@@ -64,14 +84,16 @@ def reliability(probabilities, labels, num_bins=15):
     return (*means, counts)
 
 
-def reliability_diagram(probabilities, labels, path, num_bins=15):
-    """Accuracy against confidence in equal-width bins, over a histogram of confidence.
+def reliability_diagram(
+    probabilities: np.ndarray, labels: np.ndarray, path: Any, num_bins: int = 15
+) -> Any:
+    """Draw accuracy against confidence in equal-width bins, over a histogram of confidence.
 
     Args:
-        probabilities: (N, K).
-        labels: (N,) integers.
-        path: of the PNG.
-        num_bins: of the confidence.
+        probabilities: float array (N, K).
+        labels: int array (N,).
+        path: str or path of the PNG to write.
+        num_bins: int >= 1, bins of the confidence. Default: 15.
 
     Returns:
         The path.

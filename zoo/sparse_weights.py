@@ -13,6 +13,7 @@ weights give the same bytes under any version of zlib, which would save another 
 
 import glob
 import math
+import pathlib
 import re
 import struct
 import zipfile
@@ -29,11 +30,16 @@ _UNREADABLE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.Ba
                struct.error)  # fmt: skip
 
 
-def write(network, folder, shard_bytes):
-    """Write `model.weights.npz`, or `model_00000.weights.npz` and so on, of about `shard_bytes` at most.
+def write(network: keras.Model, folder: pathlib.Path, shard_bytes: int) -> None:
+    """Write `model.weights.npz`, or `model_00000.weights.npz` and so on.
 
-    Kernels are rounded to float16, but for one with a number beyond its range (65504), which stays
-    float32.  What a masked kernel holds where no weight exists is not kept.
+    Kernels are rounded to float16, except one with a number beyond its range (65504), which stays
+    float32. What a masked kernel holds where no weight exists is not kept.
+
+    Args:
+        network: a `keras.Model` with sparse layers.
+        folder: path of an existing folder.
+        shard_bytes: int, about the largest size of a file, in bytes.
     """
     shards = list(_shards(_arrays(network), shard_bytes))
     for index, shard in enumerate(shards):
@@ -41,16 +47,16 @@ def write(network, folder, shard_bytes):
         np.savez(folder / f"model{number}{SUFFIX}", allow_pickle=False, **shard)
 
 
-def load(network, path, name):
+def load(network: keras.Model, path: pathlib.Path, name: str) -> None:
     """Load a file, or all files of which it is one, into a network with the same masked kernels.
 
     Args:
-        network: whose masks and weights are replaced.
-        path: of the file, or of one of several.
-        name: of the model, for messages.
+        network: a `keras.Model`, whose masks and weights are replaced.
+        path: path of the file, or of one of several.
+        name: str, the model's name, for messages.
 
     Raises:
-        ValueError: for anything but whole files of this architecture; the network is as it was.
+        ValueError: for anything but whole files of this architecture; the network stays as it was.
     """
     arrays = {}
     for part in _parts(path):
@@ -171,8 +177,18 @@ def _check_fit(stored, weights, path, name):
         raise ValueError(mismatch(path, counts[0], name, counts[1]))
 
 
-def mismatch(path, stored, name, wanted):
-    """What to say of a file with other masks than the model, given how many kernels are masked."""
+def mismatch(path: pathlib.Path, stored: int, name: str, wanted: int) -> str:
+    """Return the message about a file with other masks than the model.
+
+    Args:
+        path: path of the file.
+        stored: int, the masked kernels in the file.
+        name: str, the model's name.
+        wanted: int, the masked kernels of the model.
+
+    Returns:
+        A string.
+    """
     holds, takes = (f"masks of {n} kernels" if n else "a dense network" for n in (stored, wanted))
     return (
         f"{path} holds {holds}, {name} is made for {takes}; load it into a model of its own kind, then "

@@ -6,27 +6,41 @@ bytes in silence; so a file's sha256 is checked before it is opened, and count a
 model is touched.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math
 import os
 import pathlib
 import urllib.request
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
 from zoo import registry
 
+if TYPE_CHECKING:
+    from zoo.classifier import EnsembleClassifier
+
+
 SHARD_BYTES = 15_000_000
 _INDEXED = ("name", "dataset", "num_members", "parameters", "macs", "metrics", "files")
 
 
-def write(model, folder):
-    """Write a model's weights; returns {file name: {"sha256", "bytes"}}.
+def write(model: EnsembleClassifier, folder: str | os.PathLike) -> dict[str, dict]:
+    """Write a model's weights to a folder.
 
-    Kernels are rounded to float16; vectors (biases, normalisation) stay float32, being small.  Of a model
-    with sparse layers (`zoo.layers.sparsify`) masks are stored as bits, and only weights that exist.
+    Kernels are rounded to float16; vectors (biases, normalisation) stay float32, being small. For a
+    model with sparse layers (`zoo.layers.sparsify`) masks are stored as bits, and only existing weights.
+
+    Args:
+        model: an `EnsembleClassifier`.
+        folder: str or path of an existing folder; its weights files are replaced.
+
+    Returns:
+        {file name: {"sha256": str, "bytes": int}}.
     """
     from zoo import (
         layers,
@@ -75,18 +89,31 @@ def _halve(path):
     temporary.replace(path)
 
 
-def fingerprint(path):
-    """{"sha256", "bytes"} of a file."""
+def fingerprint(path: pathlib.Path) -> dict:
+    """Return the hash and the size of a file.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        {"sha256": str, "bytes": int}.
+    """
     with open(path, "rb") as file:
         return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
 
 
-def read_config(folder):
-    """The `config.json` of a folder of weights.
+def read_config(folder: str | os.PathLike) -> dict:
+    """Read the `config.json` of a folder of weights.
+
+    Args:
+        folder: str or path.
+
+    Returns:
+        A dictionary.
 
     Raises:
-        FileNotFoundError: where there is none.
-        ValueError: where it is no JSON.
+        FileNotFoundError: if there is none.
+        ValueError: if it is not the JSON of a model.
     """
     path = pathlib.Path(folder) / "config.json"
     if not path.is_file():
@@ -102,12 +129,15 @@ def read_config(folder):
     return config
 
 
-def find(name, weights):
-    """The folder and the config of a model's weights.
+def find(name: str, weights: Any) -> tuple:
+    """Find the folder and the config of a model's weights, downloading them where needed.
 
     Args:
-        name: of the model.
-        weights: "default", a data set's name, or a folder.
+        name: str, a model's name.
+        weights: str or path: "default", a data set's name, or a folder.
+
+    Returns:
+        (folder, config), a path and a dictionary.
 
     Raises:
         ValueError: for weights that do not exist.
@@ -135,8 +165,18 @@ def find(name, weights):
     return folder, {**config, "files": entry["files"]}
 
 
-def locate(entry):
-    """The folder with an index entry's files: the installation's, the cache's, or after a download."""
+def locate(entry: dict) -> pathlib.Path:
+    """Return the folder with an index entry's files, in the installation, in the cache or downloaded.
+
+    Args:
+        entry: dict, one of `zoo.registry.index()`.
+
+    Returns:
+        A path.
+
+    Raises:
+        FileNotFoundError: if the files are nowhere and cannot be downloaded.
+    """
     names = ["config.json", *entry["files"]]
     cached = _cache() / entry["folder"]
     for folder in (registry.home() / entry["folder"], cached):
@@ -188,8 +228,18 @@ def _check_file(path, expected):
                          "from its source")  # fmt: skip
 
 
-def load_folder(model, folder, config):
-    """Verify a folder's files against its config, then load them into a model of that very spec."""
+def load_folder(model: EnsembleClassifier, folder: str | os.PathLike, config: dict) -> None:
+    """Verify a folder's files against its config, then load them into a model of that very spec.
+
+    Args:
+        model: an `EnsembleClassifier`, whose weights are replaced.
+        folder: str or path.
+        config: dict, the folder's `config.json`.
+
+    Raises:
+        FileNotFoundError: for a missing file.
+        ValueError: for a file that was changed, is truncated or does not fit.
+    """
     folder = pathlib.Path(folder)
     if not config.get("files"):
         raise ValueError(f"{folder}/config.json lists no files; train or restore the folder again")
@@ -200,13 +250,18 @@ def load_folder(model, folder, config):
     load_file(model, folder / main)
 
 
-def load_file(model, path):
-    """Load a `.weights.h5` file, `.weights.json` shards or `.weights.npz`, if count and shapes are the model's.
+def load_file(model: EnsembleClassifier, path: str | os.PathLike) -> None:
+    """Load a `.weights.h5` file, `.weights.json` shards or `.weights.npz` into a model that they fit.
 
-    Files of `model.save_weights` (optimiser slots are left out) and of `model.network.save_weights`.
+    These are files of `model.save_weights` (optimiser slots are left out), of
+    `model.network.save_weights` or of `write`.
+
+    Args:
+        model: an `EnsembleClassifier`, whose weights are replaced.
+        path: str or path of the file.
 
     Raises:
-        FileNotFoundError: where there is no such file.
+        FileNotFoundError: if there is no such file.
         ValueError: for anything but a whole weights file of this very architecture.
     """
     from zoo import sparse_weights
@@ -289,8 +344,15 @@ def _entry(config):
     return {key: config[key] for key in _INDEXED} | existing
 
 
-def rebuild_index(folder):
-    """Write `index.json` from the folders in `saved_models`; the first data set of a name is its default."""
+def rebuild_index(folder: str | os.PathLike) -> list[dict]:
+    """Write `index.json` from the folders of published weights; a name's first data set is its default.
+
+    Args:
+        folder: str or path, `saved_models`.
+
+    Returns:
+        The index, a list of dictionaries.
+    """
     folder = pathlib.Path(folder)
     configs = [(path.parent.name, json.loads(path.read_text())) for path in folder.glob("*/config.json")]
     order = ("cifar10", "cifar100", "fashion_mnist", "mnist")

@@ -74,14 +74,14 @@ class Peer:
             self.process.kill()
             self.process.wait()
 
-    def ask(self, **request):
+    def request(self, **message):
         """The answer to one request.
 
         Raises:
             ValueError: where the answer is an error, or none came.
         """
         try:
-            print(json.dumps(request), file=self.process.stdin, flush=True)
+            print(json.dumps(message), file=self.process.stdin, flush=True)
             line = self.process.stdout.readline()
         except BrokenPipeError:
             line = ""
@@ -97,7 +97,7 @@ class Peer:
 
     def models(self, settings, threads):
         """Its contestants of such settings; the version is kept."""
-        answer = self.ask(settings={**dataclasses.asdict(settings), "threads": threads})
+        answer = self.request(settings={**dataclasses.asdict(settings), "threads": threads})
         self.version = answer["version"]
         return [PeerModel(self, label) for label in answer["models"]]
 
@@ -110,13 +110,13 @@ class PeerModel:
 
     def prepare(self):
         """Build and warm up; returns {task: seconds of a warm call}."""
-        answer = self.peer.ask(prepare=self.label)
+        answer = self.peer.request(prepare=self.label)
         self.compile_seconds, self._facts = answer["compile"], answer["facts"]
         return answer["warm"]
 
     def measure(self, task):
         """(wall, CPU) seconds of one call, measured there."""
-        return tuple(self.peer.ask(measure=[self.label, task])["times"])
+        return tuple(self.peer.request(measure=[self.label, task])["times"])
 
     def facts(self):
         """What is counted of it."""

@@ -1,4 +1,4 @@
-"""Splits that are read while they train: what a run asks of images in memory, of `streams` instead."""
+"""Splits that are streamed from disk, with the interface of splits in memory."""
 
 from zoo.data import streams
 

@@ -5,6 +5,8 @@ import functools
 import hashlib
 import json
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +15,14 @@ from zoo import registry, weights
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A model and its predictions, which are kept by the hash of its weights and of the images.
+    """A model under evaluation, whose predictions are cached by the hash of its weights and images.
 
-    Fields: `label`, its name in the report; `name`, as in `zoo.load`; `folder` of the weights; `config`,
-    its card; `cache`, folder of predictions.
+    Args:
+        label: str, its name in the report.
+        name: str, its name for `zoo.load`.
+        folder: path of the weights.
+        config: dict, its card.
+        cache: path of the folder of predictions.
     """
 
     label: str
@@ -26,31 +32,40 @@ class Subject:
     cache: pathlib.Path
 
     @property
-    def num_members(self):
+    def num_members(self) -> int:
+        """The number of members, M."""
         return self.config["num_members"]
 
     @property
-    def input_shape(self):
-        """(H, W, C) of its images."""
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape (H, W, C) of its images."""
         return tuple(self.config["spec"]["input_shape"])
 
     @functools.cached_property
-    def model(self):
+    def model(self) -> Any:
+        """The `EnsembleClassifier`, loaded on first use."""
         from zoo.loading import load
 
         return load(self.name, weights=str(self.folder))
 
     @functools.cached_property
-    def fingerprint(self):
-        """Of the weights and of all that decides the model's answers."""
+    def fingerprint(self) -> str:
+        """The hash of the weights and of everything else that decides the model's answers."""
         parts = {"files": self.config["files"], "spec": self.config["spec"]}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
-    def logits(self, images, batch_size=250):
-        """(N, M, K) float32 logits of the members, predicted once for these weights and images.
+    def logits(self, images: np.ndarray, batch_size: int = 250) -> np.ndarray:
+        """Return member logits, predicted once for these weights and images.
+
+        Args:
+            images: uint8 array (N, H, W, C).
+            batch_size: int >= 1, images per step. Default: 250.
+
+        Returns:
+            Float32 array (N, M, K).
 
         Raises:
-            ValueError: where they are not finite.
+            ValueError: if they are not finite.
         """
         path = self.cache / self.fingerprint / f"{_fingerprint_of(images)}.npy"
         if path.is_file():
@@ -70,13 +85,16 @@ class Subject:
         return logits
 
 
-def subjects(names, dataset, cache):
-    """The subjects of a report.
+def subjects(names: Sequence[str], dataset: str, cache: Any) -> list[Subject]:
+    """Find the models of a report.
 
     Args:
-        names: each a model's name, whose weights for `dataset` are taken, or a folder of a run.
-        dataset: name of the data set that they were trained on.
-        cache: folder of their predictions.
+        names: models' names, whose weights for `dataset` are taken, or folders of runs.
+        dataset: str, the data set that they were trained on.
+        cache: str or path of the folder of predictions.
+
+    Returns:
+        A list of `Subject`s.
 
     Raises:
         ValueError: for no name, an unknown one, one given twice, or weights of another data set.

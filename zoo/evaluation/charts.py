@@ -5,9 +5,12 @@ its numbers as a table.  Series differ by dash and marker as well as by colour.
 """
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 WIDTH, HEIGHT = 420, 300
 LEFT, RIGHT, TOP, BOTTOM = 56, 22, 12, 42
@@ -17,7 +20,14 @@ SHAPES = ("circle", "square", "diamond", "triangle")
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """Points (x, y) of one model; `index` decides colour, dash and marker throughout a report."""
+    """The points of one model in a chart.
+
+    Args:
+        name: str, the model's.
+        x: array (N,).
+        y: array (N,).
+        index: int, decides colour, dash and marker throughout a report. Default: 0.
+    """
 
     name: str
     x: np.ndarray
@@ -27,7 +37,15 @@ class Series:
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-    """What the two axes of a chart show; limits of None follow the data."""
+    """What the two axes of a chart show.
+
+    Args:
+        x: str, the horizontal axis's title.
+        y: str, the vertical axis's title.
+        xlim: (low, high). Default: None, from the data.
+        ylim: (low, high). Default: None, from the data.
+        log_x: bool, whether the horizontal axis is logarithmic. Default: False.
+    """
 
     x: str
     y: str
@@ -36,8 +54,21 @@ class Axes:
     log_x: bool = False
 
 
-def line_chart(caption, axes, series, diagonal=False, markers=False):
-    """Lines; `diagonal` adds the line y = x."""
+def line_chart(
+    caption: str, axes: Axes, series: Sequence[Series], diagonal: bool = False, markers: bool = False
+) -> str:
+    """Draw lines.
+
+    Args:
+        caption: str.
+        axes: `Axes`.
+        series: `Series`, one for each line.
+        diagonal: bool, whether to add the line y = x. Default: False.
+        markers: bool, whether to mark the points. Default: False.
+
+    Returns:
+        The HTML of a figure.
+    """
     scale = _Scale.of(axes, series)
     parts = [scale.frame(axes)]
     if diagonal:
@@ -56,8 +87,17 @@ def line_chart(caption, axes, series, diagonal=False, markers=False):
     return _figure(caption, said, parts, _legend(series), _long_table(axes, series))
 
 
-def scatter_chart(caption, axes, series):
-    """One marker a series, at its first point, with its name beside it."""
+def scatter_chart(caption: str, axes: Axes, series: Sequence[Series]) -> str:
+    """Draw one marker for each series, at its first point, with its name beside it.
+
+    Args:
+        caption: str.
+        axes: `Axes`.
+        series: `Series`.
+
+    Returns:
+        The HTML of a figure.
+    """
     scale = _Scale.of(axes, series)
     points = [scale.point(one.x[0], one.y[0]) for one in series]
     parts = [scale.frame(axes)]
@@ -97,11 +137,17 @@ def _overlap(a, b):
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def histogram_chart(caption, xlabel, groups, bins=30):
-    """Outlined histograms on common bins, each normalised to its own size.
+def histogram_chart(caption: str, xlabel: str, groups: Sequence[Series], bins: int = 30) -> str:
+    """Draw outlined histograms on common bins, each normalised to its own size.
 
     Args:
-        groups: `Series` whose x are the values; y is not looked at.
+        caption: str.
+        xlabel: str, the horizontal axis's title.
+        groups: `Series` whose x are the values; y is ignored.
+        bins: int >= 1. Default: 30.
+
+    Returns:
+        The HTML of a figure.
     """
     values = np.concatenate([group.x for group in groups])
     edges = np.linspace(values.min(), max(values.max(), values.min() + 1e-9), bins + 1)
@@ -127,8 +173,16 @@ def histogram_chart(caption, xlabel, groups, bins=30):
     return _figure(caption, said, parts, _legend(steps), table([xlabel, *(s.name for s in steps)], rows))
 
 
-def matrix_chart(caption, values):
-    """A square matrix (M, M) of shares, darker for more, its values written in the cells."""
+def matrix_chart(caption: str, values: ArrayLike) -> str:
+    """Draw a square matrix of shares, darker for more, with its values in the cells.
+
+    Args:
+        caption: str.
+        values: float array (M, M), in [0, 1].
+
+    Returns:
+        The HTML of a figure.
+    """
     values = np.asarray(values, "float64")
     size = len(values)
     cell = min(56, (WIDTH - LEFT) / size)
@@ -156,14 +210,23 @@ def matrix_chart(caption, values):
             f'<text class="tick" x="{LEFT - 8}" y="{TOP + 18 + at:.1f}" text-anchor="end">{i}</text>'
         )
     rows = [[str(i), *(f"{value:.4f}" for value in row)] for i, row in enumerate(values)]
-    apart = values[~np.eye(size, dtype=bool)]
-    said = [f"{size} members; pairs {_span(np.sort(apart))}"] if size > 1 else []
+    pairs = values[~np.eye(size, dtype=bool)]
+    said = [f"{size} members; pairs {_span(np.sort(pairs))}"] if size > 1 else []
     numbers = table(["member", *map(str, range(size))], rows)
     return _figure(caption, said, parts, "", numbers, height=TOP + 20 + size * cell)
 
 
-def table(head, rows, caption=None):
-    """An HTML table whose first column names its rows; cells are escaped."""
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]], caption: str | None = None) -> str:
+    """Return an HTML table whose first column names its rows; cells are escaped.
+
+    Args:
+        head: titles of the columns.
+        rows: sequences of cells.
+        caption: str. Default: None.
+
+    Returns:
+        A string.
+    """
     first, *others = map(escape, head)
     cells = "".join(f'<th scope="col">{name}</th>' for name in (first, *others))
     body = "".join(

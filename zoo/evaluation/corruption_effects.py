@@ -7,6 +7,7 @@ multiplied by, and a random generator for each image; values it returns may leav
 import functools
 import io
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -29,15 +30,52 @@ def _draw(rngs, name, shape, *arguments):
     return np.stack([getattr(rng, name)(*arguments, size=shape) for rng in rngs])
 
 
-def gaussian_noise(x, deviation, scale, rngs):
+def gaussian_noise(
+    x: np.ndarray, deviation, scale: float, rngs: Sequence[np.random.Generator]
+) -> np.ndarray:
+    """Add Gaussian noise.
+
+    Args:
+        x: float array (N, H, W, C) in [0, 1].
+        deviation: float, the standard deviation of the noise.
+        scale: float, the factor of lengths in pixels.
+        rngs: N `numpy.random.Generator`s, one for each image.
+
+    Returns:
+        Float array (N, H, W, C), which may leave [0, 1].
+    """
     return x + _draw(rngs, "normal", x.shape[1:], 0, deviation)
 
 
-def shot_noise(x, photons, scale, rngs):
+def shot_noise(x: np.ndarray, photons, scale: float, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+    """Add shot noise: Poisson-distributed counts of photons.
+
+    Args:
+        x: float array (N, H, W, C) in [0, 1].
+        photons: float, photons at full brightness.
+        scale: float, the factor of lengths in pixels.
+        rngs: N `numpy.random.Generator`s, one for each image.
+
+    Returns:
+        Float array (N, H, W, C), which may leave [0, 1].
+    """
     return np.stack([rng.poisson(image * photons) for rng, image in zip(rngs, x)]) / photons
 
 
-def impulse_noise(x, amount, scale, rngs):
+def impulse_noise(
+    x: np.ndarray, amount, scale: float, rngs: Sequence[np.random.Generator]
+) -> np.ndarray:
+    """Add salt-and-pepper noise.
+
+    Args:
+        x: float array (N, H, W, C) in [0, 1].
+        amount: float in [0, 1], the share of values that become 0 or 1.
+        scale: float, the factor of lengths in pixels.
+        rngs: N `numpy.random.Generator`s, one for each image.
+
+    Returns:
+        Float array (N, H, W, C), which may leave [0, 1].
+    """
     draw = _draw(rngs, "random", x.shape[1:])
     return np.where(draw < amount, draw < amount / 2, x)
 
@@ -46,7 +84,20 @@ def _blur(x, deviation, mode="nearest", truncate=4.0):
     return ndimage.gaussian_filter(x, deviation, axes=(1, 2), mode=mode, truncate=truncate)
 
 
-def defocus_blur(x, parameters, scale, rngs):
+def defocus_blur(
+    x: np.ndarray, parameters, scale: float, rngs: Sequence[np.random.Generator]
+) -> np.ndarray:
+    """Blur with a disk, as a lens out of focus.
+
+    Args:
+        x: float array (N, H, W, C) in [0, 1].
+        parameters: (radius of the disk, deviation of its soft edge), in pixels.
+        scale: float, the factor of lengths in pixels.
+        rngs: N `numpy.random.Generator`s, one for each image.
+
+    Returns:
+        Float array (N, H, W, C), which may leave [0, 1].
+    """
     radius, edge = parameters
     radius *= scale
     reach = math.ceil(radius) + (1 if radius <= 8 else 2)
@@ -59,7 +110,20 @@ def defocus_blur(x, parameters, scale, rngs):
     return signal.oaconvolve(padded, (disk / disk.sum())[None, :, :, None], "valid", axes=(1, 2))
 
 
-def glass_blur(x, parameters, scale, rngs):
+def glass_blur(
+    x: np.ndarray, parameters, scale: float, rngs: Sequence[np.random.Generator]
+) -> np.ndarray:
+    """Blur as through frosted glass: neighbouring pixels are swapped at random.
+
+    Args:
+        x: float array (N, H, W, C) in [0, 1].
+        parameters: (deviation of the blur in pixels, reach of a swap in pixels, repetitions).
+        scale: float, the factor of lengths in pixels.
+        rngs: N `numpy.random.Generator`s, one for each image.
+
+    Returns:
+        Float array (N, H, W, C), which may leave [0, 1].
+    """
     deviation, reach, repetitions = parameters
     deviation, reach = deviation * scale, max(1, round(reach * scale))
     height, width = x.shape[1:3]
@@ -90,7 +154,20 @@ def _motion(x, radius, deviation, angles):
     return total
 
 
-def motion_blur(x, parameters, scale, rngs):
+def motion_blur(
+    x: np.ndarray, parameters, scale: float, rngs: Sequence[np.random.Generator]
+) -> np.ndarray:
+    """Blur along a line of random direction.
+
+    Args:
+        x: float array (N, H, W, C) in [0, 1].
+        parameters: (radius, deviation), in pixels.
+        scale: float, the factor of lengths in pixels.
+        rngs: N `numpy.random.Generator`s, one for each image.
+
+    Returns:
+        Float array (N, H, W, C), which may leave [0, 1].
+    """
     radius, deviation = parameters
     return _motion(x, radius * scale, deviation * scale, _draw(rngs, "uniform", (), -45, 45))
 
@@ -110,7 +187,20 @@ def _zoom(x, factor):
     return np.einsum("hi,nijc,wj->nhwc", rows, x, columns, optimize=True)
 
 
-def zoom_blur(x, parameters, scale, rngs):
+def zoom_blur(
+    x: np.ndarray, parameters, scale: float, rngs: Sequence[np.random.Generator]
+) -> np.ndarray:
+    """Average the image with enlarged copies of itself.
+
+    Args:
+        x: float array (N, H, W, C) in [0, 1].
+        parameters: (largest zoom factor, step between factors).
+        scale: float, the factor of lengths in pixels.
+        rngs: N `numpy.random.Generator`s, one for each image.
+
+    Returns:
+        Float array (N, H, W, C), which may leave [0, 1].
+    """
     end, step = parameters
     factors = np.arange(1, end, step)
     return (x + sum(_zoom(x, factor) for factor in factors)) / (len(factors) + 1)
@@ -120,7 +210,19 @@ def _grey(x):
     return x if x.shape[-1] == 1 else (x @ np.array(_GREY))[..., None]
 
 
-def snow(x, parameters, scale, rngs):
+def snow(x: np.ndarray, parameters, scale: float, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+    """Add snowflakes and whiten the image.
+
+    Args:
+        x: float array (N, H, W, C) in [0, 1].
+        parameters: (mean and deviation of the flakes' noise, zoom, threshold, radius and deviation of
+            their motion in pixels, share of the image).
+        scale: float, the factor of lengths in pixels.
+        rngs: N `numpy.random.Generator`s, one for each image.
+
+    Returns:
+        Float array (N, H, W, C), which may leave [0, 1].
+    """
     mean, deviation, zoom, threshold, radius, spread, share = parameters
     flakes = _zoom(_draw(rngs, "normal", (*x.shape[1:3], 1), mean, deviation), max(1, zoom * scale))
     flakes = np.where(flakes < threshold, 0, flakes).clip(0, 1)
@@ -129,7 +231,18 @@ def snow(x, parameters, scale, rngs):
     return x + flakes + flakes[:, ::-1, ::-1]
 
 
-def frost(x, parameters, scale, rngs):
+def frost(x: np.ndarray, parameters, scale: float, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+    """Overlay generated ice.
+
+    Args:
+        x: float array (N, H, W, C) in [0, 1].
+        parameters: (share of the image, share of the ice).
+        scale: float, the factor of lengths in pixels.
+        rngs: N `numpy.random.Generator`s, one for each image.
+
+    Returns:
+        Float array (N, H, W, C), which may leave [0, 1].
+    """
     image_share, ice_share = parameters
     noise = _draw(rngs, "random", (*x.shape[1:3], 4)) ** 8  # few bright seeds, from which needles grow
     angles = _draw(rngs, "uniform", (4,), 0, 360)
@@ -168,20 +281,53 @@ def _plasma(shape, decay, rngs):
     return field[:, : shape[0], : shape[1], None]
 
 
-def fog(x, parameters, scale, rngs):
+def fog(x: np.ndarray, parameters, scale: float, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+    """Add fog, a plasma fractal.
+
+    Args:
+        x: float array (N, H, W, C) in [0, 1].
+        parameters: (amount of fog, decay of its roughness).
+        scale: float, the factor of lengths in pixels.
+        rngs: N `numpy.random.Generator`s, one for each image.
+
+    Returns:
+        Float array (N, H, W, C), which may leave [0, 1].
+    """
     thickness, decay = parameters
     brightest = x.max(axis=(1, 2, 3), keepdims=True)
     fogged = x + thickness * _plasma(x.shape[1:3], decay, rngs)
     return fogged * brightest / (brightest + thickness)
 
 
-def brightness(x, change, scale, rngs):
+def brightness(x: np.ndarray, change, scale: float, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+    """Brighten the image.
+
+    Args:
+        x: float array (N, H, W, C) in [0, 1].
+        change: float, what is added.
+        scale: float, the factor of lengths in pixels.
+        rngs: N `numpy.random.Generator`s, one for each image.
+
+    Returns:
+        Float array (N, H, W, C), which may leave [0, 1].
+    """
     value = x.max(axis=-1, keepdims=True)  # V of HSV; hue and saturation stay
     brighter = (value + change).clip(0, 1)
     return np.where(value > 0, x * brighter / np.where(value > 0, value, 1), brighter)
 
 
-def contrast(x, share, scale, rngs):
+def contrast(x: np.ndarray, share, scale: float, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+    """Lower the contrast.
+
+    Args:
+        x: float array (N, H, W, C) in [0, 1].
+        share: float in [0, 1], the share of contrast that stays.
+        scale: float, the factor of lengths in pixels.
+        rngs: N `numpy.random.Generator`s, one for each image.
+
+    Returns:
+        Float array (N, H, W, C), which may leave [0, 1].
+    """
     means = x.mean(axis=(1, 2), keepdims=True)
     return (x - means) * share + means
 
@@ -208,7 +354,21 @@ def _fold(i, size, mode):
     return np.minimum(i, 2 * size - 1 - i)
 
 
-def elastic_transform(x, parameters, scale, rngs):
+def elastic_transform(
+    x: np.ndarray, parameters, scale: float, rngs: Sequence[np.random.Generator]
+) -> np.ndarray:
+    """Stretch regions by a smooth random displacement.
+
+    Args:
+        x: float array (N, H, W, C) in [0, 1].
+        parameters: (size and deviation of the waves, size of the affine shifts), in multiples of the
+            shorter side.
+        scale: float, the factor of lengths in pixels.
+        rngs: N `numpy.random.Generator`s, one for each image.
+
+    Returns:
+        Float array (N, H, W, C), which may leave [0, 1].
+    """
     wave, deviation, shift = (value * min(x.shape[1:3]) for value in parameters)
     height, width = x.shape[1:3]
     places = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), axis=-1)
@@ -233,7 +393,19 @@ def _by_pillow(x, change):
     return np.stack(results) / 255
 
 
-def pixelate(x, share, scale, rngs):
+def pixelate(x: np.ndarray, share, scale: float, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+    """Pixelate: shrink and enlarge.
+
+    Args:
+        x: float array (N, H, W, C) in [0, 1].
+        share: float in (0, 1], the share of the side that stays.
+        scale: float, the factor of lengths in pixels.
+        rngs: N `numpy.random.Generator`s, one for each image.
+
+    Returns:
+        Float array (N, H, W, C), which may leave [0, 1].
+    """
+
     def change(picture):
         small = picture.resize(
             [max(1, int(side * share)) for side in picture.size], Image.Resampling.BOX
@@ -243,7 +415,21 @@ def pixelate(x, share, scale, rngs):
     return _by_pillow(x, change)
 
 
-def jpeg_compression(x, quality, scale, rngs):
+def jpeg_compression(
+    x: np.ndarray, quality, scale: float, rngs: Sequence[np.random.Generator]
+) -> np.ndarray:
+    """Compress as JPEG.
+
+    Args:
+        x: float array (N, H, W, C) in [0, 1].
+        quality: int, 1 to 100, JPEG's quality.
+        scale: float, the factor of lengths in pixels.
+        rngs: N `numpy.random.Generator`s, one for each image.
+
+    Returns:
+        Float array (N, H, W, C), which may leave [0, 1].
+    """
+
     def change(picture):
         file = io.BytesIO()
         picture.save(file, "JPEG", quality=quality)

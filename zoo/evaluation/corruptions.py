@@ -16,8 +16,11 @@ Known differences from the published files:
 """
 
 import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from zoo.data.test_split import read_test_split
 from zoo.evaluation import corruption_effects as effects
@@ -96,21 +99,27 @@ _PARAMETERS = {
 CORRUPTIONS = tuple(_PARAMETERS)
 
 
-def corrupt(images, kind, severity, seed=0, first=0):
-    """Corrupted copies of images.
+def corrupt(images: ArrayLike, kind: str, severity: int, seed: int = 0, first: int = 0) -> np.ndarray:
+    """Return corrupted copies of images.
 
     Args:
-        images: (N, H, W, C) uint8, or float in [0, 255]; C is 1 or 3, H and W at least 8.
-        kind: one of `CORRUPTIONS`.
-        severity: 1 to 5.
-        seed: an image's corruption depends on (seed, kind, severity, its number) and on nothing else.
-        first: number of images[0], where a data set is corrupted batch by batch.
+        images: array (N, H, W, C), uint8 or float in [0, 255]; C is 1 or 3, H and W at least 8.
+        kind: str, one of `CORRUPTIONS`.
+        severity: int, 1 to 5.
+        seed: int >= 0; an image's corruption depends on (seed, kind, severity, its number) and on
+            nothing else. Default: 0.
+        first: int, the number of images[0], for a data set that is corrupted batch by batch. Default: 0.
 
     Returns:
-        (N, H, W, C) uint8.
+        Uint8 array (N, H, W, C).
 
     Raises:
         ValueError: for an unknown corruption or severity, or for other images.
+
+    Example:
+        >>> from zoo.evaluation.corruptions import corrupt
+        >>> corrupt(np.zeros((2, 16, 16, 3), "uint8"), "gaussian_noise", severity=3).shape
+        (2, 16, 16, 3)
     """
     _check_kind(kind, severity)
     images = _checked(images, seed)
@@ -132,11 +141,25 @@ def corrupt(images, kind, severity, seed=0, first=0):
     return corrupted
 
 
-def corruptions(images, kinds=CORRUPTIONS, severities=SEVERITIES, seed=0):
-    """Generate (kind, severity, corrupted images) for all kinds and severities, one copy at a time.
+def corruptions(
+    images: ArrayLike,
+    kinds: Sequence[str] = CORRUPTIONS,
+    severities: Sequence[int] = SEVERITIES,
+    seed: int = 0,
+) -> Iterator[tuple[str, int, np.ndarray]]:
+    """Generate the corrupted images of all kinds and severities, one copy at a time.
+
+    Args:
+        images: array (N, H, W, C), see `corrupt`.
+        kinds: names of corruptions. Default: all of `CORRUPTIONS`.
+        severities: ints, 1 to 5. Default: all of `SEVERITIES`.
+        seed: int >= 0. Default: 0.
+
+    Returns:
+        An iterator over (kind, severity, uint8 array (N, H, W, C)).
 
     Raises:
-        ValueError: before the first, as `corrupt`.
+        ValueError: at once, as `corrupt`.
     """
     pairs = [(kind, severity) for kind in kinds for severity in severities]
     for kind, severity in pairs:
@@ -145,27 +168,40 @@ def corruptions(images, kinds=CORRUPTIONS, severities=SEVERITIES, seed=0):
     return ((kind, severity, corrupt(images, kind, severity, seed)) for kind, severity in pairs)
 
 
-def published(kind, severity, data_dir):
-    """The published CIFAR-10-C images and labels, where they have been prepared.
+def published(kind: str, severity: int, data_dir: Any) -> Any:
+    """Read the published CIFAR-10-C images and labels, if they have been prepared.
 
     Args:
-        kind, severity: as in `corrupt`.
-        data_dir: with TensorFlow Datasets' `cifar10_corrupted`, or a folder of that name with files
-            `KIND_SEVERITY.npz` (TFDS's names of the kinds) that hold `x_test` and `y_test`.
+        kind: str, one of `CORRUPTIONS`.
+        severity: int, 1 to 5.
+        data_dir: str or path of a folder with TensorFlow Datasets' `cifar10_corrupted`, or with a folder
+            of that name that holds files `KIND_SEVERITY.npz` (TFDS's names of the kinds) of `x_test` and
+            `y_test`.
 
     Returns:
         A `zoo.data.arrays.Split`.
 
     Raises:
         ValueError: for an unknown corruption or severity, or files that cannot be read.
-        FileNotFoundError: where they are not there.
+        FileNotFoundError: if they are not there.
     """
     _check_kind(kind, severity)
     return read_test_split(_published_name(kind, severity), data_dir)
 
 
-def unpublished(data_dir, kinds=CORRUPTIONS, severities=SEVERITIES):
-    """Names of the published sets that have not been prepared in `data_dir`; none where all have."""
+def unpublished(
+    data_dir: Any, kinds: Sequence[str] = CORRUPTIONS, severities: Sequence[int] = SEVERITIES
+) -> list[str]:
+    """Return the names of the published sets that have not been prepared.
+
+    Args:
+        data_dir: str or path, see `published`.
+        kinds: names of corruptions. Default: all of `CORRUPTIONS`.
+        severities: ints, 1 to 5. Default: all of `SEVERITIES`.
+
+    Returns:
+        A list of strings, empty if all have been prepared.
+    """
     data_dir = pathlib.Path(data_dir).expanduser()
     names = [_published_name(kind, severity) for kind in kinds for severity in severities]
     return [name for name in names
@@ -178,14 +214,22 @@ def _published_name(kind, severity):
     return f"cifar10_corrupted/{theirs}_{severity}"
 
 
-def average(results):
-    """Means of {(kind, severity): value}: over all, for each kind, and for each severity.
+def average(results: dict[tuple[str, int], float]) -> dict[str, Any]:
+    """Average values over all corruptions, for each kind, and for each severity.
+
+    Args:
+        results: {(kind, severity): value}.
 
     Returns:
         {"mean": float, "kinds": {kind: float}, "severities": {severity: float}}.
 
     Raises:
         ValueError: for no results.
+
+    Example:
+        >>> from zoo.evaluation.corruptions import average
+        >>> average({("fog", 1): 0.5, ("fog", 2): 1.0})["kinds"]
+        {'fog': 0.75}
     """
     if not results:
         raise ValueError("there are no results to average")

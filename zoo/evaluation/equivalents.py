@@ -1,5 +1,8 @@
 """Deep-ensemble equivalents of the models of a report, where it has what they are measured by."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from zoo.evaluation.scores import calibrated_figures
@@ -7,18 +10,22 @@ from zoo.metrics import deep_ensemble_equivalent
 from zoo.uncertainty import Prediction
 
 
-def equivalents(models, predictions, calibrated, labels):
-    """How many independent networks each model is worth (Ashukha et al., 2020, arXiv 2002.06470).
+def equivalents(
+    models: Sequence[Any], predictions: dict, calibrated: dict, labels: np.ndarray
+) -> tuple[dict, dict]:
+    """Compute how many independent networks each model is worth.
 
-    Needs, of the model's own backbone, a deep ensemble and a single network among the models.  NLLs are
-    after temperature scaling: of single networks (the mean, where there are several), of the first 2, 3,
-    ... members of a deep ensemble, and of whole ones.
+    Ashukha et al., ICLR 2020, arXiv 2002.06470.
+
+    This needs a deep ensemble and a single network of the model's own backbone among the models. NLLs
+    are after temperature scaling: of single networks (their mean, if there are several), of the first 2,
+    3, ... members of a deep ensemble, and of whole ones.
 
     Args:
         models: `Subject`s.
-        predictions: {label: `Prediction`} of the test images.
+        predictions: {label: `Prediction` of the test images}.
         calibrated: {label: what `calibrated_figures` gives}.
-        labels: of the test images.
+        labels: int array (N,), the labels of the test images.
 
     Returns:
         ({label: {"networks": a number, or None where the model is better than the whole deep ensemble,

@@ -1,8 +1,10 @@
-"""`zoo evaluate`: several models side by side on one data set, its corruptions and what is outside to it."""
+"""`zoo evaluate`: several models side by side on one data set, its corruptions and OOD images."""
 
 import dataclasses
 import json
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.special import softmax
@@ -20,8 +22,14 @@ from zoo.uncertainty import Prediction
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What pictures are drawn from: the test split, and for each model its prediction of it and the
-    entropies of the OOD sets it was shown, {name: (N,)}."""
+    """The data that a report's pictures are drawn from.
+
+    Args:
+        images: uint8 array (N, H, W, C), the test images.
+        labels: int array (N,), their labels.
+        predictions: {model: its `Prediction` of the test images}.
+        entropies: {model: {OOD set: entropies (N',) in nats}}.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -29,34 +37,43 @@ class Evidence:
     entropies: dict
 
 
-def evaluate(names, dataset, data_dir, report, corrupted=1000, progress=True, *, rounds=20,
-             kinds=corruptions.CORRUPTIONS):  # fmt: skip
-    """Evaluate models and write `report.json`, `report.md` and `report.html`.
+def evaluate(
+    names: Sequence[str],
+    dataset: str,
+    data_dir: Any,
+    report: Any,
+    corrupted: int = 1000,
+    progress: bool = True,
+    *,
+    rounds: int = 20,
+    kinds: Sequence[str] = corruptions.CORRUPTIONS,
+) -> dict:
+    """Evaluate models side by side and write `report.json`, `report.md` and `report.html`.
 
-    Each model predicts each set of images once; predictions are kept in `report/cache` by the hashes of
-    weights and images, so that a model added later costs its own predictions alone.  Latencies are
-    measured anew, all models side by side.
+    Predictions are cached in `report/cache` by the hashes of weights and images: adding a model
+    evaluates only that model. Latencies are measured anew, all models side by side.
 
     Args:
         names: models' names or folders of runs, trained on `dataset`.
-        dataset: one of `zoo.evaluation.ood.PROTOCOLS`.
-        data_dir: folder of the data sets.
-        report: folder to write to.
-        corrupted: test images, drawn by a fixed seed, that are corrupted by every kind at 5 severities: from
-            the published files of CIFAR-10-C where `data_dir` has them all, else on the fly; 0 leaves
-            corruptions out.
-        progress: whether to show progress on stderr.
-        rounds: calls of each model and batch size that its latency is measured by; 0 leaves it out.
-        kinds: of corruptions.
+        dataset: str, one of `zoo.evaluation.ood.PROTOCOLS`.
+        data_dir: str or path of the data sets.
+        report: str or path of the folder to write to.
+        corrupted: int >= 0, test images, drawn with a fixed seed, that are corrupted by every kind at 5
+            severities: the published files of CIFAR-10-C if `data_dir` has them all, else made on the
+                fly;
+            0 leaves corruptions out. Default: 1000.
+        progress: bool, whether to show progress on stderr. Default: True.
+        rounds: int >= 0, timed calls of each model and batch size; 0 measures no latency. Default: 20.
+        kinds: names of corruptions. Default: all.
 
     Returns:
-        What `report.json` holds.
+        The dictionary that `report.json` holds.
 
     Raises:
         ValueError: for an unknown data set, model or corruption, a model that takes images of another
             shape, a number of images or rounds < 0, files that cannot be read, or predictions that are
             not finite.
-        FileNotFoundError: where the data set's test split or a folder is not there.
+        FileNotFoundError: if the data set's test split or a folder is not there.
     """
     sets = _check_options(dataset, data_dir, corrupted, rounds, kinds)
     folder = pathlib.Path(report)
@@ -72,7 +89,7 @@ def evaluate(names, dataset, data_dir, report, corrupted=1000, progress=True, *,
         logits = {model.label: step(model.label, dataset, model.logits, test.images) for model in models}
         predictions = {label: _prediction(values) for label, values in logits.items()}
         outside, entropies = _out_of_distribution(models, logits, dataset, data_dir, step)
-        spoilt = _corrupted(models, source, step)
+        corrupted_scores = _corrupted(models, source, step)
         times = step("all models", "latency", _latencies, models, test.images, rounds) if rounds else {}
     results = {
         "dataset": dataset,
@@ -85,7 +102,10 @@ def evaluate(names, dataset, data_dir, report, corrupted=1000, progress=True, *,
     for label, model in results["models"].items():
         model["latency"] = times.get(label, {})
         model["ood"] = [one for one in outside[label] if not one["missing"]]
-        model["corruptions"], model["corruption_means"] = spoilt[label], means(spoilt[label])
+        model["corruptions"], model["corruption_means"] = (
+            corrupted_scores[label],
+            means(corrupted_scores[label]),
+        )
     (folder / "report.json").write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
     write_markdown(results, folder / "report.md")
     write_html(
@@ -95,7 +115,7 @@ def evaluate(names, dataset, data_dir, report, corrupted=1000, progress=True, *,
 
 
 def _check_options(dataset, data_dir, corrupted, rounds, kinds):
-    """The OOD sets of a data set, where everything asked for makes sense."""
+    """Check the options and return the OOD protocol of a data set."""
     if dataset not in ood.PROTOCOLS:
         raise ValueError(f"unknown data set {dataset!r}; there are {', '.join(ood.PROTOCOLS)}")
     for what, value in (("corrupted is a number of images", corrupted), ("rounds is a number", rounds)):

@@ -4,9 +4,11 @@ Out-of-distribution (OOD) is the positive class throughout, and every score is h
 looks OOD.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 from scipy.special import logsumexp, softmax
 
@@ -28,7 +30,14 @@ PROTOCOLS = {
 
 
 class OODSet(NamedTuple):
-    """An OOD data set: its name, "near" or "far", and its images, or why there are none."""
+    """An out-of-distribution (OOD) data set.
+
+    Args:
+        name: str, TensorFlow Datasets' name.
+        group: str, "near" or "far".
+        images: uint8 array (N, H, W, C), or None.
+        missing: str, why there are no images, or None.
+    """
 
     name: str
     group: str
@@ -36,28 +45,35 @@ class OODSet(NamedTuple):
     missing: str | None
 
 
-def ood_scores(members, from_logits=True):
-    """OOD scores of N images from M members' predictions, (N,) each.
+def ood_scores(members: ArrayLike, from_logits: bool = True) -> dict[str, np.ndarray]:
+    """Return OOD scores of N images from M members' predictions; higher means more likely OOD.
 
         msp                   1 - max_k p_k, p the mean of the members' probabilities p_m
-        entropy               H(p)
-        mutual_information    H(p) - mean_m H(p_m): what the members disagree about
+        entropy               H(p), in nats
+        mutual_information    H(p) - mean_m H(p_m), in nats: what the members disagree about
         energy                mean_m of -log sum_k exp(z_mk), z_m a member's logits
         variance              sum_k of the variance over m of p_mk
 
     Args:
-        members: (N, M, K) logits, as a model's `network` gives them; or probabilities, as
+        members: array (N, M, K), logits as a model's `network` gives them; or probabilities, as
             `zoo.predict(...).members`, which keep no energy.
-        from_logits: whether these are logits.
+        from_logits: bool, whether these are logits. Default: True.
 
     Returns:
-        A dictionary of float64 arrays by the names above; "energy" for logits alone.
+        {name: float64 array (N,)}, with the names above; "energy" for logits only.
 
     Raises:
         ValueError: for another shape, no images, NaN, or probabilities that are none.
 
-    References: MSP: Hendrycks and Gimpel, ICLR 2017, arXiv 1610.02136; mutual information: Depeweg et al.,
-        ICML 2018, arXiv 1710.07283; energy: Liu et al., NeurIPS 2020, arXiv 2010.03759.
+    Example:
+        >>> from zoo.evaluation.ood import ood_scores
+        >>> scores = ood_scores([[[1.0, 0.0], [0.0, 1.0]]], from_logits=False)
+        >>> {name: round(float(score[0]), 3) for name, score in scores.items()}
+        {'msp': 0.5, 'entropy': 0.693, 'mutual_information': 0.693, 'variance': 0.5}
+
+    References:
+        MSP: Hendrycks and Gimpel, ICLR 2017, arXiv 1610.02136; mutual information: Depeweg et al., ICML
+        2018, arXiv 1710.07283; energy: Liu et al., NeurIPS 2020, arXiv 2010.03759.
     """
     members = np.asarray(members, dtype="float64")
     if members.ndim != 3 or not members.size:
@@ -82,12 +98,12 @@ def ood_scores(members, from_logits=True):
     }
 
 
-def separation(inside, outside):
-    """How well a score parts in-distribution images from OOD ones, which are the positive class.
+def separation(inside: ArrayLike, outside: ArrayLike) -> dict[str, float]:
+    """Measure how well a score separates in-distribution images from OOD ones, the positive class.
 
     Args:
-        inside: (N,) scores of the model's own test images.
-        outside: (N',) scores of OOD images.
+        inside: float array (N,), scores of the model's own test images.
+        outside: float array (N',), scores of OOD images.
 
     Returns:
         {"auroc", "aupr", "fpr95"}: area under the ROC curve; average precision, which depends on N' / N;
@@ -95,6 +111,11 @@ def separation(inside, outside):
 
     Raises:
         ValueError: for no scores on either side, or NaN.
+
+    Example:
+        >>> from zoo.evaluation.ood import separation
+        >>> separation([0.1, 0.2], [0.3, 0.4])
+        {'auroc': 1.0, 'aupr': 1.0, 'fpr95': 0.0}
     """
     inside, outside = (np.asarray(scores).reshape(-1) for scores in (inside, outside))
     if not (len(inside) and len(outside)):
@@ -110,23 +131,23 @@ def separation(inside, outside):
     return result
 
 
-def ood_sets(dataset, input_shape, data_dir):
-    """Generate the OOD data sets of a model's data set, near ones first, fitted to the model's input.
+def ood_sets(dataset: str, input_shape: Sequence[int], data_dir: Any) -> Iterator[OODSet]:
+    """Generate the OOD data sets of a model's data set, near ones first, resized to the model's input.
 
-    For CIFAR-10: near CIFAR-100, far MNIST, Fashion-MNIST and SVHN, always the whole test split.  The two
-    CIFARs have no class of one name in common, but CIFAR-100 has some that resemble CIFAR-10's
-    (pickup_truck, bus, wolf, ...).  They are *kept*, as in OpenOOD (Yang et al., NeurIPS 2022, arXiv
+    For CIFAR-10: near CIFAR-100, far MNIST, Fashion-MNIST and SVHN, always the whole test split. The two
+    CIFARs have no class name in common, but CIFAR-100 has some that resemble CIFAR-10's
+    (pickup_truck, bus, wolf, ...). They are *kept*, as in OpenOOD (Yang et al., NeurIPS 2022, arXiv
     2210.07242; Zhang et al., 2023, arXiv 2306.09301), which filters Tiny ImageNet for CIFAR-10's classes
-    and not CIFAR-100.  OpenOOD sets some images aside to tune detectors on; nothing is tuned here.
+    but not CIFAR-100. OpenOOD sets some images aside to tune detectors on; nothing is tuned here.
 
     Args:
-        dataset: that the model was trained on, one of `PROTOCOLS`.
-        input_shape: (H, W, C) of the model.
-        data_dir: as in `zoo.data.arrays.load`: .npz files or TensorFlow Datasets' folders.
+        dataset: str, the data set that the model was trained on, one of `PROTOCOLS`.
+        input_shape: three ints, (H, W, C) of the model.
+        data_dir: str or path of the data sets: .npz files or TensorFlow Datasets' folders.
 
-    Yields:
-        An `OODSet` each.  One that is not in data_dir, or cannot be read, has no images and says so in
-        `missing`.
+    Returns:
+        An iterator over `OODSet`s. One that is not in data_dir, or cannot be read, has no images and
+        says why in `missing`.
 
     Raises:
         ValueError: at once, for a data set without a protocol.
@@ -144,22 +165,27 @@ def _load(name, group, input_shape, data_dir):
         return OODSet(name, group, None, str(error))
 
 
-def match_images(images, input_shape):
-    """Images brought to a model's input: channels first, then size.
+def match_images(images: ArrayLike, input_shape: Sequence[int]) -> np.ndarray:
+    """Convert images to a model's input: channels first, then size.
 
     One channel is repeated; three become luminance (0.299 R + 0.587 G + 0.114 B); sizes are changed by
-    Pillow's antialiased bilinear filter over the whole image, without keeping its proportions.  Images that
-    fit are returned as they are.
+    Pillow's antialiased bilinear filter over the whole image, without keeping its proportions. Images
+    that fit are returned as they are.
 
     Args:
-        images: (N, H, W, C) uint8, C 1 or 3.
-        input_shape: (H', W', C') of the model.
+        images: uint8 array (N, H, W, C), C 1 or 3.
+        input_shape: three ints, (H', W', C') of the model.
 
     Returns:
-        (N, H', W', C') uint8.
+        Uint8 array (N, H', W', C').
 
     Raises:
         ValueError: for other images or channels.
+
+    Example:
+        >>> from zoo.evaluation.ood import match_images
+        >>> match_images(np.zeros((2, 28, 28, 1), "uint8"), (32, 32, 3)).shape
+        (2, 32, 32, 3)
     """
     images, (height, width, channels) = np.asarray(images), input_shape
     if images.ndim != 4 or images.shape[3] not in (1, 3) or images.dtype != np.uint8 or not len(images):
@@ -179,17 +205,18 @@ def match_images(images, input_shape):
     return matched
 
 
-def detect(inside, sets, predict):
-    """Score and part every OOD data set from a model's own test images; one set in memory at a time.
+def detect(inside: ArrayLike, sets: Iterable[OODSet], predict: Callable) -> list[dict[str, Any]]:
+    """Score every OOD data set against a model's own test images, one set in memory at a time.
 
     Args:
-        inside: (N, M, K) member logits of the model's own test images.
+        inside: float array (N, M, K), member logits of the model's own test images.
         sets: `OODSet`s, as from `ood_sets`.
         predict: a function from images to member logits (N', M, K), such as
             `lambda images: model.network.predict(images, verbose=0)`.
 
     Returns:
-        A list of dictionaries, one a set, in order: "name", "group", "missing" (None, or why there is
+        A list of dictionaries, one for each set, in order: "name", "group", "missing" (None, or why
+            there is
         nothing else), "images" (their number), and "scores": {score: {"auroc", "aupr", "fpr95"}}.
 
     Raises:

@@ -2,7 +2,9 @@
 
 import base64
 import io
+from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -51,12 +53,16 @@ svg .cell { fill: var(--s0); stroke: var(--rule); } svg .strong { fill: var(--pa
 )  # fmt: skip
 
 
-def page(title, subtitle, sections):
-    """The whole document.
+def page(title: str, subtitle: str, sections: Sequence[tuple[str, str]]) -> str:
+    """Return the whole HTML document.
 
     Args:
-        title, subtitle: text.
+        title: str, plain text.
+        subtitle: str, plain text.
         sections: (heading, HTML) pairs.
+
+    Returns:
+        A string.
     """
     links = "".join(f'<li><a href="#{_anchor(h)}">{escape(h)}</a></li>' for h, _ in sections)
     body = "".join(
@@ -73,18 +79,39 @@ def page(title, subtitle, sections):
     )
 
 
-def paragraph(text):
-    """A paragraph of plain text."""
+def paragraph(text: str) -> str:
+    """Return the HTML of a paragraph.
+
+    Args:
+        text: str, plain text.
+
+    Returns:
+        A string.
+    """
     return f"<p>{escape(text)}</p>"
 
 
-def grid(figures):
-    """Figures side by side, as many as fit."""
+def grid(figures: Iterable[str]) -> str:
+    """Return the HTML of figures side by side, as many as fit.
+
+    Args:
+        figures: HTML strings.
+
+    Returns:
+        A string.
+    """
     return f'<div class="grid">{"".join(figures)}</div>'
 
 
-def figures_table(table):
-    """HTML of a `zoo.evaluation.tables.Table`, the best of each column, or row, marked."""
+def figures_table(table: Any) -> str:
+    """Return the HTML of a table with the best of each column, or row, marked.
+
+    Args:
+        table: a `zoo.evaluation.tables.Table`.
+
+    Returns:
+        A string.
+    """
     arrows = {"up": "\u00a0↑", "down": "\u00a0↓", None: ""}
     titles = [table.head[0], *(name + arrows[way] for name, way in zip(table.head[1:], table.better))]
     cells = "".join(f'<th scope="col">{escape(title).replace("_", "_<wbr>")}</th>' for title in titles)
@@ -114,9 +141,23 @@ def _best(direction, values):
     return max(known) if direction == "up" else min(known)
 
 
-def number(value):
-    """A number as tables show it: counts whole, the rest with four decimals, six where small and two
-    where large; text stays as it is."""
+def number(value: Any) -> str:
+    """Format a number as tables show it.
+
+    Counts are whole, other numbers have four decimals, six where small and two where large; text stays
+    as it is.
+
+    Args:
+        value: number, str or None.
+
+    Returns:
+        A string; "-" for None.
+
+    Example:
+        >>> from zoo.evaluation.page import number
+        >>> number(12345), number(0.5), number(12.5), number(None)
+        ('12,345', '0.5000', '12.50', '-')
+    """
     if value is None:
         return "-"
     if isinstance(value, str):
@@ -130,8 +171,15 @@ def number(value):
     return f"{value:.6f}" if 0 < abs(value) < 0.01 else f"{value:.4f}"
 
 
-def pictures(items):
-    """Images (H, W, C) uint8 with the text under each: a list of (image, text)."""
+def pictures(items: Iterable[tuple[np.ndarray, str]]) -> str:
+    """Return the HTML of images with a text under each.
+
+    Args:
+        items: (uint8 array (H, W, C), text) pairs.
+
+    Returns:
+        A string.
+    """
     cells = "".join(
         f'<li><img src="{_data_url(image)}" width="128" height="128" alt="{escape(text)}">{escape(text)}</li>'
         for image, text in items

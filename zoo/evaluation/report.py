@@ -1,6 +1,8 @@
 """The report of `zoo evaluate`, in Markdown and as one HTML page."""
 
+import pathlib
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -10,22 +12,22 @@ from zoo.evaluation.page import figures_table, grid, number, page, paragraph, pi
 from zoo.evaluation.tables import protocol, tables
 
 _LEADS = {
-    "Summary": "An arrow says which way is better; a star marks the best.",
+    "Summary": "An arrow shows which direction is better; a star marks the best.",
     "Calibration": (
-        "Does a model that says 80 % turn out right in 80 %? Scaled figures are after temperature scaling of "
+        "Is a model that is 80 % confident right 80 % of the time? Scaled figures are after temperature scaling of "
         "the averaged prediction."
     ),
     "Selective prediction": (
-        "A model that may decline answers its most confident images first: how often is it wrong?"
+        "A model that may abstain answers its most confident images first: how often is it wrong?"
     ),
     "Out of distribution": (
-        "Images of no class that the model knows: a score parts them from test images the better, the "
-        "nearer its AUROC is to 1."
+        "Out-of-distribution (OOD) images belong to none of the model's classes. The closer a score's "
+        "AUROC is to 1, the better it separates them from test images."
     ),
-    "Corruptions": "The test images, spoilt: how much is lost, and does the model notice?",
+    "Corruptions": "The test images, corrupted: how much accuracy is lost, and does the uncertainty rise?",
     "Diversity of the members": (
-        "How the members differ on the test images. More is not better by itself; members that never differ "
-        "are one network."
+        "How much the members differ on the test images. More is not better by itself, but members that "
+        "never differ are one network."
     ),
 }
 
@@ -38,8 +40,13 @@ CLASSES = {
 }  # fmt: skip
 
 
-def write_markdown(results, path):
-    """Tables of everything in `report.json` but curves and single corruptions."""
+def write_markdown(results: dict, path: pathlib.Path) -> None:
+    """Write the tables of `report.json`, without curves and single corruptions, as Markdown.
+
+    Args:
+        results: dict, what `evaluate` returns.
+        path: path of the file.
+    """
     lines, section = [f"# {_title(results)}", "", _subtitle(results), ""], None
     for table in tables(results):
         if table.section != section:
@@ -59,8 +66,14 @@ def write_markdown(results, path):
     path.write_text("\n".join(lines) + "\n")
 
 
-def write_html(results, evidence, path):
-    """The page with all charts and pictures."""
+def write_html(results: dict, evidence: Any, path: pathlib.Path) -> None:
+    """Write the page with all tables, charts and pictures.
+
+    Args:
+        results: dict, what `evaluate` returns.
+        evidence: an `Evidence`.
+        path: path of the file.
+    """
     index = {label: i for i, label in enumerate(results["models"])}
     html = dict.fromkeys(
         ("Summary", "Calibration", "Selective prediction", "Out of distribution", "Corruptions",
@@ -77,7 +90,7 @@ def write_html(results, evidence, path):
         "Diversity of the members": _matrices(results),
     }
     html["Out of distribution"] = html["Out of distribution"] or paragraph(
-        "None of the OOD sets was there; see the protocol."
+        "None of the OOD data sets was found; see the protocol."
     )
     sections = [(heading, paragraph(_LEADS[heading]) + shown + drawn[heading])
                 for heading, shown in html.items() if shown]  # fmt: skip

@@ -1,6 +1,9 @@
 """Numbers of a report, from a `Prediction` and labels: each is one of `zoo.metrics`."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import log_softmax
@@ -9,12 +12,19 @@ from zoo import metrics
 from zoo.calibration import fit_temperature
 from zoo.pictures import reliability
 
+if TYPE_CHECKING:
+    from zoo.uncertainty import Prediction
+
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A figure's title, whether "up" or "down" is better (None: neither), its table, and its metric.
+    """A score of a report.
 
-    `metric` makes a metric of the averaged prediction, or, in the group "diversity", of the members.
+    Args:
+        title: str, its name in tables.
+        better: str, "up" or "down"; None if neither is better.
+        group: str, the table that it is in.
+        metric: class of the metric of the averaged prediction or, in the group "diversity", of members.
     """
 
     title: str
@@ -47,8 +57,17 @@ FIGURES = {
 }
 
 
-def measure(metric, labels, probabilities):
-    """The value of one metric of probabilities (N, K), or of members' (N, M, K)."""
+def measure(metric: Any, labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Measure one metric.
+
+    Args:
+        metric: class of a `zoo.metrics` metric.
+        labels: int array (N,).
+        probabilities: float array (N, K), or (N, M, K) for metrics of members.
+
+    Returns:
+        A float.
+    """
     metric = metric(from_logits=False) if metric is not metrics.Accuracy else metric()
     step = max(1, 2_000_000 // probabilities[0].size)
     for start in range(0, len(labels), step):
@@ -57,8 +76,16 @@ def measure(metric, labels, probabilities):
     return float(metric.result())
 
 
-def figures(prediction, labels):
-    """{figure: value} of all `FIGURES`; those of diversity are None for one member."""
+def figures(prediction: Prediction, labels: np.ndarray) -> dict[str, float | None]:
+    """Measure all scores of `FIGURES`.
+
+    Args:
+        prediction: a `Prediction` of N images.
+        labels: int array (N,).
+
+    Returns:
+        {score: value}; those of diversity are None for one member.
+    """
     results = {}
     for key, figure in FIGURES.items():
         members = figure.group == "diversity"
@@ -68,20 +95,35 @@ def figures(prediction, labels):
     return results
 
 
-def quick_figures(prediction, labels):
-    """{"accuracy", "nll", "ece"}, for the many sets of corrupted images."""
+def quick_figures(prediction: Prediction, labels: np.ndarray) -> dict[str, float]:
+    """Measure accuracy, NLL and ECE, for the many sets of corrupted images.
+
+    Args:
+        prediction: a `Prediction` of N images.
+        labels: int array (N,).
+
+    Returns:
+        {"accuracy", "nll", "ece"}.
+    """
     keys = ("accuracy", "nll", "ece")
     return {key: measure(FIGURES[key].metric, labels, prediction.probabilities) for key in keys}
 
 
-def calibrated_figures(prediction, labels, folds=5):
-    """NLL and ECE after temperature scaling of the averaged prediction, cross-fitted.
+def calibrated_figures(
+    prediction: Prediction, labels: np.ndarray, folds: int = 5
+) -> dict[str, float | None]:
+    """Measure NLL and ECE after temperature scaling of the averaged prediction, cross-fitted.
 
-    The temperature minimises NLL on all folds but one and is measured on that one, in turn: test images
-    serve both without judging what was fitted to them.
+    The temperature minimises NLL on all folds but one and is measured on that one, in turn, so that no
+    image is measured with a temperature that was fitted to it.
+
+    Args:
+        prediction: a `Prediction` of N images.
+        labels: int array (N,).
+        folds: int >= 2. Default: 5.
 
     Returns:
-        {"temperature": mean over folds, "nll", "ece"}; of fewer images than folds, None each.
+        {"temperature": mean over folds, "nll", "ece"}; None each for fewer images than folds.
     """
     if len(labels) < folds:
         return {"temperature": None, "nll": None, "ece": None}
@@ -96,8 +138,12 @@ def calibrated_figures(prediction, labels, folds=5):
     return {"temperature": float(np.mean(temperatures)), **result}
 
 
-def curves(prediction, labels):
-    """What charts are drawn from.
+def curves(prediction: Prediction, labels: np.ndarray) -> dict[str, list]:
+    """Compute the points that charts draw.
+
+    Args:
+        prediction: a `Prediction` of N images.
+        labels: int array (N,).
 
     Returns:
         {"reliability": (confidence, accuracy) of the filled bins of equal width,
@@ -108,9 +154,9 @@ def curves(prediction, labels):
     risk = np.cumsum(~right[np.argsort(-confidence, kind="stable")]) / np.arange(1, len(labels) + 1)
     places = np.unique(np.ceil(np.linspace(0.01, 1, 100) * len(labels)).astype(int)) - 1
     choices = prediction.members.argmax(axis=-1)
-    apart = (choices[:, :, None] != choices[:, None, :]).mean(axis=0)
+    disagreement = (choices[:, :, None] != choices[:, None, :]).mean(axis=0)
     return {
         "reliability": [values.tolist() for values in reliability(prediction.probabilities, labels)[:2]],
         "risk_coverage": [((places + 1) / len(labels)).tolist(), risk[places].tolist()],
-        "disagreement": apart.tolist(),
+        "disagreement": disagreement.tolist(),
     }

@@ -1,6 +1,7 @@
 """The tables of a report, and the text on how its figures were made: the same in every form."""
 
 import dataclasses
+from collections.abc import Iterator
 
 from zoo.evaluation.scores import FIGURES
 
@@ -13,11 +14,16 @@ _TITLES = {
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of numbers.
+    """A table of numbers in a report.
 
-    Fields: `section` of the report that it is in; `caption`; `head`, titles of the columns; `rows`, (name,
-    values) with None for what is not known; `better`, for each column after the first "up", "down" or
-    None; `across`, whether the best is looked for along a row, not down a column.
+    Args:
+        section: str, the section of the report.
+        caption: str.
+        head: list of str, titles of the columns.
+        rows: list of (name, values), with None for what is not known.
+        better: list of "up", "down" or None, for each column after the first.
+        across: bool, whether the best is looked for along a row instead of down a column. Default:
+            False.
     """
 
     section: str
@@ -28,8 +34,15 @@ class Table:
     across: bool = False
 
 
-def tables(results):
-    """All tables of a report, in order."""
+def tables(results: dict) -> Iterator[Table]:
+    """Generate all tables of a report, in order.
+
+    Args:
+        results: dict, what `evaluate` returns.
+
+    Returns:
+        An iterator over `Table`s.
+    """
     models = results["models"]
     yield _summary(models)
     yield _cost(results)
@@ -180,7 +193,7 @@ def _equivalent_lines(results):
 def _corruption_line(results):
     count = len(results["corruption_kinds"])
     if not count:
-        return "Missing: corrupted images were not asked for."
+        return "Not measured: corrupted images were not requested."
     images = (
         f"{results['corrupted_images']:,} test images drawn by a fixed seed, the same for every model"
     )

@@ -30,8 +30,17 @@ _PLAIN = (layers.Conv1D, layers.Conv2D, layers.Dense, MaskedConv2D, MaskedDense)
 _FOLDABLE = (*_PLAIN, *_FAST, *_PACKED, *_DEPTHWISE, *_SEPARABLE)
 
 
-def fits(layer, norm, rank):
-    """Whether a normalisation can be multiplied into the layer that gives its inputs, of so many axes."""
+def fits(layer: keras.Layer, norm: keras.Layer, rank: int) -> bool:
+    """Tell whether a normalisation can be multiplied into the layer whose outputs it takes.
+
+    Args:
+        layer: a `keras.Layer`.
+        norm: a batch normalisation.
+        rank: int, axes of the tensor between them, the batch included.
+
+    Returns:
+        A bool.
+    """
     if type(layer) not in _FOLDABLE or not has_plain_kernel(layer):
         return False
     if layer.activation is not keras.activations.linear:
@@ -42,8 +51,15 @@ def fits(layer, norm, rank):
     return norm.axis in (-1, rank - 1) and getattr(layer, "role", None) not in ("head", "last")
 
 
-def has_plain_kernel(layer):
-    """Whether channels are last and a kernel is all there is to it: no LoRA, not quantized."""
+def has_plain_kernel(layer: keras.Layer) -> bool:
+    """Tell whether channels are last and the kernel is used as it is: no LoRA, not quantized.
+
+    Args:
+        layer: a `keras.Layer`.
+
+    Returns:
+        A bool.
+    """
     return (
         getattr(layer, "data_format", None) in (None, "channels_last")
         and not getattr(layer, "lora_enabled", False)
@@ -51,10 +67,16 @@ def has_plain_kernel(layer):
     )
 
 
-def affine(norm):
-    """(factor, offset) in float64 of a normalisation at inference, each (C,) or, of members, (M, C).
+def affine(norm: keras.Layer) -> tuple:
+    """Return the factor and offset that a normalisation applies at inference.
 
-    factor = gamma / sqrt(moving_variance + epsilon), offset = beta - moving_mean * factor.
+        factor = gamma / sqrt(moving_variance + epsilon), offset = beta - moving_mean * factor.
+
+    Args:
+        norm: a batch normalisation.
+
+    Returns:
+        (factor, offset), float64 arrays (C,) or, for per-member normalisations, (M, C).
     """
     factor = 1 / np.sqrt(_numbers(norm.moving_variance) + norm.epsilon)
     if norm.scale:
@@ -63,12 +85,20 @@ def affine(norm):
     return factor, beta - _numbers(norm.moving_mean) * factor
 
 
-def values(layer, norm=None, copies=1):
-    """A layer's weights by name, in float64, when it also does the work of layers around it.
+def values(
+    layer: keras.Layer, norm: keras.Layer | None = None, copies: int = 1
+) -> dict[str, np.ndarray]:
+    """Return the weights of a layer that also does the work of the layers around it.
 
     Args:
-        norm: a normalisation of the layer's outputs, after which it has a bias in any case.
-        copies: how many copies of each input channel, side by side, the layer has seen and now sees once.
+        layer: a `keras.Layer`.
+        norm: a normalisation of the layer's outputs, after which it has a bias in any case. Default:
+            None.
+        copies: int >= 1, how many copies of each input channel, side by side, the layer has seen and now
+            sees once. Default: 1.
+
+    Returns:
+        {name: float64 array}.
     """
     found = {weight.name: _numbers(weight) for weight in layer.weights}
     if copies > 1:
@@ -81,8 +111,13 @@ def values(layer, norm=None, copies=1):
     return found
 
 
-def assign(layer, found):
-    """Give a layer the weights of `values`."""
+def assign(layer: keras.Layer, found: dict[str, np.ndarray]) -> None:
+    """Give a layer the weights that `values` computed.
+
+    Args:
+        layer: a `keras.Layer`.
+        found: {name: float64 array}.
+    """
     for weight in layer.weights:
         wide = "float64" if weight.dtype == "float64" else "float32"
         weight.assign(np.broadcast_to(found[weight.name], weight.shape).astype(wide))

@@ -115,25 +115,25 @@ def member_features(
         (2, 4, 42)
     """
     network = getattr(model, "network", model)
-    names = [each.name for each in network.layers]
+    names = [one.name for one in network.layers]
     if layer not in names:
         raise ValueError(f"the network has no layer {layer!r}; it has {', '.join(names)}")
     inputs = network.get_layer(layer).input
-    packed = any(isinstance(each, _Packed) for each in network.layers)
-    apart = packed and isinstance(inputs, (list, tuple))
+    packed = any(isinstance(one, _Packed) for one in network.layers)
+    separate = packed and isinstance(inputs, (list, tuple))
     if isinstance(inputs, (list, tuple)) and not packed:
         inputs = inputs[0]  # the others are hyperparameters, or which image is where
     part = keras.Model(network.input, inputs)
     batches = range(0, len(images), batch_size)
     outputs = [part.predict_on_batch(images[i : i + batch_size]) for i in batches]
-    if apart:
+    if separate:
         return np.concatenate([np.stack(output, axis=1) for output in outputs])
     members = network.output_shape[1]
     sizes = [len(images[i : i + batch_size]) for i in batches]
-    return np.concatenate([_apart(x, n, members, packed) for x, n in zip(outputs, sizes)])
+    return np.concatenate([_member_axis(x, n, members, packed) for x, n in zip(outputs, sizes)])
 
 
-def _apart(features, images, members, packed):
+def _member_axis(features, images, members, packed):
     """(rows, ..., C) of one batch as (images, M, ...): members in the channels, in the rows, or shared."""
     if packed and features.shape[-1] % members == 0:
         return np.stack(np.array_split(features, members, axis=-1), axis=1)

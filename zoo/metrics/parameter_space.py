@@ -57,7 +57,7 @@ def member_weights(model: EnsembleClassifier) -> dict[str, np.ndarray]:
                 if len(values) != view.members:
                     raise ValueError(
                         f"{layer.name} has {len(values)} members in a model of {view.members}; their weights "
-                        "cannot be told apart"
+                        "cannot be separated"
                     )
                 weights[f"{layer.name}/{name}"] = values
     if not weights:
@@ -69,7 +69,7 @@ def weight_cosine(model: EnsembleClassifier) -> np.ndarray:
     """Return the cosine of every two members' weights, each member's taken as one vector.
 
     Shared weights count with the rest, so that members that share much are alike. Networks that compute
-    the same with units in another order are far apart: compare what they compute by CKA or disagreement.
+    the same with units in another order have a small cosine: compare what they compute by CKA or disagreement.
 
     Args:
         model: an `EnsembleClassifier`, or its network.
