@@ -3,10 +3,18 @@
 import argparse
 import os
 import sys
+from typing import Any
 
 
-def main(arguments=None):
-    """Entry point; returns the exit status."""
+def main(arguments: Any = None) -> int:
+    """Run the `zoo` command.
+
+    Args:
+        arguments: list of str. Default: None, those of the command line.
+
+    Returns:
+        The exit status: 0, or 2 after an error.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     options = _parser().parse_args(arguments)
     try:

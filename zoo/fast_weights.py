@@ -1,20 +1,22 @@
 """Learning-rate factors of fast weights, under any Keras optimiser."""
 
+from typing import Any
+
 from zoo.layers import keras_internals
 from zoo.layers.keras_internals import variable_key
 
 
-def apply_multipliers(optimizer, model, factors=()):
+def apply_multipliers(optimizer: Any, model: Any, factors: Any = ()) -> None:
     """Make an optimiser give a model's fast weights their learning-rate factor and no weight decay.
 
-    Which variables are fast, the layers say (`fast_weights`, `fast_weight_lr_multiplier`).  It is the
-    learning rate that is multiplied, variable by variable: scaling gradients would do nothing under
-    Adam and its kin.  Doing it again changes nothing.
+    Layers say which variables are fast (`fast_weights`, `fast_weight_lr_multiplier`). It is the learning
+    rate that is multiplied, variable by variable: scaling gradients would do nothing under Adam and its
+    kin. Repeating the call changes nothing.
 
     Args:
         optimizer: a `keras.optimizers.Optimizer`.
         model: the `keras.Model` it trains, built.
-        factors: more (variable, factor of the learning rate) pairs.
+        factors: further (variable, factor of the learning rate) pairs. Default: none.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
     factors = {variable_key(optimizer, weight): factor for weight, factor in factors} | {

@@ -5,6 +5,8 @@ import json
 import pathlib
 import tempfile
 import time
+from collections.abc import Callable
+from typing import Any
 
 from zoo.benchmarking import fresh_process
 from zoo.benchmarking.machine import machine
@@ -18,29 +20,43 @@ from zoo.latency import cores
 from zoo.training.loop.from_recipe import precision
 
 
-def benchmark(settings, methods=METHODS, *, weights=None, rounds=20, seconds=900.0, peer=None,
-              peer_python=None, fresh_processes=True, directory="benchmark", command="",
-              say=lambda line: None):  # fmt: skip
-    """Measure what methods cost, side by side, and write it down.
+def benchmark(
+    settings,
+    methods=METHODS,
+    *,
+    weights: str | None = None,
+    rounds: int = 20,
+    seconds: float = 900.0,
+    peer: str | None = None,
+    peer_python: str | None = None,
+    fresh_processes: bool = True,
+    directory: Any = "benchmark",
+    command: str = "",
+    say: Callable[[str], None] = lambda line: None,
+) -> dict:
+    """Measure what methods cost, side by side, and write the results to files.
 
-    All models live in this process and take turns, a call of each in every round (`rounds.race`); a peer's
-    live in another one and take their turns in the same rounds while this one waits.  A ratio is the
-    median over rounds of the time over the single network's in the same round; a peer's is to
-    its own single network.  Sizes, cold loading and peak memory are measured afterwards in fresh processes.
+    All models live in this process and take turns, a call of each in every round (`rounds.race`); a
+    peer's live in another process and take their turns in the same rounds while this one waits. A ratio
+    is the median over rounds of the time over the single network's in the same round; a peer's is to its
+    own single network. Sizes, cold loading and peak memory are measured afterwards in fresh processes.
 
     Args:
-        settings: `Settings`.
-        methods: such as ("single", "packed", "packed:gamma=2"); the single network is always there.
-        weights: a data set's name: measure the published models of the backbone instead, with
-            their accuracy.
-        rounds: calls of each, at most.
-        seconds: the time for warm-up and rounds; what does not fit is said in the table.
-        peer, peer_python: another library whose models of the same methods are measured, too, and the
-            interpreter that has it.
-        fresh_processes: whether to start them, one a model.
-        directory: where `benchmark.json`, `.md` and `.png` go.
-        command: to be written down.
-        say: function of a line of progress.
+        settings: a `Settings`.
+        methods: strings such as ("single", "packed", "packed:gamma=2"); the single network is always
+            included. Default: all.
+        weights: str, a data set's name: measure the published models of the backbone instead, with their
+            accuracy. Default: None.
+        rounds: int >= 1, calls of each model and task, at most. Default: 20.
+        seconds: float > 0, the time for warm-up and rounds; the table says what did not fit. Default:
+            900.
+        peer: str, another library whose models of the same methods are measured, too. Default: None.
+        peer_python: str, the path of an interpreter that has the peer. Default: None, this one.
+        fresh_processes: bool, whether to start them, one per model. Default: True.
+        directory: str or path of the folder for `benchmark.json`, `.md` and `.png`. Default:
+            "benchmark".
+        command: str, the command line, for the record. Default: "".
+        say: function of a line of progress. Default: prints nothing.
 
     Returns:
         The dictionary of `benchmark.json`.

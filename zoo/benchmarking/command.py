@@ -3,6 +3,8 @@
 import logging
 import shlex
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 
@@ -12,8 +14,12 @@ from zoo.benchmarking.models import METHODS, Settings
 from zoo.benchmarking.output import print_tables
 
 
-def run(options):
-    """Measure, write the files and print the tables."""
+def run(options: Any) -> None:
+    """Measure, write the files and print the tables.
+
+    Args:
+        options: the namespace of the command's options.
+    """
     logging.getLogger("tensorflow").setLevel("ERROR")  # many models are many functions
     backbone, methods = chosen(options.names, options.backbone, options.methods)
     settings = Settings(
@@ -29,8 +35,16 @@ def run(options):
     print_tables(results, Console(width=None if sys.stdout.isatty() else 160))
 
 
-def chosen(names, backbone=None, methods=None):
-    """(backbone, methods) of models' names, or of what was given in their place.
+def chosen(names: Sequence[str], backbone: str | None = None, methods: Any = None) -> tuple:
+    """Choose backbone and methods from models' names, or from the options given instead.
+
+    Args:
+        names: models' names; may be empty.
+        backbone: str. Default: None.
+        methods: strings. Default: None.
+
+    Returns:
+        (backbone, methods).
 
     Raises:
         ValueError: for names of several backbones, or names beside a backbone or methods.

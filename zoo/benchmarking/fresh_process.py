@@ -5,6 +5,8 @@ import os
 import pathlib
 import subprocess
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +15,16 @@ from zoo import weights as weight_files
 PROBE = pathlib.Path(__file__).with_name("probe.py")
 
 
-def write(contestant, folder):
-    """Write a contestant's weights as they are published, to be loaded by path; returns their bytes."""
+def write(contestant: Any, folder: Any) -> int:
+    """Write a contestant's weights as they are published.
+
+    Args:
+        contestant: a `Contestant` whose model is built.
+        folder: path of a new folder.
+
+    Returns:
+        Their size in bytes.
+    """
     folder.mkdir(parents=True)
     model = contestant.model
     files = weight_files.write(model, folder)
@@ -23,11 +33,17 @@ def write(contestant, folder):
     return sum(file["bytes"] for file in files.values())
 
 
-def probe(**request):
-    """What `probe.py` answers in a process of its own.
+def probe(**request: Any) -> dict:
+    """Run `probe.py` in a process of its own.
+
+    Args:
+        request: what `probe.py` takes, by keyword.
+
+    Returns:
+        Its answer, a dictionary.
 
     Raises:
-        ValueError: where it fails, with its last line.
+        ValueError: if it fails, with its last line.
     """
     command = [sys.executable, "-P", str(PROBE), json.dumps(request)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
@@ -37,8 +53,17 @@ def probe(**request):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measured(contestant, folder, settings):
-    """Cold loading in seconds and peak memory in MiB, by key; `fresh_error` where it failed."""
+def measured(contestant: Any, folder: Any, settings: Any) -> dict:
+    """Measure cold loading and peak memory.
+
+    Args:
+        contestant: a `Contestant`.
+        folder: path, from `write`.
+        settings: a `Settings`.
+
+    Returns:
+        {key: seconds or MiB}; `fresh_error` if it failed.
+    """
     try:
         return probe(
             name=contestant.name, folder=str(folder), batch_size=max(settings.batch_sizes),
@@ -48,8 +73,16 @@ def measured(contestant, folder, settings):
         return {"fresh_error": str(error)}
 
 
-def imports(answers, least=3):
-    """Median seconds of a cold `import keras`, and of `import zoo` after it, over all fresh processes."""
+def imports(answers: Sequence[dict], least: int = 3) -> dict:
+    """Compute the median seconds of a cold `import keras`, and of `import zoo` after it.
+
+    Args:
+        answers: what `measured` returned.
+        least: int, fresh processes that are needed; missing ones are started. Default: 3.
+
+    Returns:
+        {"keras_s", "zoo_adds_s", "processes"}.
+    """
     answers = [answer for answer in answers if "keras_s" in answer]
     answers += [probe() for _ in range(least - len(answers))]
     return {key: float(np.median([answer[key] for answer in answers])) for key in ("keras_s", "zoo_adds_s")} | {

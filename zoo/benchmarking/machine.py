@@ -7,8 +7,12 @@ import platform
 from zoo.latency import conditions, cores
 
 
-def machine():
-    """Processor, cores, load before the run, memory, backend, device and versions, as a dictionary."""
+def machine() -> dict:
+    """Describe this machine: processor, cores, load, memory, backend, device and versions.
+
+    Returns:
+        A dictionary.
+    """
     import keras
 
     backend = keras.backend.backend()
@@ -31,8 +35,15 @@ def machine():
     }  # fmt: skip
 
 
-def in_words(found):
-    """A machine in one line."""
+def in_words(found: dict) -> str:
+    """Describe a machine in one line.
+
+    Args:
+        found: dict, from `machine`.
+
+    Returns:
+        A string.
+    """
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items() if version)
     load = "" if found["load_before"] is None else f"; load before the run {found['load_before']}"
     return (

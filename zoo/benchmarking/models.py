@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -29,9 +30,19 @@ PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 class Settings:
     """What is the same for all contestants of a run.
 
-    Fields: `backbone`; `input_shape` (H, W, C); `num_classes`; `batch_sizes` of inference;
-    `train_batch_size`; `num_members` of every method but MIMO, which has its own default unless told;
-    `precision`, as a recipe's: "float32", "bfloat16" or "float16" with weights in float32, "float64".
+    Args:
+        backbone: str. Default: "resnet18".
+        input_shape: three ints, (H, W, C). Default: (32, 32, 3).
+        num_classes: int >= 2. Default: 10.
+        batch_sizes: ints >= 1, images per inference call. Default: (1, 32, 128).
+        train_batch_size: int >= 1, images per training step. Default: 64.
+        num_members: int >= 1, of every method except MIMO, which keeps its own default unless told.
+            Default: 4.
+        precision: str, as in a recipe: "float32", "bfloat16" or "float16" with weights in float32, or
+            "float64". Default: "float32".
+
+    Raises:
+        ValueError: for a value out of range.
     """
 
     backbone: str = "resnet18"
@@ -63,28 +74,35 @@ class Settings:
 
     @property
     def tasks(self):
-        """What is timed: a training step, and inference by batch size."""
+        """The names of what is timed: a training step, and inference by batch size."""
         return [TRAIN, *map(predict, self.batch_sizes)]
 
 
-def predict(size):
-    """The name of inference on so many images."""
+def predict(size: int) -> str:
+    """Return the name of the task of inference.
+
+    Args:
+        size: int, images per call.
+
+    Returns:
+        A string.
+    """
     return f"predict {size}"
 
 
 class Contestant:
-    """A model of the zoo: it is made, warmed up and then timed, one call at a time.
+    """A model of the zoo under measurement: it is built, warmed up and then timed, one call at a time.
 
-    A training step is `model.train_on_batch`: a batch of NumPy images to the device, forward, backward, SGD
-    with Nesterov momentum, and loss and accuracy back.  Inference is `model.predict_on_batch`: NumPy
+    A training step is `model.train_on_batch`: a batch of NumPy images to the device, forward, backward,
+    SGD with Nesterov momentum, and loss and accuracy back. Inference is `model.predict_on_batch`: NumPy
     images to the NumPy average of the members.
 
     Args:
-        label: how it is called in tables.
-        name: `<method>_<backbone>`.
+        label: str, its name in tables.
+        name: str, `<method>_<backbone>`.
         make: function that returns the built `EnsembleClassifier`.
-        settings: the run's.
-        known: what is on record of it, such as its accuracy.
+        settings: the run's `Settings`.
+        known: dict of what is on record, such as its accuracy. Default: None.
     """
 
     of = "zoo"
@@ -94,8 +112,12 @@ class Contestant:
         self.known = known or {}
         self.model = None
 
-    def prepare(self):
-        """Build and warm up; returns {task: seconds of a warm call}."""
+    def prepare(self) -> dict[str, float]:
+        """Build and warm up the model.
+
+        Returns:
+            {task: seconds of a warm call}.
+        """
         self.model = self.make()
         optimizer = keras.optimizers.SGD(1e-3, momentum=0.9, nesterov=True)
         self.model.compile(optimizer, CrossEntropy(), metrics=[Accuracy()])
@@ -107,12 +129,19 @@ class Contestant:
         self.compile_seconds = {kind: max(first[t] - warm[t], 0.0) for kind, t in kinds.items()}
         return warm
 
-    def measure(self, task):
-        """(wall, CPU) seconds of one call."""
+    def measure(self, task: str) -> tuple[float, float]:
+        """Time one call.
+
+        Args:
+            task: str, one of `Settings.tasks`.
+
+        Returns:
+            (wall, CPU) seconds.
+        """
         return timed(self.calls[task])()
 
-    def facts(self):
-        """What is counted of it."""
+    def facts(self) -> dict:
+        """Return what is counted and on record, a dictionary."""
         trainable, _ = counts.parameters(self.model.network)
         counted = {"members": self.model.num_members, "parameters": trainable}
         work = training_work(step_cost(self.model.network), self.settings.train_batch_size)
@@ -139,15 +168,19 @@ def _seconds(call):
     return time.perf_counter() - start
 
 
-def from_scratch(texts, settings):
-    """Untrained contestants of one backbone, the single network first whether it is asked for or not.
+def from_scratch(texts: Sequence[str], settings: Settings) -> list[Contestant]:
+    """Make untrained contestants of one backbone, the single network always first.
 
     Args:
-        texts: methods with or without arguments, "packed" or "packed:gamma=2:alpha=3".
+        texts: methods with or without arguments, such as "packed" or "packed:gamma=2:alpha=3".
+        settings: a `Settings`.
+
+    Returns:
+        A list of `Contestant`s.
 
     Raises:
-        ValueError: for an unknown method or argument, or one out of range, or a training batch too small to be
-            shared out among the members.
+        ValueError: for an unknown method or argument, one out of range, or a training batch too small to
+            be split among the members.
     """
     wanted = dict.fromkeys(["single", *texts])
     return [_untrained(text, settings) for text in wanted]
@@ -174,11 +207,18 @@ def _untrained(text, settings):
     return Contestant(label, f"{name}_{settings.backbone}", make, settings)
 
 
-def published(dataset, settings):
-    """Contestants with the weights that exist of this backbone and data set, the single network first.
+def published(dataset: str, settings: Settings) -> list[Contestant]:
+    """Make contestants with the published weights of a backbone, the single network always first.
+
+    Args:
+        dataset: str, the data set that they were trained on.
+        settings: a `Settings`.
+
+    Returns:
+        A list of `Contestant`s.
 
     Raises:
-        ValueError: where there are none, naming the data sets there are.
+        ValueError: if there are none; the message lists the data sets there are.
     """
     entries = [
         entry for entry in registry.index()

@@ -1,12 +1,22 @@
 """A benchmark's tables, for the terminal and in Markdown."""
 
+from collections.abc import Iterator
+from typing import Any
+
 from zoo.benchmarking.machine import in_words
 from zoo.benchmarking.roofline import nearest_limit
 from zoo.evaluation.tables import Table
 
 
-def tables(results):
-    """All tables of a run, in order."""
+def tables(results: dict) -> Iterator[Any]:
+    """Generate all tables of a run, in order.
+
+    Args:
+        results: dict, that of `benchmark.json`.
+
+    Returns:
+        An iterator over `Table`s.
+    """
     measured = [record for record in results["models"] if "tasks" in record]
     tasks = list(measured[0]["tasks"])
     yield _ratios(results, tasks)
@@ -15,8 +25,15 @@ def tables(results):
     yield _costs(measured)
 
 
-def notes(results):
-    """What must be said beside the tables, one line each."""
+def notes(results: dict) -> Iterator[str]:
+    """Generate the notes beside the tables, one line each.
+
+    Args:
+        results: dict, that of `benchmark.json`.
+
+    Returns:
+        An iterator over strings.
+    """
     yield in_words(results["machine"])
     yield _said_of_settings(results["settings"])
     if results["command"]:
@@ -38,8 +55,15 @@ def notes(results):
                 yield f"{title(record)}: {record[key]}"
 
 
-def title(record):
-    """How a record is called beside others."""
+def title(record: dict) -> str:
+    """Return the name of a model in tables, with its library's if it is a peer's.
+
+    Args:
+        record: dict, one of results["models"].
+
+    Returns:
+        A string.
+    """
     return record["label"] if record["of"] == "zoo" else f"{record['of']}: {record['label']}"
 
 
@@ -153,8 +177,13 @@ def _cell(value):
     return "" if value is None else str(value)
 
 
-def write_markdown(results, path):
-    """All tables and notes, to stand in a page."""
+def write_markdown(results: dict, path: Any) -> None:
+    """Write all tables and notes as Markdown, to be included in a page.
+
+    Args:
+        results: dict, that of `benchmark.json`.
+        path: path of the file.
+    """
     lines = []
     for table in tables(results):
         lines += [
@@ -169,8 +198,13 @@ def write_markdown(results, path):
     path.write_text("\n".join(lines) + "\n")
 
 
-def print_tables(results, console):
-    """The same on a terminal."""
+def print_tables(results: dict, console: Any) -> None:
+    """Print all tables and notes.
+
+    Args:
+        results: dict, that of `benchmark.json`.
+        console: a `rich.console.Console`.
+    """
     from rich.table import Table as RichTable
 
     for table in tables(results):

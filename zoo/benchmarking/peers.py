@@ -15,6 +15,7 @@ import json
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 PEERS = {
     "torch-uncertainty": {
@@ -26,11 +27,11 @@ PEERS = {
 
 
 class Peer:
-    """A peer's process.
+    """The process of another library, as a context manager.
 
     Args:
-        name: one of `PEERS`.
-        python: the interpreter that has it; None for this one.
+        name: str, one of `PEERS`.
+        python: str, the path of an interpreter that has it. Default: None, this one.
 
     Raises:
         ValueError: for an unknown peer, or an interpreter that is not there or does not have it.
@@ -74,11 +75,17 @@ class Peer:
             self.process.kill()
             self.process.wait()
 
-    def request(self, **message):
-        """The answer to one request.
+    def request(self, **message: Any) -> dict:
+        """Send one request and return the answer.
+
+        Args:
+            message: the request, by keyword.
+
+        Returns:
+            A dictionary.
 
         Raises:
-            ValueError: where the answer is an error, or none came.
+            ValueError: if the answer is an error, or none came.
         """
         try:
             print(json.dumps(message), file=self.process.stdin, flush=True)
@@ -95,29 +102,53 @@ class Peer:
             raise ValueError(f"{self.name}: {answer['error']}")
         return answer
 
-    def models(self, settings, threads):
-        """Its contestants of such settings; the version is kept."""
+    def models(self, settings: Any, threads: int) -> list:
+        """Return the peer's contestants, and keep its version.
+
+        Args:
+            settings: a `Settings`.
+            threads: int >= 1, CPU threads that it may use.
+
+        Returns:
+            A list of `PeerModel`s.
+        """
         answer = self.request(settings={**dataclasses.asdict(settings), "threads": threads})
         self.version = answer["version"]
         return [PeerModel(self, label) for label in answer["models"]]
 
 
 class PeerModel:
-    """A contestant that runs in a peer's process; see `zoo.benchmarking.models.Contestant`."""
+    """A contestant that runs in a peer's process, with the interface of `Contestant`.
+
+    Args:
+        peer: a `Peer`.
+        label: str, its name in tables.
+    """
 
     def __init__(self, peer, label):
         self.peer, self.label, self.of, self.name = peer, label, peer.name, label
 
-    def prepare(self):
-        """Build and warm up; returns {task: seconds of a warm call}."""
+    def prepare(self) -> dict[str, float]:
+        """Build and warm up the model.
+
+        Returns:
+            {task: seconds of a warm call}.
+        """
         answer = self.peer.request(prepare=self.label)
         self.compile_seconds, self._facts = answer["compile"], answer["facts"]
         return answer["warm"]
 
-    def measure(self, task):
-        """(wall, CPU) seconds of one call, measured there."""
+    def measure(self, task: str) -> tuple:
+        """Time one call in the peer's process.
+
+        Args:
+            task: str, one of `Settings.tasks`.
+
+        Returns:
+            (wall, CPU) seconds.
+        """
         return tuple(self.peer.request(measure=[self.label, task])["times"])
 
-    def facts(self):
-        """What is counted of it."""
+    def facts(self) -> dict:
+        """Return what is counted, a dictionary."""
         return self._facts

@@ -1,5 +1,7 @@
 """The picture of a benchmark: measured cost by method and, where weights exist, accuracy against it."""
 
+from typing import Any
+
 from zoo.benchmarking.models import TRAIN
 from zoo.benchmarking.output import title
 from zoo.pictures import GREY, INK, blank_figure
@@ -8,12 +10,14 @@ COLOURS = ("#2f6db5", "#d1495b", "#3a8f5c", "#c07f1f", "#7a5195", "#4d5566")
 MARKERS = ("o", "s", "D", "^", "v", "P")
 
 
-def write_picture(results, path):
-    """A row a method, a point a task: CPU time in multiples of the single network's; peers are hollow.
+def write_picture(results: dict, path: Any) -> Any:
+    """Draw CPU time in multiples of the single network's: a row per method, a point per task.
+
+    Peers' points are hollow.
 
     Args:
-        results: the dictionary of `benchmark.json`.
-        path: of the PNG.
+        results: dict, that of `benchmark.json`.
+        path: path of the PNG to write.
 
     Returns:
         The path.

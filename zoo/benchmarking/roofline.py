@@ -1,6 +1,7 @@
 """How near a model comes to what its device can do: peaks measured there, and work counted from layers."""
 
 import time
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,11 +11,12 @@ LONG = 0.03  # seconds a call must take for its clock, and what starts it, not t
 CHAIN = 4
 
 
-def peaks():
-    """What the device reaches at its best, in the compute dtype of Keras's policy.
+def peaks() -> dict[str, float]:
+    """Measure the device's best rates, in the compute dtype of Keras's policy.
 
     Returns:
-        {"flops": FLOP/s of products of square matrices, "bytes": bytes/s of reading or of copying a vector}.
+        {"flops": FLOP/s of products of square matrices, "bytes": bytes/s of reading or of copying a
+        vector}.
     """
     dtype = keras.config.dtype_policy().compute_dtype
     return {
@@ -23,8 +25,8 @@ def peaks():
     }
 
 
-def training_work(cost, batch_size):
-    """(FLOPs, bytes) that a training step needs at least.
+def training_work(cost: Any, batch_size: int) -> tuple[float, float]:
+    """Return the least FLOPs and bytes of a training step.
 
     Every activation that the backward pass needs is written once and read twice, forward and backward;
     weights are read in both, gradients written, and the optimiser reads weight, momentum and gradient
@@ -32,19 +34,27 @@ def training_work(cost, batch_size):
 
     Args:
         cost: a `zoo.training.cost.step_cost.StepCost`.
-        batch_size: images a step.
+        batch_size: int >= 1, images per step.
+
+    Returns:
+        (FLOPs, bytes).
     """
     needed = 3 * cost.activation_bytes * batch_size + 8 * cost.gradient_bytes
     return cost.training_flops * batch_size, needed
 
 
-def nearest_limit(work, seconds, found):
-    """("arithmetic" or "memory", share of it that is used): what would stop a faster program first.
+def nearest_limit(
+    work: tuple[float, float], seconds: float, found: dict[str, float]
+) -> tuple[str, float]:
+    """Return the limit that would stop a faster program first.
 
     Args:
         work: (FLOPs, bytes).
-        seconds: that it took.
-        found: from `peaks`.
+        seconds: float, the time that it took.
+        found: dict, from `peaks`.
+
+    Returns:
+        ("arithmetic" or "memory", the share of that limit that is used).
     """
     shares = {
         "arithmetic": work[0] / found["flops"] / seconds,

@@ -1,6 +1,8 @@
 """The timed part of a benchmark: who fits into the time, rounds of calls, and ratios of what they took."""
 
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,29 +12,36 @@ LEAST_ROUNDS = 3
 SHORT = 0.1  # seconds; of shorter calls each is made twice, and the second one counts
 
 
-def race(contestants, baselines, tasks, rounds, seconds, say=lambda line: None):
-    """Warm all contestants up and time them, one call of each after the other in every round.
+def race(
+    contestants: Sequence[Any],
+    baselines: Sequence[Any],
+    tasks: Sequence[str],
+    rounds: int,
+    seconds: float,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[dict, dict]:
+    """Warm up all contestants and time them, one call of each after the other in every round.
 
-    A call of less than 0.1 s comes right after an untimed one, so that it does not matter whether another model
-    or another process has had the caches and threads just before.
+    A call of less than 0.1 s comes right after an untimed one, so that it does not matter whether
+    another model or another process has used the caches and threads just before.
 
-    Warm-up begins for nobody once half of the time is gone, and of those warmed up the most expensive stay
+    No warm-up begins once half of the time is gone, and of those warmed up the most expensive are left
     out until three rounds of all others fit into the rest; baselines are measured in any case.
 
     Args:
         contestants: objects with `label`, `of`, `prepare()` and `measure(task)`, see `Contestant`.
-        baselines: those among them that the others are set in relation to.
-        tasks: names of what is timed.
-        rounds: calls of each contestant and task, at most.
-        seconds: the time for all of it; what is over it is the end of the round that has begun.
-        say: function of a line of progress.
+        baselines: those among them that the others are compared with.
+        tasks: strings, names of what is timed.
+        rounds: int >= 1, calls of each contestant and task, at most.
+        seconds: float > 0, the time for everything; a round that has begun is completed.
+        say: function of a line of progress. Default: prints nothing.
 
     Returns:
         ({task: {contestant: array (rounds, 2) of wall and CPU seconds}}, {contestant: why it was not
         measured}).
 
     Raises:
-        ValueError: where a baseline cannot be built.
+        ValueError: if a baseline cannot be built.
     """
     start, warm, skipped = time.perf_counter(), {}, {}
     for one in contestants:
@@ -90,12 +99,12 @@ def _too_expensive(warm, baselines, left, seconds):
     return skipped
 
 
-def summary(times, baseline):
-    """What rounds come to: medians, and the median over rounds of each round's ratio to the baseline.
+def summary(times: np.ndarray, baseline: np.ndarray) -> dict:
+    """Summarise rounds: medians, and the median over rounds of each round's ratio to the baseline.
 
     Args:
-        times: (rounds, 2) wall and CPU seconds of a contestant's calls.
-        baseline: of the same shape, the single network's in the same rounds.
+        times: array (rounds, 2), wall and CPU seconds of a contestant's calls.
+        baseline: array (rounds, 2), the single network's in the same rounds.
 
     Returns:
         A dictionary: `wall_ms`, `cpu_ms`, `wall_ratio`, `cpu_ratio`, `rounds`.

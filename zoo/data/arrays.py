@@ -1,7 +1,11 @@
 """Image data sets as arrays in memory: TensorFlow Datasets' folders, or `.npz` without TensorFlow."""
 
+from __future__ import annotations
+
 import dataclasses
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -38,38 +42,69 @@ class Split:
     def __iter__(self):
         return iter((self.images, self.labels))
 
-    def subset(self, rows):
-        """The split of some rows, a slice or indices."""
+    def subset(self, rows: Any) -> Split:
+        """Return the split of some rows.
+
+        Args:
+            rows: slice, or int array of indices.
+
+        Returns:
+            A `Split`.
+        """
         return dataclasses.replace(self, images=self.images[rows], labels=self.labels[rows])
 
     @property
-    def image_shape(self):
-        """(H, W, C)."""
+    def image_shape(self) -> tuple:
+        """The shape of an image, (H, W, C)."""
         return self.images.shape[1:]
 
     @property
-    def num_classes(self):
-        """K: as many as are named, or one more than the highest label."""
+    def num_classes(self) -> int:
+        """The number of classes, K: as many as are named, or one more than the highest label."""
         return len(self.class_names) or int(self.labels.max()) + 1
 
-    def batches(self, size):
-        """All (images, labels) in order."""
+    def batches(self, size: int) -> Iterator:
+        """Generate all (images, labels) in order.
+
+        Args:
+            size: int >= 1, images per batch; the last may have fewer.
+
+        Returns:
+            An iterator over pairs of arrays.
+        """
         for start in range(0, len(self), size):
             yield self.images[start : start + size], self.labels[start : start + size]
 
-    def shuffled(self, recipe, part=0, parts=1):
-        """What trains by it: an `EpochShuffle`."""
+    def shuffled(self, recipe: Any, part: int = 0, parts: int = 1) -> EpochShuffle:
+        """Return the batches to train on.
+
+        Args:
+            recipe: a `zoo.training.recipes.Recipe`, for batch size, seed and flips.
+            part: int, which of `parts` equal parts of every batch is given. Default: 0.
+            parts: int >= 1. Default: 1.
+
+        Returns:
+            An `EpochShuffle`.
+        """
         return EpochShuffle(
             self, recipe.batch_size, recipe.seed, part=part, parts=parts,
             alternate_flips=recipe.flip and recipe.alternate_flips,
         )  # fmt: skip
 
 
-def load(name, split, data_dir):
-    """A split of a data set, "train" or "test", from DATA_DIR/NAME.npz or else TFDS's folder.
+def load(name: str, split: str, data_dir: Any) -> Split:
+    """Load a split of a data set from DATA_DIR/NAME.npz, or else from TFDS's folder.
+
+    Args:
+        name: str, the data set's name, such as "cifar10".
+        split: str, "train" or "test".
+        data_dir: str or path of the data sets.
+
+    Returns:
+        A `Split`.
 
     Raises:
-        FileNotFoundError: where neither is there.
+        FileNotFoundError: if neither is there.
     """
     data_dir = pathlib.Path(data_dir).expanduser()
     path = data_dir / f"{name}.npz"
@@ -104,8 +139,17 @@ def _from_tfds(name, split, data_dir):
         ) from None
 
 
-def hold_out(data, fraction, seed):
-    """Split off the same held-out examples for every method: (the rest, held out)."""
+def hold_out(data: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """Split off held-out examples, the same for every method.
+
+    Args:
+        data: a `Split`.
+        fraction: float in [0, 1], the share that is held out.
+        seed: int, decides which.
+
+    Returns:
+        (the rest, held out), two `Split`s.
+    """
     order = np.random.default_rng([seed, 0x5EED]).permutation(len(data))
     count = round(len(data) * fraction)
     held, rest = np.sort(order[:count]), np.sort(order[count:])

@@ -1,22 +1,25 @@
 """Batches of images in memory, in an order that seed and epoch decide."""
 
 import copy
+from typing import Any
 
 import keras
 import numpy as np
 
 
 class EpochShuffle(keras.utils.PyDataset):
-    """Batches of a split, whole ones only, in an order that seed and epoch decide: resume is exact.
+    """Whole batches of images in memory, in an order decided by seed and epoch: resuming is exact.
 
     Args:
-        split: `zoo.data.arrays.Split`.
-        batch_size: of all workers together.
-        seed: of the order.
-        epoch: to begin with.
-        part, parts: which of how many equal, contiguous parts of every batch is given.
-        alternate_flips: whether to mirror a random half of the images in the first epoch, and then every
-            image every other epoch (arXiv 2404.00498, section 3.6), so that two epochs show each both ways.
+        split: a `zoo.data.arrays.Split`.
+        batch_size: int >= 1, images per batch of all workers together.
+        seed: int, decides the order.
+        epoch: int, the epoch to begin with. Default: 0.
+        part: int, which of `parts` equal, contiguous parts of every batch is given. Default: 0.
+        parts: int >= 1. Default: 1.
+        alternate_flips: bool, whether to mirror a random half of the images in the first epoch, and then
+            every image every other epoch (Jordan, 2024, arXiv 2404.00498, section 3.6), so that two
+            epochs show each image both ways. Default: False.
     """
 
     def __init__(self, split, batch_size, seed, epoch=0, part=0, parts=1, alternate_flips=False):
@@ -28,8 +31,13 @@ class EpochShuffle(keras.utils.PyDataset):
         self.part, self.parts = part, parts  # Keras's `workers` are threads
         self.start(epoch)
 
-    def start(self, epoch, first=0):
-        """Shuffle for an epoch, and begin with its batch `first`."""
+    def start(self, epoch: int, first: int = 0) -> None:
+        """Shuffle for an epoch.
+
+        Args:
+            epoch: int.
+            first: int, the batch to begin with. Default: 0.
+        """
         self.epoch, self.first = epoch, first
         self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.split))
 
@@ -37,8 +45,8 @@ class EpochShuffle(keras.utils.PyDataset):
         self.start(self.epoch + 1)
 
     @property
-    def steps(self):
-        """Batches of a whole epoch."""
+    def steps(self) -> int:
+        """The number of batches in a whole epoch."""
         return len(self.split) // self.batch_size
 
     def __len__(self):
@@ -54,12 +62,19 @@ class EpochShuffle(keras.utils.PyDataset):
             images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
         return images, self.split.labels[rows]
 
-    def feed(self):
-        """What `fit` takes: these batches."""
+    def feed(self) -> dict:
+        """Return the arguments for `keras.Model.fit`, {"x": these batches}."""
         return {"x": self}
 
-    def dataset(self, replicas=1):
-        """This part of the batches without end, a `tf.data.Dataset` with a batch for each of its replicas."""
+    def dataset(self, replicas: int = 1) -> Any:
+        """Return this part of the batches without end, for `tf.distribute`.
+
+        Args:
+            replicas: int >= 1, devices, each of which gets a batch of its own. Default: 1.
+
+        Returns:
+            A `tf.data.Dataset` of (images, labels).
+        """
         import tensorflow as tf
 
         size = self.batch_size // self.parts // replicas

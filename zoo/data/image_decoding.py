@@ -4,6 +4,9 @@ JPEGs are decoded no further than their crop needs.  Grey and CMYK JPEGs and PNG
 ImageNet has, come out with the channels that are asked for.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
@@ -11,15 +14,15 @@ SHARE = 224 / 256  # of the shorter side, that a centre crop keeps
 DCT = "INTEGER_ACCURATE"  # as Pillow and torchvision; TensorFlow's default is a grey level darker
 
 
-def random_resized_crop(size, key):
-    """A random part of an image (Szegedy et al., 2015, arXiv:1409.4842), resized to `size`.
+def random_resized_crop(size: tuple[int, int], key: Any) -> Callable:
+    """Make a random crop that is resized to a fixed size (Szegedy et al., 2015, arXiv 1409.4842).
 
-    The part has .08 to 1 of the image's area and a ratio of sides between 3/4 and 4/3; it is the
-    whole image where ten draws fit none.
+    The crop has .08 to 1 of the image's area and a ratio of sides between 3/4 and 4/3; it is the
+    whole image if none of ten draws fits.
 
     Args:
-        size: (height, width) of the result.
-        key: two integers, a tensor (2,), that decide the draw.
+        size: two ints, (height, width) of the result, in pixels.
+        key: int tensor (2,), which decides the draw.
 
     Returns:
         A function from an image's (height, width, channels) to ((top, left, height, width), size).
@@ -35,8 +38,15 @@ def random_resized_crop(size, key):
     return crop
 
 
-def centre_crop(size):
-    """The middle of an image: as if resized to 256/224 of `size` or a bit more, then cropped to it."""
+def centre_crop(size: tuple[int, int]) -> Callable:
+    """Make a centre crop: as if the image were resized to 256/224 of `size` or a bit more, then cropped.
+
+    Args:
+        size: two ints, (height, width) of the result, in pixels.
+
+    Returns:
+        A function from an image's (height, width, channels) to ((top, left, height, width), size).
+    """
 
     def crop(shape):
         shape = tf.cast(shape[:2], tf.float32)
@@ -50,18 +60,18 @@ def centre_crop(size):
     return crop
 
 
-def decode(encoded, channels, crop, otherwise):
-    """Pixels of an encoded image.
+def decode(encoded: Any, channels: int, crop: Callable | None, otherwise: Callable) -> Any:
+    """Decode an image.
 
     Args:
-        encoded: bytes of a JPEG, PNG, BMP or GIF, a string tensor.
-        channels: 1 or 3.
-        crop: None or one of the functions above.
+        encoded: string tensor, the bytes of a JPEG, PNG, BMP or GIF.
+        channels: int, 1 or 3.
+        crop: None, or what `random_resized_crop` or `centre_crop` returned.
         otherwise: function without arguments that gives the pixels of an image that cannot be decoded,
             or fails with a message that names it.
 
     Returns:
-        (H, W, channels) uint8.
+        Uint8 tensor (H, W, channels).
     """
     jpeg = tf.io.is_jpeg(encoded)
     whole = jpeg & _ends_with(encoded, b"\xff\xd9") | _ends_with(encoded, b"IEND\xaeB`\x82")

@@ -1,21 +1,29 @@
 """Splits that are streamed from disk, with the interface of splits in memory."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
 from zoo.data import streams
 
 
 class StreamedSplit:
-    """A split on disk, as `zoo.data.arrays.Split` is one in memory.
+    """A split on disk, with the interface of `zoo.data.arrays.Split`.
 
     Args:
-        dataset, split, data_dir: of a prepared TFDS folder.
-        image_size: pixels of a side, to which images are cropped and resized; 0 takes them as they are.
+        dataset: str, a data set that TFDS has prepared.
+        split: str, such as "train" or "train[:95%]".
+        data_dir: str or path of TFDS's folder.
+        image_size: int, the side in pixels to which images are cropped and resized; 0 keeps their size.
+            Default: 0.
 
     Raises:
-        FileNotFoundError: where it is not in `data_dir`.
+        FileNotFoundError: if it is not in `data_dir`.
         ValueError: for images that differ in size and no `image_size`.
     """
 
-    def __init__(self, dataset, split, data_dir, image_size=0):
+    def __init__(self, dataset: str, split: str, data_dir: Any, image_size: int = 0):
         self.source = streams.open_split(dataset, split, data_dir)
         self.image_size = (image_size, image_size) if image_size else None
         if self.image_size is None and self.source.image_shape is None:
@@ -25,15 +33,15 @@ class StreamedSplit:
         return self.source.num_examples
 
     @property
-    def image_shape(self):
-        """(H, W, C)."""
+    def image_shape(self) -> tuple:
+        """The shape of an image, (H, W, C)."""
         if self.image_size is None:
             return tuple(self.source.image_shape)
         return (*self.image_size, self.source.channels)
 
     @property
-    def num_classes(self):
-        """K, as the data set says."""
+    def num_classes(self) -> int:
+        """The number of classes, K."""
         return self.source.num_classes
 
     @property
@@ -41,24 +49,41 @@ class StreamedSplit:
         """K strings, or empty where the data set does not name its classes."""
         return self.source.class_names
 
-    def batches(self, size):
-        """All (images, labels) in order, centre crops where images are resized."""
+    def batches(self, size: int) -> Iterator:
+        """Generate all (images, labels) in order, centre crops where images are resized.
+
+        Args:
+            size: int >= 1, images per batch; the last may have fewer.
+
+        Returns:
+            An iterator over pairs of arrays.
+        """
         options = {"image_size": self.image_size} if self.image_size else {"crop": "none"}
         for images, labels in streams.evaluation(self.source, size, **options):
             yield images.numpy(), labels.numpy()
 
-    def shuffled(self, recipe, part=0, parts=1):
-        """What trains by it."""
+    def shuffled(self, recipe: Any, part: int = 0, parts: int = 1) -> StreamedBatches:
+        """Return the batches to train on.
+
+        Args:
+            recipe: a `zoo.training.recipes.Recipe`, for batch size, seed, epochs and flips.
+            part: int, which of `parts` equal parts of every batch is given. Default: 0.
+            parts: int >= 1. Default: 1.
+
+        Returns:
+            A `StreamedBatches`.
+        """
         return StreamedBatches(self, recipe, part, parts)
 
 
 class StreamedBatches:
-    """The batches of all epochs from one on, in an order that seed and epoch decide.
+    """The batches of all epochs from one on, in an order decided by seed and epoch.
 
     Args:
-        split: `StreamedSplit`.
-        recipe: for batch size, seed, and whether to mirror.
-        part, parts: which of how many equal, contiguous parts of every batch is given.
+        split: a `StreamedSplit`.
+        recipe: a `zoo.training.recipes.Recipe`, for batch size, seed, epochs and flips.
+        part: int, which of `parts` equal, contiguous parts of every batch is given. Default: 0.
+        parts: int >= 1. Default: 1.
     """
 
     def __init__(self, split, recipe, part=0, parts=1):
@@ -66,20 +91,32 @@ class StreamedBatches:
         self.part, self.parts = part, parts
         self.start(0)
 
-    def start(self, epoch, first=0):
-        """Begin with the batch `first` of an epoch."""
+    def start(self, epoch: int, first: int = 0) -> None:
+        """Choose where to begin.
+
+        Args:
+            epoch: int.
+            first: int, the batch of that epoch. Default: 0.
+        """
         self.epoch, self.first = epoch, first
 
     @property
-    def steps(self):
-        """Batches of a whole epoch."""
+    def steps(self) -> int:
+        """The number of batches in a whole epoch."""
         return len(self.split) // self.recipe.batch_size
 
     def __len__(self):
         return self.steps - self.first
 
-    def dataset(self, replicas=1):
-        """This part of the batches, as a `tf.data.Dataset` with a batch for each of its replicas."""
+    def dataset(self, replicas: int = 1) -> Any:
+        """Return this part of the batches.
+
+        Args:
+            replicas: int >= 1, devices, each of which gets a batch of its own. Default: 1.
+
+        Returns:
+            A `tf.data.Dataset` of (images, labels).
+        """
         resized = self.split.image_size
         options = {"image_size": resized} if resized else {"crop": "none"}
         return streams.training(
@@ -88,6 +125,6 @@ class StreamedBatches:
             num_workers=self.parts, replicas=replicas, flip=self.recipe.flip and bool(resized), **options,
         )  # fmt: skip
 
-    def feed(self):
-        """What `fit` takes."""
+    def feed(self) -> dict:
+        """Return the arguments for `keras.Model.fit`: x and steps_per_epoch."""
         return {"x": self.dataset(), "steps_per_epoch": len(self)}

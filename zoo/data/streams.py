@@ -1,6 +1,6 @@
 """Input pipelines for images that are too many for memory: encoded on disk, uint8 until on the device.
 
-    source = streams.open("imagenet2012", "train", data_dir)
+    source = streams.open_split("imagenet2012", "train", data_dir)
     batches = streams.training(source, 1024, seed=0, epoch=3, worker=1, num_workers=4)
 
 What an epoch's global batches hold, crops and mirrors included, is decided by (seed, epoch) alone: not by
@@ -18,36 +18,51 @@ open_split = open_source
 FILES_AT_ONCE = 16  # read side by side with shuffle="files"; part of the order
 
 
-def order(seed, epoch, size):
-    """The examples of an epoch as the arrays' `EpochShuffle` orders them, too."""
+def order(seed: int, epoch: int, size: int) -> np.ndarray:
+    """Return the order of an epoch's examples, the same as `EpochShuffle`'s.
+
+    Args:
+        seed: int.
+        epoch: int.
+        size: int, the number of examples.
+
+    Returns:
+        Int array (size,), a permutation.
+    """
     return np.random.default_rng([seed, epoch]).permutation(size)
 
 
 def training(source, batch_size, *, seed, epoch, epochs=1, worker=0, num_workers=1, replicas=1, first_step=0,
              image_size=(224, 224), crop="random_resized", flip=True, cache=False, shuffle="records",
              shard="batches", block=4096, broken="raise"):  # fmt: skip
-    """Batches of an epoch, whole ones only: this worker's part of each.
+    """Return the batches of an epoch, whole ones only: this worker's part of each.
 
     Args:
-        source: from `open`.
-        batch_size: the global one; worker w of n takes the w-th n-th of each batch.
-        seed, epoch: decide order, crops and mirrors.
-        epochs: how many epochs follow one another, from `epoch` on.
-        worker, num_workers: this worker and how many there are.
-        replicas: devices of this worker, where each is to be given a batch of its own, one after the
-            other (`tf.distribute.Strategy.distribute_datasets_from_function`).
-        first_step: how many steps of the first epoch to leave out; their images are not decoded.
-        image_size: (height, width) of the results of crop="random_resized".
-        crop: "random_resized", Inception's, or "none", for images of one size.
-        flip: whether to mirror half of the images.
-        cache: keep the encoded images in memory.
-        shuffle: "records", a permutation of all examples, which needs local files or `cache`; or "files":
-            files in random order, 16 side by side, `block` records at a time shuffled.
-        shard: with shuffle="files", "batches" as above, for which each worker reads all files; or
-            "files": each reads its own, so that batches depend on the number of workers, and some
-            examples of a worker with fewer come twice.
-        block: records that are shuffled together; twice as many are in memory.
-        broken: what to do with an image that cannot be decoded, "raise" or "blank": mid-grey instead.
+        source: what `open_split` returned.
+        batch_size: int, images per global batch; worker w of n takes the w-th n-th of each batch.
+        seed: int; with the epoch it decides order, crops and mirrors.
+        epoch: int, the first epoch.
+        epochs: int >= 1, epochs that follow one another. Default: 1.
+        worker: int, this worker's number. Default: 0.
+        num_workers: int >= 1. Default: 1.
+        replicas: int >= 1, devices of this worker, each of which is given a batch of its own, one after
+            the other (`tf.distribute.Strategy.distribute_datasets_from_function`). Default: 1.
+        first_step: int, steps of the first epoch to leave out; their images are not decoded. Default: 0.
+        image_size: two ints, (height, width) in pixels of the results of crop="random_resized".
+            Default: (224, 224).
+        crop: str, "random_resized", Inception's, or "none", for images of one size.
+            Default: "random_resized".
+        flip: bool, whether to mirror half of the images. Default: True.
+        cache: bool, whether to keep the encoded images in memory. Default: False.
+        shuffle: str, "records", a permutation of all examples, which needs local files or `cache`; or
+            "files", files in random order, 16 side by side, `block` records at a time shuffled.
+            Default: "records".
+        shard: str, with shuffle="files": "batches" as above, for which each worker reads all files; or
+            "files", for which each reads its own, so that batches depend on the number of workers, and
+            some examples of a worker with fewer come twice. Default: "batches".
+        block: int, records that are shuffled together; twice as many are in memory. Default: 4096.
+        broken: str, what to do with an image that cannot be decoded: "raise", or "blank", mid-grey
+            instead. Default: "raise".
 
     Returns:
         `tf.data.Dataset` of uint8 images (B, H, W, C) and int32 labels (B,), where
@@ -82,19 +97,23 @@ def training(source, batch_size, *, seed, epoch, epochs=1, worker=0, num_workers
 
 def evaluation(source, batch_size, *, image_size=(224, 224), crop="centre", drop_remainder=False,
                broken="raise"):  # fmt: skip
-    """All examples in order, in batches of which the last may be smaller.
+    """Return all examples in order, in batches of which the last may be smaller.
 
     Args:
-        source: from `open`.
-        batch_size: of each batch.
-        image_size: (height, width) of the results of crop="centre".
-        crop: "centre", what is left of an image whose shorter side is resized to 256/224 of
-            `image_size`, or "none", for images of one size.
-        drop_remainder: whether to leave out a smaller last batch.
-        broken: as in `training`.
+        source: what `open_split` returned.
+        batch_size: int >= 1, images per batch.
+        image_size: two ints, (height, width) in pixels of the results of crop="centre".
+            Default: (224, 224).
+        crop: str, "centre", the middle of an image whose shorter side is resized to 256/224 of
+            `image_size`, or "none", for images of one size. Default: "centre".
+        drop_remainder: bool, whether to leave out a smaller last batch. Default: False.
+        broken: str, see `training`. Default: "raise".
 
     Returns:
         `tf.data.Dataset` of uint8 images (B, H, W, C) and int32 labels (B,).
+
+    Raises:
+        ValueError: for arguments that do not fit together or the data.
     """
     prepare = _preparation(source, image_size, crop, broken)
     stream = in_order(source).map(lambda i, record: prepare(np.int64(0), i, record), tf.data.AUTOTUNE)

@@ -1,14 +1,22 @@
 """Test splits as evaluation reads them: whatever is wrong with a file is said in one line."""
 
 import zipfile
+from typing import Any
 
 
-def read_test_split(name, data_dir):
-    """The test split of a data set, as `zoo.data.arrays.load` gives it.
+def read_test_split(name: str, data_dir: Any) -> Any:
+    """Read the test split of a data set.
+
+    Args:
+        name: str, the data set's name.
+        data_dir: str or path of the data sets.
+
+    Returns:
+        A `zoo.data.arrays.Split`.
 
     Raises:
-        FileNotFoundError: where it is not there.
-        ValueError: where its files cannot be read.
+        FileNotFoundError: if it is not there.
+        ValueError: if its files cannot be read.
     """
     from zoo.data import arrays
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import pathlib
 from concurrent import futures
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,13 +22,19 @@ if keras.backend.backend() != "tensorflow":
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """A split of a prepared data set.
+    """A split of a data set that TFDS has prepared. An example's index is its place in the split.
 
-    Fields: `name`, `split`; `files`, paths of its record files; `skips` and `counts`, how many records of
-    each are passed over and then used; `num_classes` and `class_names`; `image_shape`, None where sizes differ, and
-    `channels`; `parse`, function from a record to (encoded image, label).
-
-    An example's index is its place in the split, file after file.
+    Args:
+        name: str, the data set's name.
+        split: str, such as "train".
+        files: tuple of str, paths of its record files.
+        skips: tuple of ints, how many records at the start of each file are left out.
+        counts: tuple of ints, how many records of each file are then used.
+        num_classes: int, K.
+        class_names: tuple of str.
+        image_shape: (H, W, C), or None if sizes differ.
+        channels: int, 1 or 3.
+        parse: function from a record to (encoded image, label).
     """
 
     name: str
@@ -42,16 +49,18 @@ class Source:
     parse: object
 
     @property
-    def num_examples(self):
+    def num_examples(self) -> int:
+        """The number of examples."""
         return sum(self.counts)
 
     @property
-    def num_bytes(self):
+    def num_bytes(self) -> int:
+        """The size of the files in bytes."""
         return sum(tf.io.gfile.stat(file).length for file in self.files)
 
     @functools.cached_property
-    def offsets(self):
-        """(Number of the file, first byte) of each record: (N,) int32 and int64."""
+    def offsets(self) -> tuple:
+        """The number of the file and the first byte of each record: int32 and int64 arrays (N,)."""
         with futures.ThreadPoolExecutor(16) as pool:  # waits for the disk
             parts = list(pool.map(_offsets, self.files))
         used = [
@@ -65,8 +74,8 @@ class Source:
         return numbers, np.concatenate(used)
 
     @functools.cached_property
-    def encoded(self):
-        """All records in memory, (N,) strings."""
+    def encoded(self) -> Any:
+        """All records in memory, a string tensor (N,)."""
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if self.num_bytes > 0.8 * memory:
             raise ValueError(
@@ -81,8 +90,15 @@ class Source:
                 .get_single_element()
             )
 
-    def place(self, index):
-        """Where an example is, a string tensor: for messages."""
+    def place(self, index: Any) -> Any:
+        """Describe where an example is, for messages.
+
+        Args:
+            index: int tensor.
+
+        Returns:
+            A string tensor.
+        """
         ends = np.cumsum(self.counts)
         index = tf.cast(index, ends.dtype)
         number = tf.searchsorted(ends, [index], side="right")[0]
@@ -90,16 +106,19 @@ class Source:
         return tf.strings.format("record {} of ", inside) + tf.gather(self.files, number)
 
 
-def open_source(name, split, data_dir):
-    """A split of a data set that TFDS has prepared in `data_dir`.
+def open_source(name: str, split: str, data_dir: Any) -> Source:
+    """Open a split of a data set that TFDS has prepared.
 
     Args:
-        name: as TFDS calls it, "imagenet2012".
-        split: "train", "validation", or a part, "train[:95%]".
-        data_dir: TFDS's folder.
+        name: str, TFDS's name, such as "imagenet2012".
+        split: str, "train", "validation", or a part such as "train[:95%]".
+        data_dir: str or path of TFDS's folder.
+
+    Returns:
+        A `Source`.
 
     Raises:
-        FileNotFoundError: where data set or split are not there.
+        FileNotFoundError: if data set or split are not there.
         ValueError: for a data set without supervised pairs of image and label.
     """
     data_dir = os.path.expanduser(data_dir)
@@ -171,8 +190,17 @@ def _keep(path, array):
     return array
 
 
-def at_random(source, indices, cache):
-    """A dataset of (epoch, index) with the examples' records: (epoch, index, record)."""
+def at_random(source: Source, indices: tf.data.Dataset, cache: bool) -> tf.data.Dataset:
+    """Read examples in any order.
+
+    Args:
+        source: a `Source`.
+        indices: `tf.data.Dataset` of (epoch, index).
+        cache: bool, whether to keep the encoded images in memory.
+
+    Returns:
+        `tf.data.Dataset` of (epoch, index, record).
+    """
     if cache:
         encoded = source.encoded
         return indices.map(lambda epoch, i: (epoch, i, tf.gather(encoded, i)))
@@ -191,8 +219,19 @@ def at_random(source, indices, cache):
     return indices.interleave(read, cycle_length=16, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def in_order(source, numbers=None, parallel=1):
-    """A dataset of (index, record), from some files (all, in order, by default), `parallel` at a time."""
+def in_order(
+    source: Source, numbers: tf.data.Dataset | None = None, parallel: int = 1
+) -> tf.data.Dataset:
+    """Read examples file after file.
+
+    Args:
+        source: a `Source`.
+        numbers: `tf.data.Dataset` of numbers of files. Default: None, all in order.
+        parallel: int >= 1, files read side by side. Default: 1.
+
+    Returns:
+        `tf.data.Dataset` of (index, record).
+    """
     firsts = np.cumsum([0, *source.counts[:-1]])
     with tf.device("cpu"):
         files, firsts, skips, counts = (

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import functools
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,26 +25,31 @@ _PASSING = (
 _SKIPPED, _ONCE = "skipped", "once"  # in place of a layer of the copy
 
 
-def folded(network):
-    """A copy of a network, with weights of its own, that gives the same answers with fewer operations.
+def folded(network: keras.Model) -> keras.Model:
+    """Copy a network into one with its own weights, the same answers and fewer operations.
 
-    A batch normalisation is at inference factor * x + offset, with factor = gamma / sqrt(variance + epsilon)
-    and offset = beta - mean * factor.  It is multiplied into the convolution or dense layer before it,
+    A batch normalisation is at inference factor * x + offset, with factor = gamma / sqrt(variance +
+    epsilon) and offset = beta - mean * factor. It is multiplied into the convolution or dense layer
+    before it,
 
         factor * (x @ kernel + bias) + offset = x @ (kernel * factor) + (bias * factor + offset),
 
-    in BatchEnsemble and hyper-batch layers into each member's s and bias.  That is done where the layer is
-    followed by the normalisation alone, both are called once and the layer has no activation; elsewhere,
-    as after a sum, the normalisation stays.  MIMO's stem, which at inference sees M copies of an image,
-    sees it once, by the sum of its kernels.  Models inside the network are folded, too.
+    in BatchEnsemble and hyper-batch layers into each member's s and bias. That is done where the layer
+    is followed by the normalisation alone, both are called once and the layer has no activation;
+    elsewhere, as after a sum, the normalisation stays. MIMO's stem, which at inference sees M copies of
+    an image, sees it once, by the sum of its kernels. Models inside the network are folded, too.
 
     Args:
         network: a functional or sequential `keras.Model` of ordinary layers (`zoo.layers.densify` a
-            sparse one); another one is given back as it is.
+            sparse one); any other is returned as it is.
+
+    Returns:
+        A `keras.Model`.
 
     Raises:
-        ValueError: for a layer that cannot be copied, or where the copy's outputs for random images differ
-            from the network's by more than 1e-4 of their largest absolute value, or of 1 if that is less.
+        ValueError: for a layer that cannot be copied, or where the copy's outputs for random images
+            differ from the network's by more than 1e-4 of their largest absolute value, or of 1 if that
+            is less.
     """
     if not _is_graph(network):
         return network
@@ -55,8 +61,15 @@ def folded(network):
     return copy
 
 
-def in_float32(config):
-    """A layer's configuration without half precision, in which LiteRT does not compute."""
+def in_float32(config: Any) -> Any:
+    """Return a layer's configuration without half precision, in which LiteRT does not compute.
+
+    Args:
+        config: dict, a Keras configuration, or a part of one.
+
+    Returns:
+        A copy.
+    """
     if isinstance(config, (list, tuple)):
         return type(config)(map(in_float32, config))
     if not isinstance(config, dict):

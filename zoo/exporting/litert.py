@@ -1,6 +1,7 @@
 """LiteRT (formerly TensorFlow Lite) files of classifiers: `zoo.export(..., format="litert")`."""
 
 import warnings
+from typing import Any
 
 import keras
 from keras import ops
@@ -17,14 +18,16 @@ _ANSWERS = "zoo_answers"  # name scope of what follows the logits
 _FLOAT = (_ANSWERS, "StatefulPartitionedCall")  # the latter is the name of what is put out
 
 
-def contents(model, quantize=None, representative=None):
-    """A LiteRT file of a classifier with ordinary layers.
+def contents(model: Any, quantize: str | None = None, representative: Any = None) -> bytes:
+    """Return a LiteRT file of a classifier with ordinary layers.
 
-    It has one signature, `serving_default`, that takes float32 `images` of any batch size and returns the
-    dictionary of `zoo.exporting.export.answers`.  Kernels with enough zeros are stored sparsely.
+    It has one signature, `serving_default`, that takes float32 `images` of any batch size and returns
+    the dictionary of `zoo.exporting.outputs.answers`. Kernels with enough zeros are stored sparsely.
 
     Args:
-        model, quantize, representative: as `zoo.export` takes them; the TensorFlow backend.
+        model: an `EnsembleClassifier`, on the TensorFlow backend.
+        quantize: str, see `zoo.export`. Default: None.
+        representative: array (N, H, W, C), see `zoo.export`. Default: None.
 
     Returns:
         Bytes.
@@ -37,13 +40,24 @@ def contents(model, quantize=None, representative=None):
     return converted(*_function(model), quantize, images)
 
 
-def converted(module, function, quantize=None, images=None, in_float=_FLOAT):
-    """A LiteRT file of a concrete function of `images` and the `tf.Module` that holds its variables.
+def converted(
+    module: Any,
+    function: Any,
+    quantize: str | None = None,
+    images: Any = None,
+    in_float: tuple[str, ...] = _FLOAT,
+) -> bytes:
+    """Convert a concrete function of `images` to a LiteRT file.
 
     Args:
-        quantize: one of QUANTIZE.
-        images: float32, for "int8".
-        in_float: how the names of tensors begin that "int8" computes in float32.
+        module: the `tf.Module` that holds its variables.
+        function: a concrete function.
+        quantize: str, one of QUANTIZE. Default: None.
+        images: float32 array (N, H, W, C), for "int8". Default: None.
+        in_float: strings, the beginnings of names of tensors that "int8" computes in float32.
+
+    Returns:
+        Bytes.
     """
     import tensorflow as tf
 
@@ -56,14 +70,29 @@ def converted(module, function, quantize=None, images=None, in_float=_FLOAT):
     return _sparse(content, quantize)
 
 
-def check_quantize(quantize):
-    """ValueError for what is not one of QUANTIZE."""
+def check_quantize(quantize: str | None) -> None:
+    """Check a quantization.
+
+    Args:
+        quantize: str, one of QUANTIZE.
+
+    Raises:
+        ValueError: for any other.
+    """
     if quantize not in QUANTIZE:
         raise ValueError(f'quantize must be None, "float16" or "int8"; got {quantize!r}')
 
 
-def interpreter(content, **options):
-    """A `tf.lite.Interpreter`, without its warning that `ai_edge_litert` will replace it."""
+def interpreter(content: bytes, **options: Any) -> Any:
+    """Make a `tf.lite.Interpreter`, without its warning that `ai_edge_litert` will replace it.
+
+    Args:
+        content: bytes of a LiteRT file.
+        options: further arguments of the interpreter.
+
+    Returns:
+        A `tf.lite.Interpreter`.
+    """
     import tensorflow as tf
 
     with warnings.catch_warnings():
