@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` lo
     from zoo.cards import Card as Card
     from zoo.cards import card as card
     from zoo.classifier import EnsembleClassifier as EnsembleClassifier
-    from zoo.converting import convert as convert
+    from zoo.converting.convert import convert as convert
     from zoo.exporting.export import export as export
     from zoo.hyper_batch_tuning import HyperparameterTuning as HyperparameterTuning
     from zoo.joining import ensemble as ensemble
