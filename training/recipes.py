@@ -36,6 +36,7 @@ class Recipe:
             the trained model; 0 for none.
         label_smoothing: float, share of a label that is spread over all classes.
         shift: int, pixels by which images are moved at random, each way.
+        padding: "zeros" or "reflect", what moves in from beyond the border.
         flip: bool, whether to mirror images from left to right at random.
         alternate_flips: bool, whether to mirror a random half first and then every image every other epoch.
         cutout: int, pixels of a side of the square that is blanked at random; 0 for none.
@@ -72,6 +73,7 @@ class Recipe:
     ema: float = 0.0
     label_smoothing: float = 0.0
     shift: int = 4
+    padding: str = "zeros"
     flip: bool = True
     alternate_flips: bool = False
     cutout: int = 0
@@ -90,17 +92,18 @@ _SETTINGS = {
     ("cifar10", "cifarnet"): {
         "batch_size": 500, "epochs": 11, "learning_rate": 0.73, "momentum": 0.85, "schedule": "linear",
         "warm_up": 0.23, "bias_factor": 64.0, "weight_decay": 1.33e-3, "shift": 2,
-        "alternate_flips": True,
+        "padding": "reflect", "alternate_flips": True,
     },
     ("cifar100", "cifarnet"): {
         "batch_size": 500, "epochs": 11, "learning_rate": 0.73, "momentum": 0.85, "schedule": "linear",
         "warm_up": 0.23, "bias_factor": 64.0, "weight_decay": 1.33e-3, "shift": 2,
-        "alternate_flips": True,
+        "padding": "reflect", "alternate_flips": True,
     },
     # Photographs 64x64, most epochs at half their size.
     ("tiny_imagenet", "resnet50"): {
         "batch_size": 250, "epochs": 16, "learning_rate": 0.5, "schedule": "linear", "warm_up": 0.125,
-        "weight_decay": 5e-5, "image_sizes": "32:10,48:3", "shift": 6, "alternate_flips": True,
+        "weight_decay": 5e-5, "image_sizes": "32:10,48:3", "shift": 6, "padding": "reflect",
+        "alternate_flips": True,
         "stem": "imagenet",
     },
     # An hour or two on two CPU cores.  Members of alpha=2 have 8 channels and underfit: .834 in 8 epochs.

@@ -8,22 +8,29 @@ from zoo.layers.replicas import draw_rows
 
 @keras.saving.register_keras_serializable(package="zoo")
 class RandomShiftFlip(keras.layers.Layer):
-    """Pad images with zeros, crop them back at a random place, and mirror half of them.
+    """Pad images, crop them back at a random place, and mirror half of them.
 
     Args:
         shift: int, the most pixels that an image moves, each way. Default 4.
         flip: bool, whether to mirror half of the images from left to right. Default True.
         seed: int or None, of the random draws. Default None.
+        padding: "zeros", or "reflect" for the mirrored border of the image. Default "zeros".
         kwargs: further arguments of `keras.layers.Layer`.
 
     Input and output shape: (B, H, W, C).  Outside training images pass unchanged.
 
+    Raises:
+        ValueError: for another padding.
+
     Reference: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, arXiv 1512.03385.
     """
 
-    def __init__(self, shift: int = 4, flip: bool = True, seed: int | None = None, **kwargs):
+    def __init__(self, shift: int = 4, flip: bool = True, seed: int | None = None,
+                 padding: str = "zeros", **kwargs):  # fmt: skip
         super().__init__(**kwargs)
-        self.shift, self.flip, self.seed = shift, flip, seed
+        if padding not in ("zeros", "reflect"):
+            raise ValueError(f'padding must be "zeros" or "reflect"; got {padding!r}')
+        self.shift, self.flip, self.seed, self.padding = shift, flip, seed, padding
         self.generator = keras.random.SeedGenerator(seed)
 
     def call(self, images, training=False):
@@ -36,7 +43,7 @@ class RandomShiftFlip(keras.layers.Layer):
             mirrored = draw_rows(self._coins, batch) < 0.5
             columns = ops.where(mirrored, ops.flip(columns, axis=1), columns)
         border = ((0, 0), (self.shift,) * 2, (self.shift,) * 2, (0, 0))
-        images = ops.pad(images, border)
+        images = ops.pad(images, border, mode="reflect" if self.padding == "reflect" else "constant")
         images = ops.take_along_axis(images, rows[:, :, None, None], axis=1)
         return ops.take_along_axis(images, columns[:, None, :, None], axis=2)
 
@@ -53,7 +60,8 @@ class RandomShiftFlip(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "shift": self.shift, "flip": self.flip, "seed": self.seed}
+        own = {name: getattr(self, name) for name in ("shift", "flip", "seed", "padding")}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="zoo")

@@ -143,7 +143,7 @@ def augmented(
     shift, flip = (0, False) if recipe.image_size else (recipe.shift, recipe.flip)  # crops are random
     flip = flip and not recipe.alternate_flips  # the batches are mirrored already
     images = x = keras.Input(image_shape, name="images")
-    x = RandomShiftFlip(shift, flip, seed=recipe.seed, name="augmentation")(x)
+    x = RandomShiftFlip(shift, flip, seed=recipe.seed, padding=recipe.padding, name="augmentation")(x)
     if recipe.cutout:
         x = RandomCutout(recipe.cutout, seed=recipe.seed + 1, name="cutout")(x)
     height, width = model.input_shape[1:3]
