@@ -163,11 +163,20 @@ def _uses(network, rows=1):
         elif isinstance(layer, keras.Model):  # one with a call of its own
             yield from _uses(layer, rows)
         elif getattr(layer, "kernel", None) is not None:
-            shape = step.outputs[0].shape
-            yield layer, rows * getattr(layer, "kernel_passes", 1) * _positions(layer, shape)
+            yield layer, rows * kernel_uses(layer, step.outputs[0].shape)
         counts.update((id(tensor), rows) for tensor in step.outputs)
 
 
-def _positions(layer, shape):
+def kernel_uses(layer: keras.Layer, output_shape: tuple) -> int:
+    """Count how often one row of the batch makes a layer use each weight of its kernel.
+
+    Args:
+        layer: a layer with a kernel; one that applies it more than once per position says so by
+            `kernel_passes`.
+        output_shape: tuple, the shape of its output, the batch first.
+
+    Returns:
+        An int.
+    """
     rank = getattr(layer, "rank", 0)  # of a convolution; dense layers have one position
-    return math.prod(shape[-1 - rank : -1])
+    return getattr(layer, "kernel_passes", 1) * math.prod(output_shape[-1 - rank : -1])

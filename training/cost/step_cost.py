@@ -8,6 +8,7 @@ import math
 
 import keras
 
+from zoo.counts import kernel_uses
 from zoo.layers import (
     BatchEnsembleConv2D,
     BatchEnsembleDense,
@@ -148,10 +149,7 @@ def _macs(layer):
     """Multiply-accumulates of a layer's kernel for one row of the batch."""
     if getattr(layer, "kernel", None) is None:
         return 0
-    shape = _tensors(layer.output)[0].shape
-    rank = getattr(layer, "rank", 0)  # of a convolution; dense layers have one position
-    uses = getattr(layer, "kernel_passes", 1) * math.prod(shape[-1 - rank : -1])
-    return uses * math.prod(layer.kernel.shape)
+    return kernel_uses(layer, _tensors(layer.output)[0].shape) * math.prod(layer.kernel.shape)
 
 
 def _segments(network):
