@@ -1,6 +1,7 @@
 """Trained models joined into one: `ensemble` side by side, `fuse` into a packed network."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,22 +10,29 @@ from zoo import methods
 from zoo.building import build_from_spec, compile_default
 from zoo.checks import check_dense
 from zoo.classifier import EnsembleClassifier
+from zoo.converting import convert
 from zoo.layers import sparse_layers
 
 
-def ensemble(models: Sequence[EnsembleClassifier], name: str = "ensemble") -> EnsembleClassifier:
+def ensemble(
+    models: Sequence[keras.Model], name: str = "ensemble", from_logits: bool | None = None
+) -> EnsembleClassifier:
     """Join models into one with all their members, side by side, with copied weights.
 
     Args:
-        models: a sequence of `EnsembleClassifier`s of the same input shape and classes, of any methods
-            and backbones.
+        models: a sequence of `EnsembleClassifier`s of any methods and backbones, or other Keras
+            classifiers of images in [0, 255], mixed as you like, of the same input shape and classes.
+            `zoo.convert(model, "single", preprocessing=...)` gives a model another range of inputs.
         name: str, the Keras name of the result. Default: "ensemble".
+        from_logits: bool, whether the other Keras classifiers give logits, not probabilities. Default:
+            None, what the last activation of each says.
 
     Returns:
         A compiled `EnsembleClassifier`.
 
     Raises:
-        ValueError: for no models, or if input shapes or classes differ.
+        ValueError: for no models, or if input shapes or classes differ, or a model whose layers cannot be
+            read.
 
     Example:
         >>> models = [zoo.build(zoo.methods.Single(), "mlp", input_shape=(8, 8, 1)),
@@ -32,6 +40,7 @@ def ensemble(models: Sequence[EnsembleClassifier], name: str = "ensemble") -> En
         >>> zoo.ensemble(models).num_members
         5
     """
+    models = [_classifier(model, from_logits) for model in models]
     models = _checked(models)
     images = keras.Input(models[0].input_shape[1:], name="images")
     logits = []
@@ -43,6 +52,13 @@ def ensemble(models: Sequence[EnsembleClassifier], name: str = "ensemble") -> En
         logits = [keras.layers.Concatenate(axis=1, name="members")(logits)]
     network = keras.Model(images, logits[0], name="network")
     return compile_default(EnsembleClassifier(network, models[0].activation, name=name))
+
+
+def _classifier(model: Any, from_logits: bool | None) -> EnsembleClassifier:
+    """Any Keras classifier as an `EnsembleClassifier` of one member."""
+    if isinstance(model, EnsembleClassifier) or not isinstance(model, keras.Model):
+        return model
+    return convert(model, "single", from_logits=from_logits)
 
 
 def fuse(
@@ -123,7 +139,9 @@ def _checked(models):
         raise ValueError("there are no models to join")
     for model in models:
         if not isinstance(model, EnsembleClassifier):
-            raise ValueError(f"models must be EnsembleClassifiers; got {type(model).__name__}")
+            raise ValueError(
+                f"models must be EnsembleClassifiers or Keras classifiers; got {type(model).__name__}"
+            )
         if (model.input_shape, model.num_classes) != (models[0].input_shape, models[0].num_classes):
             raise ValueError(
                 f"models must agree: {models[0].input_shape[1:]} and {models[0].num_classes} classes, but "

@@ -237,7 +237,9 @@ def _from_config(model, classes):
     compiling = config.pop("compile_config", None)
     flat = sparse.all_layers(model)
     wanted = {(type(x).__name__, x.name): classes[id(x)] for x in flat if id(x) in classes}
-    known = {type(layer).__name__: type(layer) for layer in flat if type(layer) not in SPARSE}
+    # Keras knows its own, among which a layer and an operation may have one name, such as Add.
+    own = [type(layer) for layer in flat if not type(layer).__module__.startswith("keras.")]
+    known = {layer.__name__: layer for layer in own if layer not in SPARSE}
     with keras.saving.custom_object_scope(known):
         # The model is in this process already, so what it consists of is as safe as it was.
         new = keras.saving.deserialize_keras_object(_replaced(config, wanted), safe_mode=False)

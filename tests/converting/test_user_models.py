@@ -134,10 +134,9 @@ def test_a_share_of_the_macs_is_shared(branched):
     shares = []
     for tile_at in (0, 0.5, 0.9, 1.0):
         converted = zoo.convert(branched, DeepEnsemble(2), tile_at=tile_at)
-        shares.append(sum(w.shape.num_elements() if hasattr(w.shape, "num_elements") else np.prod(w.shape)
-                          for w in converted.trainable_weights))  # fmt: skip
+        shares.append(sum(np.prod(weight.shape) for weight in converted.trainable_weights))
     assert shares == sorted(shares, reverse=True) and len(set(shares)) == 4
-    tiles = zoo.convert(branched, BatchEnsemble(2), tile_at="side").network.layers
+    tiles = zoo.convert(branched, BatchEnsemble(2), tile_at="inner").network.layers
     assert sum(type(layer) is TileMembers for layer in tiles) == 2  # both sides of the sum
 
 
@@ -215,7 +214,6 @@ def model_of(*stack, shape=(4, 4, 3)):
 
 
 def test_what_cannot_be_converted_is_refused(user, raises_line):
-    flat = layers.Flatten()
     cases = [
         (user, Packed(4), {}, "packed.* draws new weights: use zoo.build"),
         (user, MIMO(2), {}, "draws new weights: use zoo.build"),
@@ -227,11 +225,14 @@ def test_what_cannot_be_converted_is_refused(user, raises_line):
         (user, "batch_ensemble", {"num_classes": 1}, "num_classes must be"),
         (Unreadable(), "single", {}, "no built functional or sequential model"),
         (model_of(layers.Conv2D(3, 1)), "single", {}, "pool it"),
-        (model_of(flat, layers.Dense(1, "sigmoid")), "single", {}, "ends small with sigmoid"),
+        (model_of(layers.Flatten(), layers.Dense(1, "sigmoid")), "single", {}, "ends small with sigmoid"),
         (model_of(layers.Dense(2), shape=(7,)), "single", {}, "not images"),
-        (model_of(layers.Conv1D(2, 16), flat, shape=(4, 4, 3)), "mc_dropout", {}, "small has no layer from"),
         (
-            model_of(layers.Conv2D(3, 3, data_format="channels_first", name="planes"), flat, layers.Dense(2)),
+            model_of(layers.Reshape((16, 3)), layers.Conv1D(2, 16), layers.Flatten()), "mc_dropout", {},
+            "small has no layer from .*take an earlier tile_at, or deep_ensemble",
+        ),
+        (
+            model_of(layers.Conv2D(3, 3, data_format="channels_first", name="planes"), layers.Flatten(), layers.Dense(2)),
             "batch_ensemble", {}, "planes is no layer for batch_ensemble .*take deep_ensemble",
         ),
     ]  # fmt: skip
@@ -248,3 +249,14 @@ def test_a_single_of_the_zoo_takes_every_argument(tiny):
         converted = zoo.convert(single, method, spread=0, tile_at="head")
         assert converted.activation == "softmax"
         np.testing.assert_allclose(answers(converted, images), np.repeat(expected, 2, axis=1), atol=1e-5)
+
+
+def test_a_layer_called_on_both_sides_of_the_cut():
+    images = keras.Input((4, 4, 6))
+    twice, relu = layers.Conv2D(6, 1, name="twice"), layers.ReLU()
+    x = relu(twice(relu(twice(images / 255))))
+    x = layers.Dense(3, name="members")(layers.Flatten(name="tile")(x))
+    model = keras.Model(images, layers.Dense(2, activation="softmax", name="images_")(x))
+    for tile_at in (0.4, 0.6, "members"):
+        check_kept(model, zoo.convert(model, BatchEnsemble(2), spread=0, tile_at=tile_at))
+        check_kept(model, zoo.convert(model, DeepEnsemble(2), spread=0, tile_at=tile_at))

@@ -35,6 +35,7 @@ def convert(
     tile_at: str | float | None = None,
     preprocessing: str | keras.Layer | Callable | None = None,
     num_classes: int | None = None,
+    from_logits: bool | None = None,
     activation: str | None = None,
     name: str | None = None,
 ) -> EnsembleClassifier:
@@ -65,6 +66,8 @@ def convert(
             None, "tf", "torch" or "caffe" as in `keras.applications`, a `preprocess_input` function or
             another that scales and shifts channels, or a Keras layer. Default: None.
         num_classes: int >= 2, for a new head of so many classes. Default: None, the model's own head.
+        from_logits: bool, whether the model gives logits. Default: None, what its last activation says:
+            a softmax gives probabilities, and all else logits.
         activation: None or "softmax", see `EnsembleClassifier`. Default: None, as a given
             `EnsembleClassifier` has it.
         name: str, the Keras name of the result. Default: None, `<method>_<model>`.
@@ -93,7 +96,7 @@ def convert(
         model, activation, ours = _single(model, activation)
         if ours and isinstance(method, _SHARING) and tile_at is preprocessing is num_classes is None:
             return zoo_models.rebuilt(ours, method, spread, seed)
-    graph = heads.with_logits(_graph(model), num_classes)
+    graph = heads.with_logits(_graph(model), num_classes, from_logits)
     into = checked_preprocessing(preprocessing, graph.images.shape[-1])
     builder = _builder(graph, method, tile_at)
     network = builder.build(functools.partial(preprocess, into), spread, seed)

@@ -15,6 +15,8 @@ KERNELS = {
     keras.layers.DepthwiseConv2D: "depthwise_conv",
 }
 
+_OURS = ("images", "preprocess", "tile", "hyperparameters", "members")  # layers that conversion adds
+
 
 @dataclasses.dataclass(eq=False)
 class Step:
@@ -107,7 +109,7 @@ def graph_of(model: keras.Model) -> Graph:
         A `Graph` with symbolic tensors of its own.
     """
     images = _like(model.inputs[0])
-    steps, names = [], {}
+    steps, names = [], dict.fromkeys(_OURS)
     outputs = _walk(model, [images], (), None, steps, names)
     return Graph(model.name, images, steps, outputs[0])
 

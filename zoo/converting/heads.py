@@ -5,11 +5,14 @@ from __future__ import annotations
 import keras
 
 from zoo.converting import graphs
+from zoo.layers.keras_internals import inbound_node
 
 _UNITS = {keras.layers.Dense: "units", keras.layers.Conv2D: "filters"}
 
 
-def with_logits(graph: graphs.Graph, num_classes: int | None = None) -> graphs.Graph:
+def with_logits(
+    graph: graphs.Graph, num_classes: int | None = None, from_logits: bool | None = None
+) -> graphs.Graph:
     """Make a graph of images give logits (B, K): without its softmax, and maybe with a new head.
 
     A model that ends in a linear or softmax Dense or Conv2D layer has that replaced by a new one of
@@ -18,6 +21,8 @@ def with_logits(graph: graphs.Graph, num_classes: int | None = None) -> graphs.G
     Args:
         graph: a `Graph`; its steps are changed.
         num_classes: int, K of a new head. Default: None, the model's own.
+        from_logits: bool, whether the model gives logits; False takes the logarithm of probabilities
+            that do not come from a softmax at the end. Default: None, what the last activation says.
 
     Returns:
         The graph.
@@ -26,11 +31,13 @@ def with_logits(graph: graphs.Graph, num_classes: int | None = None) -> graphs.G
         ValueError: for a model that is no classifier.
     """
     tail = graphs.tail(graph)
-    for step in tail:
+    for step in tail if from_logits is not True else []:
         step.dropped = graphs.is_softmax(step)
     head = tail[-1] if tail else None
     activation = getattr(head and head.operation, "activation", None)
-    softmax = activation is keras.activations.softmax
+    softmax = activation is keras.activations.softmax and from_logits is not True
+    if from_logits is False and not softmax and not any(step.dropped for step in tail):
+        return _with_logarithm(graph)
     if softmax and type(head.operation) in graphs.KERNELS:
         head.changes["activation"] = "linear"
     elif softmax:
@@ -41,18 +48,35 @@ def with_logits(graph: graphs.Graph, num_classes: int | None = None) -> graphs.G
     linear = softmax or activation is keras.activations.linear
     if num_classes is not None:
         _replace(graph, head, linear and type(head.operation) in _UNITS, num_classes)
-    elif activation is not None and not linear:
+    elif activation is not None and not linear and from_logits is None:
         name = getattr(activation, "__name__", activation)
         raise ValueError(
             f"{head.name} ends {graph.name} with {name}: a classifier gives logits or a softmax; pass "
             "num_classes= for a new head"
         )
+    _check_logits(graph, num_classes)
+    return graph
+
+
+def _check_logits(graph, num_classes=None):
     shape = graph.output.shape
-    if len(shape) != 2 or (shape[-1] or 0) < 2:
+    if len(shape) != 2 or (num_classes or shape[-1] or 0) < 2:
         raise ValueError(
             f"{graph.name} gives {shape}, not logits (B, K) of K >= 2 classes; pool it to (B, C) and pass "
             "num_classes= for a new head"
         )
+
+
+def _with_logarithm(graph):
+    """Logits of probabilities (B, K)."""
+    _check_logits(graph)
+    for function in (keras.ops.maximum, keras.ops.log):
+        inputs = (graph.output, 1e-30) if function is keras.ops.maximum else (graph.output,)
+        made = function(*inputs)
+        node = inbound_node(made)
+        graph.output = made
+        name = f"logits_{node.operation.name}"
+        graph.steps.append(graphs.Step(node.operation, inputs, {}, [made], name, (name,)))
     return graph
 
 
@@ -64,11 +88,9 @@ def _replace(graph, head, replaced, num_classes):
     if replaced:
         head.changes[_UNITS[type(head.operation)]] = num_classes
         head.fresh = True
-        for step in [head, *reversed(graphs.tail(graph)[:-1])]:
-            shape = step.outputs[0].shape
+        for step in graphs.tail(graph):
             if isinstance(step.operation, keras.layers.Reshape):
                 step.changes["target_shape"] = (*step.operation.target_shape[:-1], num_classes)
-            step.outputs[0].shape = (*shape[:-1], num_classes)
         return
     if len(features.shape) != 2:
         return  # refused by what follows

@@ -37,6 +37,7 @@ class Rows:
         self.factory = method if self.tiled else method.layer_factory(1)
         self.roles = graphs.roles(graph)
         self.twins, self.own = {}, {}  # by the source's layer
+        self.early = {step.key for step in graph.steps[:start]}
         for index, step in enumerate(graph.steps):
             if step.key not in self.own and index >= start and (made := self._made(step)) is not None:
                 self.own[step.key] = made
@@ -60,7 +61,8 @@ class Rows:
             return None
         if role in ("hidden", "head"):
             self.factory.begin_stage("head" if role == "head" else 1, None)
-        options = {**step.operation.get_config(), **step.changes, "name": step.name}
+        name = f"{step.name}_members" if step.key in self.early else step.name  # called before, too
+        options = {**step.operation.get_config(), **step.changes, "name": name}
         size = [options.pop(name) for name in _SIZES[kind]]
         try:
             made = getattr(self.factory, kind)(*size, role, **options)
