@@ -217,7 +217,8 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
         Args:
             filepath: str or path of the artifact.
             format: str, as in Keras. Default: "tf_saved_model".
-            input_signature: as in Keras. Default: None, float32 images in a batch of any size.
+            input_signature: list of `keras.InputSpec`, as in Keras. Default: None, float32 images in a
+                batch of any size.
             kwargs: further arguments of `keras.Model.export`.
         """
         if input_signature is None:

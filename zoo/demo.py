@@ -86,8 +86,13 @@ def demo(name: str = "packed_resnet20", output: Any = "demo", epochs: int = 4) -
     return {"results": results, "difference": float(difference)}
 
 
-def digits():
-    """1,797 real scans of 8x8 pixels as images (N, 16, 16, 3) uint8: ((train, labels), (test, labels))."""
+def digits() -> tuple:
+    """Return scikit-learn's handwritten digits as RGB images, split for training and testing.
+
+    Returns:
+        ((train images, labels), (test images, labels)): 1,797 scans of 8x8 pixels, enlarged to uint8
+        arrays (N, 16, 16, 3), 500 of them to test on.
+    """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -99,8 +104,16 @@ def digits():
     return (x, y), (x_test, y_test)
 
 
-def photo_patches(count, seed=0):
-    """Grey patches of scikit-learn's two photographs, (count, 16, 16, 3) uint8."""
+def photo_patches(count: int, seed: int = 0) -> np.ndarray:
+    """Return patches of scikit-learn's photographs, which show no digits.
+
+    Args:
+        count: int, the number of patches.
+        seed: int, decides where they are cut. Default: 0.
+
+    Returns:
+        Uint8 array (count, 16, 16, 3), grey.
+    """
     from sklearn.datasets import load_sample_images
 
     rng = np.random.default_rng(seed)

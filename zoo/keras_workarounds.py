@@ -20,8 +20,15 @@ from zoo.layers.keras_internals import distribute_strategy, in_multi_worker_mode
 FIXED_IN = None  # a version such as (3, 18), when Keras has mended all of them
 
 
-def needed(version=keras.__version__):
-    """Whether this version of Keras has the faults."""
+def needed(version: str = keras.__version__) -> bool:
+    """Tell whether a version of Keras has the faults.
+
+    Args:
+        version: str, such as "3.15.1". Default: the installed one.
+
+    Returns:
+        A bool.
+    """
     numbers = tuple(int(part) for part in version.split(".")[:2])
     return FIXED_IN is None or numbers < FIXED_IN
 

@@ -141,8 +141,15 @@ def _corruptions(results):
         )  # fmt: skip
 
 
-def protocol(results):
-    """Lines on how the figures were made, and on what is missing."""
+def protocol(results: dict) -> Iterator[str]:
+    """Generate the sentences that tell how a report's scores were measured.
+
+    Args:
+        results: dict, what `evaluate` returns.
+
+    Returns:
+        An iterator over strings.
+    """
     models = results["models"]
     yield (
         "Every figure is of the mean of the members' probabilities, on the whole test split, from the weights "
