@@ -259,7 +259,7 @@ def test_the_first_network_is_the_recipe_s(recipe, mnist, tmp_path):
         ({"held_out": 0.001}, {}, {}, "held_out=0.001 leaves no image"),
         ({"method": "packed"}, {}, {}, "mnist_single_mlp"),
         ({"batch_size": 81}, {}, {}, "batch_size=81"),
-        ({"schedule": "linear"}, {}, {}, "schedule.*linear"),
+        ({"schedule": "square"}, {}, {}, "schedule.*square"),
         ({}, {"tune": ("momentum",)}, {}, "tune.*dropout.*momentum"),
         ({}, {"tune": ()}, {}, "tune.*none"),
         ({}, {"l2": (0.0, 1.0)}, {}, "l2_stem.*0 < low"),
