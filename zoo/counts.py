@@ -178,5 +178,7 @@ def kernel_uses(layer: keras.Layer, output_shape: tuple) -> int:
     Returns:
         An int.
     """
-    rank = getattr(layer, "rank", 0)  # of a convolution; dense layers have one position
+    rank = getattr(layer, "rank", 0)  # of a convolution; packed dense layers have one position
+    if isinstance(layer, keras.layers.Dense):  # one at each pixel or token that it is given
+        rank = len(output_shape) - 2
     return getattr(layer, "kernel_passes", 1) * math.prod(output_shape[-1 - rank : -1])

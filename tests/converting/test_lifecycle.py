@@ -91,3 +91,12 @@ def test_ensemble_mixes_any_classifiers(pair, pictures, raises_line):
         zoo.ensemble([softmax, other])
     with raises_line(ValueError, "models must be"):
         zoo.ensemble(["softmax"])
+
+
+def test_macs_of_dense_layers_over_tokens():
+    images = keras.Input((4, 4, 3))
+    x = layers.Dense(5)(layers.Reshape((16, 3))(images))
+    model = keras.Model(images, layers.Dense(2)(layers.Flatten()(x)))
+    assert zoo.counts.macs(model) == 16 * 15 + 80 * 2
+    network = zoo.convert(model, BatchEnsemble(3)).network
+    assert zoo.counts.macs(network) == 3 * zoo.counts.macs(model)

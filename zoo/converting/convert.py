@@ -115,7 +115,9 @@ def _method(method):
         1,
     )
     if not isinstance(method, (*_SHARING, methods.Single)) and not copies:
-        raise ValueError(f"{_MAKES}; not {method!r}, which draws new weights: use zoo.build")
+        draws = isinstance(method, methods.Method)
+        hint = ", which draws new weights: use zoo.build" if draws else ""
+        raise ValueError(f"{_MAKES}; not {method!r}{hint}")
     return method
 
 
