@@ -93,9 +93,10 @@ def convert(
     if not spread >= 0:
         raise ValueError(f"spread must be >= 0; got {spread!r}")
     if isinstance(model, EnsembleClassifier):
-        model, activation, ours = _single(model, activation)
-        if ours and isinstance(method, _SHARING) and tile_at is preprocessing is num_classes is None:
-            return zoo_models.rebuilt(ours, method, spread, seed)
+        single, model = model, _network_of_single(model)
+        activation = activation or single.activation
+        if isinstance(method, _SHARING) and tile_at is preprocessing is num_classes is None:
+            return zoo_models.rebuilt(single, method, spread, seed, activation=activation, name=name)
     graph = heads.with_logits(_graph(model), num_classes, from_logits)
     into = checked_preprocessing(preprocessing, graph.images.shape[-1])
     builder = _builder(graph, method, tile_at)
@@ -110,10 +111,8 @@ def _method(method):
     """A method of which members start from one network's weights."""
     if isinstance(method, str) and method in methods.METHODS:
         method = methods.METHODS[method]()
-    copies = isinstance(method, methods.Packed) and (method.alpha, method.gamma) == (
-        method.num_members,
-        1,
-    )
+    packed = isinstance(method, methods.Packed)
+    copies = packed and (method.alpha, method.gamma) == (method.num_members, 1)
     if not isinstance(method, (*_SHARING, methods.Single)) and not copies:
         draws = isinstance(method, methods.Method)
         hint = ", which draws new weights: use zoo.build" if draws else ""
@@ -121,16 +120,15 @@ def _method(method):
     return method
 
 
-def _single(model, activation):
-    """The network of a single EnsembleClassifier as logits (B, K), its activation, and the model."""
+def _network_of_single(model):
+    """The network of a single EnsembleClassifier, giving logits (B, K)."""
     if (model.spec or {}).get("method") != {"name": "single"}:
         raise ValueError(
             "zoo.convert takes a single model from zoo.load or zoo.build, or any Keras classifier"
         )
     check_dense([model], "zoo.convert")
     logits = model.network.get_layer("members").input
-    network = keras.Model(model.network.input, logits, name=model.spec["backbone"])
-    return network, activation or model.activation, model
+    return keras.Model(model.network.input, logits, name=model.spec["backbone"])
 
 
 def _graph(model):
@@ -140,8 +138,8 @@ def _graph(model):
         )
     if not graphs.is_graph(model):
         raise ValueError(
-            f"{model.name} is no built functional or sequential model: its layers cannot be read; build it of "
-            "keras.Input and layers"
+            f"{model.name} ({type(model).__name__}) is no built functional or sequential model, so its layers "
+            "cannot be read; build it of keras.Input and layers"
         )
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(

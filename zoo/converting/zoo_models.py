@@ -1,5 +1,7 @@
 """Single models of this zoo converted by building them anew with another method."""
 
+from typing import Any
+
 import numpy as np
 
 from zoo.building import build_from_spec
@@ -8,7 +10,9 @@ from zoo.converting import copying
 from zoo.methods import Method
 
 
-def rebuilt(model: EnsembleClassifier, method: Method, spread: float, seed: int) -> EnsembleClassifier:
+def rebuilt(
+    model: EnsembleClassifier, method: Method, spread: float, seed: int, **options: Any
+) -> EnsembleClassifier:
     """Build a single model with another method, and give it the weights.
 
     Args:
@@ -16,11 +20,12 @@ def rebuilt(model: EnsembleClassifier, method: Method, spread: float, seed: int)
         method: one whose members share kernels.
         spread: float, the standard deviation of BatchEnsemble's factors around one.
         seed: int, the seed of their draw.
+        options: further arguments of `zoo.build`.
 
     Returns:
         A compiled `EnsembleClassifier`.
     """
-    converted = build_from_spec(model.spec, method=method, activation=model.activation)
+    converted = build_from_spec(model.spec, method=method, **options)
     sources = {layer.name: layer for layer in model.network.layers}
     rng = np.random.default_rng(seed)
     for layer in converted.network.layers:
