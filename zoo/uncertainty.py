@@ -203,12 +203,12 @@ def _strict(network):
 def _bar(batches):
     """A Keras callback with a progress bar."""
     import keras
-    from rich.console import Console
-    from rich.progress import Progress
+
+    from zoo.progress import bars
 
     class Bar(keras.callbacks.Callback):
         def on_predict_begin(self, logs=None):
-            self.progress = Progress(console=Console(stderr=True), transient=False)
+            self.progress = bars(shown=True)
             self.task = self.progress.add_task("predicting", total=batches)
             self.progress.start()
 

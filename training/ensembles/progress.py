@@ -3,19 +3,15 @@
 import time
 
 import keras
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from zoo.progress import bars
 
 
 class _Bars:
     """A context with bars on a terminal or lines in a log, on standard error."""
 
     def __init__(self):
-        self.console = Console(stderr=True)
-        self.bars = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            console=self.console, disable=not self.console.is_terminal,
-        )  # fmt: skip
+        self.bars = bars()
 
     def __enter__(self):
         self.bars.start()
@@ -26,7 +22,7 @@ class _Bars:
 
     def say(self, text):
         """Print a line that stays."""
-        self.console.print(text, soft_wrap=True, markup=False, highlight=False)
+        self.bars.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 class SearchProgress(_Bars):

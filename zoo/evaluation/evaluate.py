@@ -17,6 +17,7 @@ from zoo.evaluation.corrupted_sets import CorruptedSets, means
 from zoo.evaluation.equivalents import equivalents
 from zoo.evaluation.report import write_html, write_markdown
 from zoo.evaluation.scores import calibrated_figures, curves, figures, quick_figures
+from zoo.progress import bars
 from zoo.uncertainty import Prediction
 
 
@@ -245,11 +246,7 @@ class _Progress:
     """One bar for all predictions: `step(label, what, function, ...)` runs one and moves it on."""
 
     def __init__(self, total, shown):
-        from rich.console import Console
-        from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(TextColumn(""), *columns, console=Console(stderr=True), disable=not shown)
+        self._bar = bars(shown)
         self._task = self._bar.add_task("evaluating", total=total)
 
     def __enter__(self):
