@@ -127,7 +127,7 @@ def _train_networks(networks, names, study, progress, pause):
 
     def perform(name, trial):
         callbacks = [progress.callback(name)]
-        if not progress.console.is_terminal:  # else the bars show it
+        if not progress.bars.console.is_terminal:  # else the bars show it
             callbacks.append(ProgressLine())
         nll = networks.ensure_trained(name, {}, trial.number, callbacks)
         progress.network(name, nll, there())
