@@ -9,6 +9,8 @@ reaches is measured and stands in the cards of `saved_models/`.
 import ast
 import dataclasses
 
+from zoo import registry
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -19,7 +21,8 @@ class Recipe:
         method: str, such as "packed".
         backbone: str, such as "resnet50".
         num_members: int, M; 0 takes the method's default.
-        alpha, gamma: width and groups of the methods that have them.
+        alpha: float, width of all members together, in single networks, where the method has it.
+        gamma: int, groups inside each member, where the method has them.
         arguments: str, the method's other arguments: "rank=2,tile_at=1".
         batch_size: int, images of one step on all devices together.
         epochs: int.
@@ -29,7 +32,8 @@ class Recipe:
         clip_norm: float, bound of the norm of all gradients together; 0 for none.
         schedule: "cosine" or "linear", both down to 0, or "step".
         warm_up: float, share of all steps in which the rate rises linearly to its peak.
-        milestones, factor: of "step": shares of all steps, and what each multiplies the rate by.
+        milestones: tuple of float, shares of all steps at which the schedule "step" lowers the rate.
+        factor: float, what the rate is multiplied by at each milestone.
         bias_factor: float, times the learning rate for the offsets of normalisations.
         weight_decay: float, as in L2-regularised SGD (gradient + weight_decay * w), on kernels alone.
         ema: float, momentum of the average of the weights over steps (Keras's `use_ema`), which becomes
@@ -135,8 +139,14 @@ _SETTINGS = {
 }  # fmt: skip
 
 
-def size_stages(recipe):
-    """[(size, last epoch), ...] at which a recipe trains; the last size is None, that of the images.
+def size_stages(recipe: Recipe) -> list[tuple[int | None, int]]:
+    """List the image sizes at which a recipe trains, in order.
+
+    Args:
+        recipe: a `Recipe`.
+
+    Returns:
+        A list of (pixels of a side, last epoch); the last size is None, that of the data set's images.
 
     Raises:
         ValueError: for `image_sizes` that are not like "32:10,48:3", or take more than all epochs.
@@ -159,8 +169,14 @@ def size_stages(recipe):
     return [*stages, (None, recipe.epochs)]
 
 
-def method_arguments(text):
-    """A method's arguments as a dictionary from "rank=2,tile_at=head".
+def method_arguments(text: str) -> dict:
+    """Read a method's arguments.
+
+    Args:
+        text: str, such as "rank=2,tile_at=head".
+
+    Returns:
+        A dictionary from name to value; what is no Python literal stays a string.
 
     Raises:
         ValueError: for a part without a name or a value.
@@ -177,11 +193,18 @@ def method_arguments(text):
     return arguments
 
 
-def checked_arguments(recipe, known):
-    """A recipe's arguments for its method, `num_members` among them where it is set.
+def checked_arguments(recipe: Recipe, known: list[str]) -> dict:
+    """Read a recipe's arguments for its method, `num_members` among them where it is set.
+
+    Args:
+        recipe: a `Recipe`.
+        known: list of str, names of the method's arguments.
+
+    Returns:
+        A dictionary from name to value.
 
     Raises:
-        ValueError: for one that is not among `known`.
+        ValueError: for an argument that is not among `known`.
     """
     arguments = method_arguments(recipe.arguments)
     if recipe.num_members:
@@ -192,15 +215,29 @@ def checked_arguments(recipe, known):
     return arguments
 
 
-def recipe(name):
-    """The recipe of such a name.
+def recipe(name: str) -> Recipe:
+    """Find the recipe of a name.
+
+    A backbone without settings for any data set, such as one that was registered from outside the package,
+    gets the defaults of `Recipe`.
+
+    Args:
+        name: str, DATASET_METHOD_BACKBONE, such as "cifar10_packed_resnet20".
+
+    Returns:
+        A `Recipe`.
 
     Raises:
-        ValueError: for a name that is no DATASET_METHOD_BACKBONE with a recipe.
+        ValueError: for a name that has no recipe.
     """
     for (dataset, backbone), settings in _SETTINGS.items():
         if name.startswith(f"{dataset}_") and name.endswith(f"_{backbone}"):
             method = name[len(dataset) + 1 : -len(backbone) - 1]
             return Recipe(dataset, method, backbone, **settings)
+    for backbone in set(registry.BACKBONES) - {backbone for _, backbone in _SETTINGS}:
+        for method in registry.METHODS:
+            dataset = name.removesuffix(f"_{method}_{backbone}")
+            if dataset not in ("", name):
+                return Recipe(dataset, method, backbone)
     known = ", ".join(f"{dataset}_METHOD_{backbone}" for dataset, backbone in _SETTINGS)
     raise ValueError(f"unknown recipe {name!r}; there are {known}")

@@ -41,6 +41,8 @@ def test_a_method_from_outside_is_one_of_the_zoo(page, images, labels, tmp_path)
     assert zoo.methods.deserialize(config) == page["DroppedBatchEnsemble"](2, rate=0.5)
     recipe = recipes.recipe("cifar10_dropped_batch_ensemble_lenet")
     assert (recipe.method, recipe.backbone) == ("dropped_batch_ensemble", "lenet")
+    recipe = recipes.recipe("cifar10_dropped_batch_ensemble_small_net")
+    assert recipe == recipes.Recipe("cifar10", "dropped_batch_ensemble", "small_net")
 
 
 def test_a_backbone_from_outside_serves_every_method(page, images):

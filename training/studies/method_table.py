@@ -159,7 +159,11 @@ def draw(path, found, title):
 
 
 def main(argv):
-    """Entry point of absl."""
+    """Fill the page's section and draw the picture.
+
+    Args:
+        argv: list of str from absl, the command's name alone.
+    """
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     try:
