@@ -234,8 +234,9 @@ def recipe(name: str) -> Recipe:
         if name.startswith(f"{dataset}_") and name.endswith(f"_{backbone}"):
             method = name[len(dataset) + 1 : -len(backbone) - 1]
             return Recipe(dataset, method, backbone, **settings)
-    for backbone in set(registry.BACKBONES) - {backbone for _, backbone in _SETTINGS}:
-        for method in registry.METHODS:
+    others = set(registry.BACKBONES) - {backbone for _, backbone in _SETTINGS}
+    for backbone in sorted(others, key=len, reverse=True):  # one name may end with another
+        for method in sorted(registry.METHODS, key=len, reverse=True):
             dataset = name.removesuffix(f"_{method}_{backbone}")
             if dataset not in ("", name):
                 return Recipe(dataset, method, backbone)
