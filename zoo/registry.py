@@ -96,7 +96,7 @@ def register_method(method: type) -> type:
         2
         >>> del zoo.registry.METHODS["few_members"]
     """
-    from zoo.methods import Method
+    from zoo.methods.method import Method
 
     if not (
         isinstance(method, type) and issubclass(method, Method) and dataclasses.is_dataclass(method)
