@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo import counts
 from zoo.methods import BatchEnsemble, DeepEnsemble, MCDropout
 
 ARCHITECTURES = {
@@ -52,7 +53,7 @@ def check(model, images, expected, method, folder):
     logits = converted.network(images, training=False)
     members = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
     np.testing.assert_allclose(members, np.repeat(expected[:, None], 2, axis=1), atol=1e-5)
-    assert zoo.counts.macs(converted.network) < 1.5 * zoo.counts.macs(model)
+    assert counts.macs(converted.network) < 1.5 * counts.macs(model)
 
     before = converted.network.get_layer("members").output.shape
     converted.run_eagerly = True  # without minutes of compilation

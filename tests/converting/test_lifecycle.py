@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 import zoo
+from zoo import counts
 from zoo.exporting.folding import folded
 from zoo.methods import BatchEnsemble, DeepEnsemble, Packed
 
@@ -61,14 +62,14 @@ def test_normalisations_behind_replaced_layers_fold(pair):
 
 
 def test_macs_count_members_where_they_part(pair):
-    single = zoo.counts.macs(pair[0])
+    single = counts.macs(pair[0])
     assert single == 6 * 6 * 27 * 4 + 144 * 6 + 18
     for tile_at, rest in ((None, single), ("dense", 144 * 6 + 18), ("head", 18)):
         names = [layer.name for layer in pair[0].layers if layer.name.startswith("dense")]
         place = names[0] if tile_at == "dense" else tile_at
         for method in (BatchEnsemble(3), DeepEnsemble(3)):
             network = zoo.convert(pair[0], method, tile_at=place).network
-            assert zoo.counts.macs(network) == single + 2 * rest
+            assert counts.macs(network) == single + 2 * rest
 
 
 def test_ensemble_mixes_any_classifiers(pair, pictures, raises_line):
@@ -97,6 +98,6 @@ def test_macs_of_dense_layers_over_tokens():
     images = keras.Input((4, 4, 3))
     x = layers.Dense(5)(layers.Reshape((16, 3))(images))
     model = keras.Model(images, layers.Dense(2)(layers.Flatten()(x)))
-    assert zoo.counts.macs(model) == 16 * 15 + 80 * 2
+    assert counts.macs(model) == 16 * 15 + 80 * 2
     network = zoo.convert(model, BatchEnsemble(3)).network
-    assert zoo.counts.macs(network) == 3 * zoo.counts.macs(model)
+    assert counts.macs(network) == 3 * counts.macs(model)
