@@ -128,15 +128,29 @@ def _runs(path, entry):
 
 
 def published(run):
-    """Whether `saved_models/` has the weights of this recipe and seed."""
+    """Tell whether `saved_models/` has the weights of this recipe and seed.
+
+    Args:
+        run: a `Run`.
+
+    Returns:
+        A bool.
+    """
     name = f"{run.recipe.method}_{run.recipe.backbone}"
     for entry in registry.entries(name):
         if entry["dataset"] != run.recipe.dataset:
             continue
         path = registry.home() / entry["folder"] / "config.json"
         config = json.loads(path.read_text()) if path.is_file() else {}
-        seeds = {seed["seed"] for seed in config.get("seeds", ())}
-        if run.recipe.seed in seeds | {config.get("recipe", {}).get("seed")}:
+        recipe = config.get("recipe", {})
+        seeds = {seed["seed"] for seed in config.get("seeds", ())} | {recipe.get("seed")}
+        wanted = json.loads(json.dumps(dataclasses.asdict(run.recipe)))
+        # Fields that are newer than the weights have had their defaults.
+        same = all(
+            recipe.get(key, getattr(recipes.Recipe, key, None)) == value
+            for key, value in wanted.items() if key != "seed"
+        )  # fmt: skip
+        if same and run.recipe.seed in seeds:
             return True
     return False
 
