@@ -47,6 +47,7 @@ def test_precision_and_compilation(policy, jit_compile, images, labels):
     assert model.network.get_layer("dense2").compute_dtype == policy.removeprefix("mixed_")
 
 
+@pytest.mark.fast("method0-lenet", "method1-resnet20")
 @pytest.mark.parametrize("backbone", ["lenet", "resnet20"])
 @pytest.mark.parametrize("method", [Single(), Packed(2, 1)])
 def test_keras_file_round_trip(method, backbone, tiny, images, tmp_path):

@@ -69,6 +69,7 @@ def change(model, run):
     return [[numpy(v) - b for v, b in zip(part, old)] for part, old in zip(parts, before)]
 
 
+@pytest.mark.fast("nesterov-0.5", "sgd with decay-0.5", "adamw-0.5", "momentum-0.0")
 @pytest.mark.parametrize(
     ("name", "multiplier"), [*((name, 0.5) for name in OPTIMIZERS), ("momentum", 0.0), ("adam", 2.0)]
 )

@@ -147,6 +147,7 @@ def test_calibrated_models_answer_calibrated(method, tmp_path):
     assert max(difference(path, model, DIGITS).values()) < 1e-5
 
 
+@pytest.mark.slow
 @tensorflow
 def test_tickets_are_exported_as_ordinary_networks(tiny, images, tmp_path):
     import tensorflow as tf

@@ -278,6 +278,7 @@ def test_bad_arguments_fail_before_training(model, small, tiny, raises_line):
         HyperBatchEnsembleDense(2, ranges=RANGES, l2_index=5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch exports no SavedModel")
 def test_saved_models_add_the_members_kernels_first(tiny, tmp_path):
     import tensorflow as tf

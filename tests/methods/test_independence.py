@@ -67,6 +67,7 @@ def singles(request):
     return models, images
 
 
+@pytest.mark.fast("resnet20-2", "lenet-3", "mlp-1")
 @pytest.mark.parametrize("members", [1, 2, 3])
 def test_fused_singles_answer_as_before(singles, members):
     models, images = singles
@@ -92,6 +93,7 @@ def test_fused_network_trains_on(singles):
     assert any((old != new).any() for old, new in zip(before, fused.network.get_weights(), strict=True))
 
 
+@pytest.mark.fast("lenet")
 def test_ensemble_answers_with_the_mean_and_copies_weights(singles):
     models, images = singles
     joined = zoo.ensemble(models)

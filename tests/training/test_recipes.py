@@ -56,6 +56,7 @@ def test_training_leaves_keras_as_it_was(data_dir, tmp_path):
     assert keras.config.dtype_policy().name == "float32"
 
 
+@pytest.mark.slow
 def test_a_limited_run_has_all_classes(data_dir, tmp_path):
     recipe = dataclasses.replace(recipes.recipe("cifar10_single_lenet"), epochs=1, batch_size=4)
     config = run.train(recipe, data_dir, tmp_path, limit=8)

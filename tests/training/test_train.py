@@ -136,6 +136,7 @@ def test_prepared_tfds_folders_are_read(tfds_folder, raises_line):
         load("fashion_mnist", "train", folder)
 
 
+@pytest.mark.slow
 def test_a_run_by_streaming_is_the_run_of_arrays(tfds_folder, tmp_path):
     """Small images as they are: the same batches, read while it trains, and so the same weights."""
     folder, _ = tfds_folder

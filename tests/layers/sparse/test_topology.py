@@ -87,6 +87,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.fast("momentum", "adam")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_grown_weights_and_their_slots_are_zero_and_kept_ones_untouched(name):
     make, kinds = OPTIMIZERS[name]

@@ -121,6 +121,7 @@ def test_packed_sends_alpha_squared_by_m_gamma_of_the_gradient(alpha, gamma):
         )
 
 
+@pytest.mark.slow
 def test_shared_weights_send_one_network_and_fast_weights():
     single, shared = counted(methods.Single()), counted(methods.BatchEnsemble(4))
     network = zoo.build(methods.BatchEnsemble(4), "resnet20").network

@@ -96,6 +96,7 @@ def test_tickets_are_the_best_of_their_windows(runs):
         assert ticket["held_out_accuracy"] >= max(a for s, a in seen.items() if start < s <= stop) - 1e-6
 
 
+@pytest.mark.slow
 def test_hops_move_most_connections_and_keep_their_number(runs):
     networks = runs("edst") / "networks" / "c000_s0"
     models = [sparsify(zoo.build(zoo.methods.Single(), "lenet", 10, (32, 32, 3)), 0.7) for _ in range(2)]
@@ -132,6 +133,7 @@ def test_a_run_that_stops_in_any_phase_ends_as_one_undisturbed(
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_done_again(runs, data_dir, monkeypatch):
     folder = runs("dst")
     before = (folder / "config.json").read_text()

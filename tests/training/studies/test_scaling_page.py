@@ -65,6 +65,7 @@ def test_the_committed_page_is_made_from_the_committed_parameters(parameters):
         assert made in text
 
 
+@pytest.mark.slow
 def test_separate_members_exchange_nothing_on_as_many_devices_as_members(counted):
     of = counted["ResNet-50 at 224"]
     for devices in (1, 2, 4):
@@ -78,6 +79,7 @@ def test_separate_members_exchange_nothing_on_as_many_devices_as_members(counted
     assert apart.gradient < together.gradient
 
 
+@pytest.mark.slow
 def test_a_lower_share_of_the_peak_scales_better_and_takes_longer(counted):
     of = counted["ResNet-50 at 224"]
     for name in scaling_predictions.PREDICTED:
@@ -95,6 +97,7 @@ def test_measured_parameters_are_whole(parameters):
         assert parameters["compute"][cores].keys() == parameters["compute"]["methods"].keys()
 
 
+@pytest.mark.slow
 def test_the_picture_is_drawn(tmp_path, counted):
     path = scaling_picture.draw(tmp_path / "scaling.png", counted)
     assert path.read_bytes().startswith(b"\x89PNG")
