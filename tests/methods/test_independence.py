@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import zoo
 
-SIZES = {"lenet": (16, 16, 3), "mlp": (4, 4, 3)}
+SIZES = {"lenet": (16, 16, 3), "cifarnet": (16, 16, 3), "mlp": (4, 4, 3)}
 LARGE = ("resnet50", "wide_resnet28_10", "efficientnet_lite0")
 
 
