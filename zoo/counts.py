@@ -152,7 +152,7 @@ def _existing(layer):
 
 def _uses(network, rows=1):
     """(layer with a kernel, how often an image makes it use each weight), nested networks' as well."""
-    graph = graph_of(network)
+    graph = graph_of(getattr(network, "network", network))  # a classifier's, too
     counts = {id(graph.images): rows}  # rows of each tensor for an image
     for step in graph.steps:
         layer, rows = step.operation, max([1, *(counts[id(tensor)] for tensor in step.inputs)])
