@@ -34,12 +34,18 @@ def pytest_addoption(parser):
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Marks what is slow in a grid; the long tests on JAX come first, so that others go on meanwhile."""
+    unknown = set()
     for item in items:
-        fast = item.get_closest_marker("fast")
-        if fast and item.callspec.id not in fast.args:
-            item.add_marker("slow")
+        if fast := item.get_closest_marker("fast"):
+            name = item.nodeid.partition("[")[0]
+            unknown |= {f"{name}[{case}]" for case in fast.args}
+            if item.callspec.id not in fast.args:
+                item.add_marker("slow")
+    unknown -= {item.nodeid for item in items}
+    if unknown and not any("::" in argument for argument in config.args):
+        raise pytest.UsageError(f"fast(...) names cases that do not exist: {', '.join(sorted(unknown))}")
     items.sort(key=lambda item: item.path.name != "test_jax.py")
 
 

@@ -106,6 +106,7 @@ def test_constant_predictions_and_one_image(reader):
         assert np.isfinite(model.predict(images, verbose=0)).all()
 
 
+@pytest.mark.slow
 def test_distributions_as_labels(reader, held_out):
     images, labels = held_out
     for method in METHODS:

@@ -132,6 +132,7 @@ KINDS = {
 }
 
 
+@pytest.mark.fast("one-hot", "list")
 @pytest.mark.parametrize("kind", KINDS)
 def test_labels_of_any_kind_mean_the_same(kind, tiny, images, labels):
     model = tiny()

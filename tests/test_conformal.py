@@ -47,6 +47,7 @@ def test_coverage_is_nominal_within_one_per_cent(method, alpha):
     assert 0.7 < np.mean(sizes) < 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_small_held_out_sets_cover_on_average(method):
     """P(covered) over held-out and test image alike is ceil((n + 1)(1 - alpha)) / (n + 1), exactly."""

@@ -194,6 +194,7 @@ METHODS = {
 }
 
 
+@pytest.mark.fast("batch_ensemble")
 @pytest.mark.parametrize("name", METHODS)
 def test_ensembles_start_from_the_weights_with_new_heads(name, installed):
     network, _ = installed

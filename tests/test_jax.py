@@ -14,7 +14,8 @@ NEUTRAL = [
     "layers/test_batch_ensemble.py", "layers/test_mimo.py", "layers/test_masksembles.py",
     "layers/test_monte_carlo.py", "layers/test_hyper_batch.py", "layers/sparse/test_layers.py",
     "layers/sparse/test_block_masks.py", "training/test_recipes.py", "training/loop/test_learning_rates.py",
-    "training/loop/test_augmentation.py", "data/test_epoch_shuffle.py", "test_classifier.py",
+    "training/loop/test_augmentation.py", "training/loop/test_progress.py", "data/test_arrays.py",
+    "data/test_epoch_shuffle.py", "test_classifier.py",
     "test_classifier_fit.py", "test_converting.py", "test_fast_weights.py", "test_predict.py",
 ]  # fmt: skip
 
@@ -46,8 +47,16 @@ np.save(result, zoo.predict(model, np.load(images_file)).probabilities)
 @pytest.mark.parametrize("file", NEUTRAL)
 def test_neutral_tests_pass_on_jax(file, python):
     process = python(
-        "-m", "pytest", HERE / file, "--tb=short", "-p", "no:cacheprovider", KERAS_BACKEND="jax"
-    )
+        "-m",
+        "pytest",
+        HERE / file,
+        "-m",
+        "",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        KERAS_BACKEND="jax",
+    )  # -m "": the slow cases as well
     assert " passed" in process.stdout and "skipped" not in process.stdout
 
 

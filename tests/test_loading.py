@@ -60,6 +60,7 @@ def test_another_image_size_keeps_all_weights_where_the_backbone_pools(resnet, s
     assert zoo.predict(model, np.zeros((2, 12, 10, 3), "uint8")).members.shape == (2, 2, 5)
 
 
+@pytest.mark.slow
 def test_activation_goes_with_weights(resnet, same_weights):
     folder, _ = resnet
     models = [zoo.load("packed_resnet20", weights=folder, activation=a) for a in (None, "softmax")]

@@ -70,6 +70,7 @@ MODELS = {
 }
 
 
+@pytest.mark.fast("mlp", "nothing masked", "partly sparse")
 @pytest.mark.parametrize("kind", MODELS)
 def test_weights_and_masks_come_back_exactly_and_are_written_as_the_same_bytes(kind, tmp_path):
     model = perturb(MODELS[kind]())
@@ -90,6 +91,7 @@ def test_weights_and_masks_come_back_exactly_and_are_written_as_the_same_bytes(k
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sparsity", "most"), [(0.8, 0.30), (0.9, 0.16)])
 @pytest.mark.parametrize("backbone", ["lenet", "resnet20"])
 def test_files_are_as_small_as_promised(backbone, sparsity, most, tmp_path):

@@ -170,18 +170,30 @@ def state(run, runs):
 
 
 @contextlib.contextmanager
-def lock(runs):
+def lock(runs, patience=5):
     """The file that says who works in a folder; training processes inherit it.
+
+    Args:
+        runs: `pathlib.Path` of the folder.
+        patience: float, seconds to wait for another to end: a killed run holds the lock until its memory
+            is freed. Default 5.
 
     Raises:
         ValueError: where another queue, or a run that it left behind, still works.
     """
     runs.mkdir(parents=True, exist_ok=True)
+    last_try = time.monotonic() + patience
     with open(runs / "queue.lock", "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(f"another queue works in {runs}; --status shows how far it is") from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > last_try:
+                    raise ValueError(
+                        f"another queue works in {runs}; --status shows how far it is"
+                    ) from None
+                time.sleep(0.1)
         yield file
 
 

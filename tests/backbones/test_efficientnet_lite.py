@@ -102,6 +102,7 @@ def test_every_method_answers_and_learns(method, tiny_network, pictures, tmp_pat
     np.testing.assert_allclose(members_of(loaded, pictures), members_of(model, pictures), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_singles_fuse_and_convert_with_the_same_answers(tiny_network, pictures):
     singles = [tiny_network(Single()) for _ in range(3)]
     answers = [members_of(model, pictures)[:, 0] for model in singles]

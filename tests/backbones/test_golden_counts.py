@@ -126,7 +126,7 @@ def test_macs_of_resnet18_are_the_references(method, giga):
     assert round(counts.macs(network("resnet18", method)) / 1e9, 3) == giga
 
 
-@pytest.mark.fast("lenet", "mlp")
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["lenet", "mlp", "resnet20"])
 def test_packed_with_the_width_of_m_singles_costs_m_singles(backbone):
     single, packed = network(backbone, Single()), network(backbone, Packed(3, 3, 1))

@@ -46,6 +46,7 @@ def test_a_rate_is_the_fastest_call_of_the_first_size_that_is_long_enough(monkey
     assert sorted(set(called)) == [1, 4]  # 10 ms are too short, 40 ms are not
 
 
+@pytest.mark.slow
 def test_peaks_are_of_work_that_is_done():
     products, call = roofline._product(8, "float32")
     assert products == 4 * 2 * 8**3

@@ -34,6 +34,7 @@ def pictures():
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1])
 
 
+@pytest.mark.fast("batch_ensemble")
 @pytest.mark.parametrize("method", [BatchEnsemble(2), DeepEnsemble(2)], ids=lambda method: method.name)
 def test_a_converted_model_does_what_ours_do(pair, pictures, method, tmp_path):
     model = zoo.convert(pair[0], method, tile_at="head", preprocessing="caffe")

@@ -101,6 +101,16 @@ KEEP = [
 ]
 
 
+@pytest.mark.fast(
+    "batch_ensemble0-head",
+    "mc_dropout-None",
+    "masksembles-None",
+    "hyper_batch-None",
+    "deep_ensemble-0.6",
+    "packed-None",
+    "dst_tickets-None",
+    "single-None",
+)
 @pytest.mark.parametrize("tile_at", [None, 0.6, "head"])
 @pytest.mark.parametrize("method", KEEP, ids=lambda method: method.name)
 def test_members_answer_as_the_original(user, branched, method, tile_at):

@@ -88,7 +88,7 @@ def joined(parts):
     ]
 
 
-@pytest.mark.fast("records")
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_workers_together_see_the_batches_of_one(source, setting):
     whole = batches(source, **SETTINGS[setting])
@@ -140,6 +140,7 @@ def test_replicas_take_their_parts_in_turn(source):
     same([tuple(map(np.concatenate, zip(*parts[i : i + 3]))) for i in range(0, len(parts), 3)], whole)
 
 
+@pytest.mark.slow
 def test_files_of_their_own(source):
     parts = [
         batches(source, worker=w, num_workers=3, shard="files", **SETTINGS["files"]) for w in range(3)
@@ -195,6 +196,7 @@ def test_images_that_cannot_be_decoded(benchmark, written):
         assert len(batches(source, 1, first_step=last + 1)) == 11 - last  # not even decoded
 
 
+@pytest.mark.slow
 def test_small_images_as_arrays_have_them(written, tmp_path):
     rng = np.random.default_rng(0)
     pixels, labels = rng.integers(0, 256, (50, 8, 8, 3), "uint8"), rng.integers(0, 10, 50)

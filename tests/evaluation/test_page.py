@@ -66,6 +66,7 @@ class Elements(html.parser.HTMLParser):
         return [one for one in self.found if one["tag"] == tag]
 
 
+@pytest.mark.slow
 def test_the_page_can_be_read_aloud_and_walked_by_keyboard(page):
     elements = Elements(page)
     assert not elements.open

@@ -80,7 +80,7 @@ def test_wide_resnets_fold_what_follows_a_convolution():
     check(keras.Model(inputs, [x, y]), RNG.normal(size=(2, 8, 8, 3)).astype("float32"), left)
 
 
-@pytest.mark.fast("mixed_bfloat16")
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_folds_in_its_own_precision(policy):
     keras.config.set_dtype_policy(policy)

@@ -86,6 +86,7 @@ def test_every_method_answers_as_the_model(name, tiny, images, tmp_path):
     assert max(difference(path, model, images).values()) < 1e-5
 
 
+@pytest.mark.slow
 @tensorflow
 @pytest.mark.parametrize(("method", "backbone"), [(methods.Packed(2, 1), "resnet20"), METHODS["mimo"]])
 def test_optimized_files_answer_as_the_model(method, backbone, tiny, images, tmp_path):

@@ -37,6 +37,7 @@ def test_nothing_is_drawn_within_undrawn_in_this_thread_alone():
     assert others[0].any() and _draw(HeNormal()).any()
 
 
+@pytest.mark.slow
 def test_a_model_from_weights_has_them_all_and_others_are_drawn(resnet):
     folder, model = resnet
     loaded = zoo.load("packed_resnet20", weights=str(folder))

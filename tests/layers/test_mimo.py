@@ -217,6 +217,7 @@ def test_only_stem_and_head_are_wider(tiny):
             assert factor == (3 if stem or layer.name == "head" else 1), b.path
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch has no XLA")
 def test_a_training_step_compiles_with_xla(images, labels):
     model = zoo.build(MIMO(2, 2, 0.5, seed=1), "mlp", 3, (16, 16, 3))

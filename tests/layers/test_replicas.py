@@ -81,6 +81,7 @@ def found(python, tmp_path_factory):
         return dict(arrays)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["norm", "norm_members"])
 def test_statistics_are_those_of_the_whole_batch(found, name):
     np.testing.assert_allclose(found[name], found[f"{name}_one"], atol=2e-6)
@@ -88,11 +89,13 @@ def test_statistics_are_those_of_the_whole_batch(found, name):
     assert abs(found[name].mean()) < 1e-5 < abs(found[name][:4].mean())
 
 
+@pytest.mark.slow
 def test_augmentation_is_that_of_one_device(found):
     np.testing.assert_array_equal(found["augmented"], found["augmented_one"])
     assert (found["augmented"][0] != found["augmented"][1]).any()
 
 
+@pytest.mark.slow
 def test_mimo_shuffles_each_replica_s_rows_by_itself(found):
     """What one device does to its batch each replica does to its part; the images are not exchanged."""
     rows, images = found["mimo"], found["mimo_images"]
@@ -112,6 +115,7 @@ def test_mimo_shuffles_each_replica_s_rows_by_itself(found):
     assert pairs == pytest.approx(1 / 12, abs=0.02)  # members see one image by chance alone
 
 
+@pytest.mark.slow
 def test_mimo_repeats_the_share_of_images_it_is_told_to(found):
     rows = found["mimo_half"]
     together = (rows == rows[..., :1]).all(axis=-1)
@@ -119,6 +123,7 @@ def test_mimo_repeats_the_share_of_images_it_is_told_to(found):
     assert together[:, :, :6].mean() < 0.2
 
 
+@pytest.mark.slow
 def test_dropout_differs_between_replicas(found):
     kept = found["dropout"] > 0
     assert kept.mean() == pytest.approx(0.7, abs=0.01)

@@ -6,7 +6,7 @@ import pytest
 import zoo
 
 
-@pytest.mark.fast("lenet-2", "resnet20-1")
+@pytest.mark.slow
 @pytest.mark.parametrize("gamma", [1, 2])
 @pytest.mark.parametrize("backbone", ["mlp", "lenet", "resnet20"])
 def test_predict_agrees_with_an_eager_call(backbone, gamma, images):

@@ -27,7 +27,7 @@ def slices(layer, weight, gradient, members):
     return np.split(gradient, members, axis=-1)
 
 
-@pytest.mark.fast("lenet-2-1", "mlp-2-2", "resnet20-2-2")
+@pytest.mark.fast("mlp-2-2", "lenet-2-1")
 @pytest.mark.parametrize("gamma", [1, 2])
 @pytest.mark.parametrize("members", [2, 4])
 @pytest.mark.parametrize("backbone", zoo.backbones.BACKBONES)
@@ -67,7 +67,7 @@ def singles(request):
     return models, images
 
 
-@pytest.mark.fast("resnet20-2", "lenet-3", "mlp-1")
+@pytest.mark.fast("lenet-3")
 @pytest.mark.parametrize("members", [1, 2, 3])
 def test_fused_singles_answer_as_before(singles, members):
     models, images = singles
@@ -84,6 +84,7 @@ def test_fused_singles_answer_as_before(singles, members):
     assert members == 1 or not np.allclose(logits[:, 0], logits[:, 1], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_fused_network_trains_on(singles):
     models, images = singles
     fused = zoo.fuse(models[:2])

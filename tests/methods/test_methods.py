@@ -109,6 +109,7 @@ def test_fit_takes_plain_labels_and_any_batch(name, backbone):
     assert np.isfinite(history.history["loss"]).all() and "accuracy" in history.history
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["batch ensemble split", "mimo"])
 def test_every_member_learns(name):
     """Four images by heart, in a compiled graph, with rows shared out or shuffled."""

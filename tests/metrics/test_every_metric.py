@@ -50,6 +50,14 @@ def test_all_metrics_are_here():
     assert len(COLLECTED) == 7 and len(STREAMING) == 16
 
 
+@pytest.mark.fast(
+    "OODAUROC",
+    "Accuracy",
+    "CoverageAtRisk",
+    "ExpectedCalibrationError",
+    "MutualInformation",
+    "NegativeLogLikelihood",
+)
 @settings(deadline=None, max_examples=6, derandomize=True)
 @given(sizes=st.lists(st.sampled_from([1, 2, 7]), min_size=5, max_size=20), weighted=st.booleans())
 @pytest.mark.parametrize("name", METRICS)
@@ -135,6 +143,7 @@ def compiled(metric, y, predictions):
 needs_compiler = pytest.mark.skipif(keras.backend.backend() == "torch", reason="compiled code")
 
 
+@pytest.mark.fast("ExpectedCalibrationError", "NegativeLogLikelihood", "PairwiseKL")
 @needs_compiler
 @pytest.mark.parametrize("name", STREAMING)
 def test_compiled_code_gives_the_same(name):
@@ -144,6 +153,7 @@ def test_compiled_code_gives_the_same(name):
     assert compiled(metric, y, predictions) == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.fast("NegativeLogLikelihood", "TopKAccuracy")
 @needs_compiler
 @pytest.mark.parametrize("name", [n for n in STREAMING if getattr(METRICS[n], "takes_labels", False)])
 def test_labels_out_of_range_make_compiled_metrics_nan(name):

@@ -94,6 +94,7 @@ def test_packed_members_own_all_weights_between_them():
     assert moved[0] == 0 and moved[1] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_cosine_and_distance_are_those_of_the_vectors(name):
     model = built(METHODS[name], "lenet")

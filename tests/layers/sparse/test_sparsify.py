@@ -59,6 +59,7 @@ def case(request):
     return model, count, x
 
 
+@pytest.mark.fast("single lenet", "packed lenet", "user")
 def test_every_kind_of_model_becomes_sparse_and_dense_again(case):
     model, count, x = case
     answers, names = numpy(model(x)), [layer.name for layer in all_layers(model)]
@@ -91,6 +92,7 @@ def test_every_kind_of_model_becomes_sparse_and_dense_again(case):
         np.testing.assert_array_equal(w, old)
 
 
+@pytest.mark.slow
 def test_a_sparse_model_is_saved_and_trained_on(tmp_path, images, labels):
     model = sparsify(zoo.build(zoo.methods.Packed(2, 1), "lenet", 3, (16, 16, 3)), 0.7)
     model.fit(images, labels, verbose=0)

@@ -169,7 +169,7 @@ def test_dense_gradients_are_those_of_the_dense_network():
         layer.bias.assign([1.0, 0.0, -1.0])
 
 
-@pytest.mark.fast("method1-set", "method0-rigl")
+@pytest.mark.fast("method0-rigl")
 @pytest.mark.parametrize("growth", ["set", "rigl", "momentum"])
 @pytest.mark.parametrize("method", [zoo.methods.Single(), zoo.methods.Packed(2, 1)])
 def test_training_through_fit_keeps_counts_and_repeats(growth, method, images, labels):

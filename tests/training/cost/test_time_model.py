@@ -99,7 +99,7 @@ def test_what_trains_as_it_answers_costs_what_cost_counts(method):
     assert (found.trainable, found.parameters) == counts.parameters(network)
 
 
-@pytest.mark.fast("2-1", "2-2")
+@pytest.mark.slow
 @pytest.mark.parametrize(("alpha", "gamma"), [(2, 1), (2, 2), (1, 1), (3, 1), (4, 1)])
 def test_packed_sends_alpha_squared_by_m_gamma_of_the_gradient(alpha, gamma):
     """In layers where the rule holds for all: between stem and head, without those that keep gamma 1."""
@@ -141,7 +141,7 @@ def test_tickets_send_masked_zeros_and_need_not():
     assert found.places == sum(math.prod(kernel.shape) for kernel in kernels)
 
 
-@pytest.mark.fast("method2")
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [methods.Single(), methods.BatchEnsemble(4), methods.Packed(4)])
 def test_rematerialisation_saves_memory_and_costs_at_most_a_forward_pass(method):
     plain, again = counted(method), counted(method, remat=True)

@@ -98,7 +98,7 @@ def copy(undisturbed, mnist, tmp_path):
     return Members(tmp_path, single, 3, mnist, command="a command")
 
 
-@pytest.mark.fast("None")
+@pytest.mark.slow
 @pytest.mark.parametrize("member", [None, 0, 2])
 def test_trained_members_are_only_joined(copy, undisturbed, mnist, monkeypatch, member):
     monkeypatch.setattr(run, "train", None)

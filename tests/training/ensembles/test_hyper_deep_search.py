@@ -59,6 +59,7 @@ def held_out(folder, name):
     return np.load(folder / "networks" / name / "held_out.npy")
 
 
+@pytest.mark.slow
 def test_the_ensemble_is_that_of_the_two_selections(finished, recipe, mnist):
     folder, config = finished
     labels = from_recipe.load_splits(recipe, mnist)[0][1].labels
@@ -81,6 +82,7 @@ def test_the_ensemble_is_that_of_the_two_selections(finished, recipe, mnist):
     assert (folder / "search.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_the_ensemble_answers_with_the_mean_of_the_chosen(finished, recipe, mnist):
     folder, config = finished
     images = from_recipe.load_splits(recipe, mnist)[0][1].images

@@ -97,6 +97,7 @@ def study(tmp_path):
     return task_queue.open_study("tasks", storage)
 
 
+@pytest.mark.slow
 def test_a_worker_that_died_before_its_first_sign_of_life(study, monkeypatch):
     study.enqueue_trial({"x": 0.25}, user_attrs={"task": "one"})
     study.ask()
@@ -140,6 +141,7 @@ def test_a_worker_that_died_before_its_thread_gave_a_sign_of_life(tmp_path):
     assert done == ["one"] and study.trials[0].state.name == "FAIL"
 
 
+@pytest.mark.slow
 def test_a_task_queued_twice_is_left_to_the_first(study):
     for _ in range(2):
         study.enqueue_trial({}, user_attrs={"task": "one"})
@@ -174,6 +176,7 @@ def test_an_error_of_a_task_is_the_caller_s_and_the_task_comes_again(study):
     assert done == ["one"]
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_taken_for_dead_goes_on_with_the_next_task(study):
     done = []
 
@@ -194,6 +197,7 @@ def test_a_task_that_is_nowhere_is_an_error(study, raises_line):
         task_queue.work_off(study, {"one": {}}, lambda name, trial: 0.0, lambda name: False, pause=0)
 
 
+@pytest.mark.slow
 def test_a_task_queued_twice_is_done_once_even_when_the_first_is_through(study):
     done = []
     study.enqueue_trial({}, user_attrs={"task": "a"})
@@ -207,6 +211,7 @@ def test_a_task_queued_twice_is_done_once_even_when_the_first_is_through(study):
     assert done == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_task_whose_worker_is_told_to_stop_is_for_others_at_once(study):
     class Stopped(Exception):
         pass

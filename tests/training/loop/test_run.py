@@ -67,7 +67,7 @@ def trained(fields, splits, folder, stop=None):
     return model.network.get_weights(), callback
 
 
-@pytest.mark.fast("image_sizes")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fields",
     [

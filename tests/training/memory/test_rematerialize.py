@@ -78,7 +78,7 @@ def assert_equal_values(model, expected):
         np.testing.assert_allclose(value, wanted, atol=1e-6, rtol=1e-6, err_msg=name)
 
 
-@pytest.mark.fast("single-blocks-8-False", "packed-lenet-16-True")
+@pytest.mark.fast("packed-lenet-16-True")
 @pytest.mark.parametrize(
     ("method", "backbone", "side", "graph"),
     [*((method, "blocks", 8, False) for method in METHODS), ("batch_ensemble", "resnet20", 8, False),
@@ -167,7 +167,7 @@ class SizedTensor:
 KEPT = {"torch": torch_kept, "jax": jax_kept, "tensorflow": tensorflow_kept}
 
 
-@pytest.mark.fast("packed")
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["single", "packed"])
 def test_what_is_inside_segments_is_not_kept(method, monkeypatch):
     plain, remat = pair(method, "resnet20")
@@ -194,6 +194,7 @@ def test_inference_is_the_networks():
     np.testing.assert_array_equal(given, wanted)
 
 
+@pytest.mark.slow
 def test_weights_files_and_configs_are_interchangeable(tmp_path):
     plain, remat = pair("packed")
     train(remat, steps=1)
@@ -235,6 +236,7 @@ def chain(make, **options):
     return [zoo.EnsembleClassifier(n) for n in (networks[0], rematerialize(networks[1]))]
 
 
+@pytest.mark.slow
 def test_added_losses_count_once():
     l2 = keras.regularizers.L2(0.1)
     plain, remat = chain(Noise, activity_regularizer=l2, kernel_regularizer=l2)
@@ -284,6 +286,7 @@ def test_cuts_are_the_best_of_all(pairs):
     assert memory(cuts, sizes, crossing) == best
 
 
+@pytest.mark.slow
 def test_residual_networks_are_cut_between_blocks():
     segments = pair("mimo", "resnet20")[1].network.segments
     ends = [segment[-1] for segment in segments[:-1]]

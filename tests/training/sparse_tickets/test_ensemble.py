@@ -63,7 +63,7 @@ def kernels(model):
     return [ops.convert_to_numpy(layer.kernel) for layer in sparse_layers(model)]
 
 
-@pytest.mark.fast("edst")
+@pytest.mark.fast("dst")
 @pytest.mark.parametrize("procedure", OPTIONS)
 def test_every_procedure_makes_an_ensemble_that_loads(procedure, runs, data_dir):
     folder = runs(procedure)
