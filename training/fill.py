@@ -32,10 +32,11 @@ import sys
 import time
 import tomllib
 
-from absl import app, flags
+from absl import flags
 
 from zoo import registry
 from zoo.training import recipes
+from zoo.training.start import start
 
 FLAGS = flags.FLAGS
 DEFAULT_PLAN = pathlib.Path(__file__).parent / "plans" / "weights.toml"
@@ -252,7 +253,7 @@ def _train(run, data_dir, runs, lock_file, stop):
         process = subprocess.Popen(
             run.command(data_dir.resolve(), runs.resolve()), stdout=output, stderr=output,
             stdin=subprocess.DEVNULL, pass_fds=[lock_file.fileno()], start_new_session=True,
-            preexec_fn=_lowest_priority, env={"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ},
+            preexec_fn=_lowest_priority,
         )  # fmt: skip
         stop.process = process
         if stop.received:
@@ -320,8 +321,6 @@ def _flops(plan, runs):
 
 def main(argv):
     """Entry point of absl."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     try:
         plan = read_plan(FLAGS.plan)
         if FLAGS.status:
@@ -347,4 +346,4 @@ def _define_flags():
 
 if __name__ == "__main__":
     _define_flags()
-    app.run(main)
+    start(main, "zoo.training.fill")

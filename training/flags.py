@@ -2,10 +2,12 @@
 
 import dataclasses
 import os
+import sys
 from collections.abc import Callable, Iterator
 
-from absl import app, flags, logging
+from absl import flags
 
+from zoo.data.presence import check_present
 from zoo.training import recipes
 
 FLAGS = flags.FLAGS
@@ -83,21 +85,39 @@ def compile_options() -> dict:
     }
 
 
-def run_command(argv: list[str], script: str, work: Callable[[], dict | None]) -> None:
+def check_inputs() -> None:
+    """Check the recipe, the folders and that the data set is there, before a backend is imported.
+
+    Raises:
+        ValueError: if the recipe is unknown or a folder is not given.
+        FileNotFoundError: if the data set is missing.
+    """
+    recipe = recipe_from_flags()
+    if FLAGS.dry_run:
+        return
+    check_folders()
+    if "://" not in FLAGS.data_dir:
+        check_present(recipe.dataset, FLAGS.data_dir)
+
+
+def run_command(
+    script: str, work: Callable[[], dict | None], check: Callable[[], None] = check_inputs
+) -> None:
     """Do the work of a training script, and report how it ended.
 
     Args:
-        argv: list of str from absl, with nothing but the script's name.
         script: str, the name of the module.
         work: function that returns the contents of `config.json`, or None if there are none.
+        check: function that is called first, without a backend. Default `check_inputs`.
 
     Raises:
-        UsageError: if there are further arguments.
-        SystemExit: with one line if `work` raises ValueError, FileNotFoundError or
-            `preemption.CannotGoOn`.
+        SystemExit: with one line if `work` or `check` raises ValueError or FileNotFoundError, or `work`
+            raises `preemption.CannotGoOn`.
     """
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    try:
+        check()
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"{script}: {error}") from None
     # Where TensorFlow leaves oneDNN off (processors without AVX-512) training is three times slower.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     from zoo.training.loop import preemption  # Keras, and so the backend, only now
@@ -108,9 +128,22 @@ def run_command(argv: list[str], script: str, work: Callable[[], dict | None]) -
     except (ValueError, FileNotFoundError, preemption.CannotGoOn) as error:
         raise SystemExit(f"{script}: {error}") from None
     except preemption.Preempted as stopped:
-        logging.info("%s; the same command resumes", stopped)
+        print(f"{script}: {stopped}; the same command resumes", file=sys.stderr)
     if config:
-        logging.info("test: %s", config["metrics"])
+        print(f"test: {measured(config)}")
+
+
+def measured(config: dict) -> str:
+    """Return the scores of a finished run in words.
+
+    Args:
+        config: dict, the contents of `config.json`.
+
+    Returns:
+        str, such as "accuracy 0.8946, nll 0.2890, ece 0.0119".
+    """
+    scores = config["metrics"][config["dataset"]]
+    return ", ".join(f"{name} {scores[name]:.4f}" for name in ("accuracy", "nll", "ece"))
 
 
 def deciding_flags() -> Iterator[str]:

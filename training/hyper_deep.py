@@ -21,9 +21,10 @@ dies, another resumes its network and repeats at most one epoch.  The search can
 
 import pathlib
 
-from absl import app, flags
+from absl import flags
 
 from zoo.training import flags as common
+from zoo.training.start import start
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("trials", 50, "configurations tried, kappa in the paper")
@@ -79,7 +80,12 @@ def main(argv: list[str]) -> None:
     Args:
         argv: list of str, the script's name; absl has parsed the flags.
     """
-    common.run_command(argv, "zoo.training.hyper_deep", _work)
+    common.run_command("zoo.training.hyper_deep", _work, _check)
+
+
+def _check():
+    common.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
+    common.check_inputs()
 
 
 def _work():
@@ -88,8 +94,6 @@ def _work():
     from zoo.training.ensembles import hyper_deep_search
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    common.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
-    common.check_folders()
     return hyper_deep_search.search_ensemble(
         common.recipe_from_flags(), FLAGS.data_dir, pathlib.Path(FLAGS.output_dir),
         options_from_flags(), storage=FLAGS.storage, heartbeat=FLAGS.heartbeat, limit=FLAGS.limit,
@@ -107,4 +111,4 @@ def _deciding_flags():
 
 
 if __name__ == "__main__":
-    app.run(main)
+    start(main, "zoo.training.hyper_deep")

@@ -14,7 +14,10 @@ import dataclasses
 import os
 import pathlib
 
-from absl import app, flags, logging
+from absl import flags
+
+from zoo.data.presence import check_present
+from zoo.training.start import start
 
 FLAGS = flags.FLAGS
 
@@ -43,22 +46,14 @@ def join_runs(
             seeds.
         FileNotFoundError: if a folder or the data set does not exist.
     """
+    configs = _read_configs(runs)
+    check_present(configs[0]["dataset"], data_dir)
+    # Keras, and so the backend, only now.
     import zoo
-    from zoo import weights
     from zoo.training import recipes
     from zoo.training.loop import from_recipe, run_record
 
-    configs = [weights.read_config(folder) for folder in runs]
     made = [config["recipe"] for config in configs]
-    seeds = [recipe["seed"] for recipe in made]
-    if any(config["spec"]["method"] != {"name": "single"} for config in configs):
-        raise ValueError(
-            "a deep ensemble is joined from single networks; train them with recipes of single"
-        )
-    if any({**recipe, "seed": None} != {**made[0], "seed": None} for recipe in made):
-        raise ValueError("the runs must differ in their seeds alone; train them with one recipe")
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"the runs must have different seeds; got {seeds}")
     models = [zoo.load(config["name"], weights=folder) for config, folder in zip(configs, runs)]
     model = zoo.fuse(models, zoo.methods.DeepEnsemble(len(models)))
     recipe = recipes.Recipe(**{**made[0], "milestones": tuple(made[0]["milestones"])})
@@ -76,14 +71,30 @@ def join_runs(
     return run_record.write_run(model, recipe, splits, folder, command, seconds, joined=members)
 
 
+def _read_configs(runs):
+    """What the runs' `config.json` have, where these are single networks that differ in their seeds."""
+    from zoo import weights
+
+    configs = [weights.read_config(folder) for folder in runs]
+    made = [config["recipe"] for config in configs]
+    seeds = [recipe["seed"] for recipe in made]
+    if any(config["spec"]["method"] != {"name": "single"} for config in configs):
+        raise ValueError(
+            "a deep ensemble is joined from single networks; train them with recipes of single"
+        )
+    if any({**recipe, "seed": None} != {**made[0], "seed": None} for recipe in made):
+        raise ValueError("the runs must differ in their seeds alone; train them with one recipe")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"the runs must have different seeds; got {seeds}")
+    return configs
+
+
 def main(argv: list[str]) -> None:
     """Run the command.
 
     Args:
         argv: list of str, the script's name; absl has parsed the flags.
     """
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     try:
         config = join_runs(
             FLAGS.runs, FLAGS.data_dir, FLAGS.output_dir, FLAGS.limit,
@@ -91,7 +102,8 @@ def main(argv: list[str]) -> None:
         )  # fmt: skip
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f"zoo.training.join_runs: {error}") from None
-    logging.info("test: %s", config["metrics"])
+    scores = config["metrics"][config["dataset"]]
+    print("test: " + ", ".join(f"{name} {scores[name]:.4f}" for name in ("accuracy", "nll", "ece")))
 
 
 def _define_flags():
@@ -106,4 +118,4 @@ def _define_flags():
 
 if __name__ == "__main__":
     _define_flags()
-    app.run(main)
+    start(main, "zoo.training.join_runs")

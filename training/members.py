@@ -23,9 +23,10 @@ run would have left it.
 
 import pathlib
 
-from absl import app, flags
+from absl import flags
 
 from zoo.training import flags as common
+from zoo.training.start import start
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("member", None, "train only this member, 0 ... M - 1, without a queue")
@@ -47,18 +48,20 @@ def main(argv: list[str]) -> None:
     Args:
         argv: list of str, the script's name; absl has parsed the flags.
     """
-    common.run_command(argv, "zoo.training.members", _work)
+    common.run_command("zoo.training.members", _work, _check)
+
+
+def _check():
+    common.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run)
+    common.check_inputs()
 
 
 def _work():
     import optuna
 
     from zoo.training.ensembles import deep_ensemble
-    from zoo.training.flags import check_flags
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run)
-    common.check_folders()
     return deep_ensemble.member_ensemble(
         common.recipe_from_flags(), FLAGS.data_dir, pathlib.Path(FLAGS.output_dir),
         member=FLAGS.member, storage=FLAGS.storage, heartbeat=FLAGS.heartbeat, limit=FLAGS.limit,
@@ -70,4 +73,4 @@ def _work():
 
 
 if __name__ == "__main__":
-    app.run(main)
+    start(main, "zoo.training.members")

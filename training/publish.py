@@ -135,4 +135,7 @@ def table(index: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps([entry["folder"] for entry in publish(sys.argv[1:])], indent=1))
+    try:
+        print(json.dumps([entry["folder"] for entry in publish(sys.argv[1:])], indent=1))
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"{COMMAND}: {error}") from None

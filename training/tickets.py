@@ -27,9 +27,10 @@ command takes the next network of dst, static, pruned and lottery.
 import dataclasses
 import pathlib
 
-from absl import app, flags
+from absl import flags
 
 from zoo.training import flags as common
+from zoo.training.start import start
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("procedure", None, ["dst", "edst", "static", "pruned", "lottery"],
@@ -88,7 +89,12 @@ def main(argv: list[str]) -> None:
     Args:
         argv: list of str, the script's name; absl has parsed the flags.
     """
-    common.run_command(argv, "zoo.training.tickets", _work)
+    common.run_command("zoo.training.tickets", _work, _check)
+
+
+def _check():
+    common.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
+    common.check_inputs()
 
 
 def _work():
@@ -97,8 +103,6 @@ def _work():
     from zoo.training.sparse_tickets import ensemble
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    common.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
-    common.check_folders()
     recipe, options = recipe_and_options()
     return ensemble.ticket_ensemble(
         recipe, FLAGS.data_dir, pathlib.Path(FLAGS.output_dir), options, storage=FLAGS.storage,
@@ -119,4 +123,4 @@ def _deciding_flags():
 
 
 if __name__ == "__main__":
-    app.run(main)
+    start(main, "zoo.training.tickets")

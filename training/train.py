@@ -19,10 +19,12 @@ if it is the backend.
 
 import os
 import pathlib
+import sys
 
-from absl import app, flags, logging
+from absl import flags
 
 from zoo.training import flags as common
+from zoo.training.start import start
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(common)
@@ -34,7 +36,7 @@ def main(argv: list[str]) -> None:
     Args:
         argv: list of str, the script's name; absl has parsed the flags.
     """
-    common.run_command(argv, "zoo.training.train", _work)
+    common.run_command("zoo.training.train", _work)
 
 
 def _work():
@@ -48,7 +50,6 @@ def _work():
         devices = FLAGS.num_devices or 1
         print(dry_run.report(recipe, num_devices=devices, remat=FLAGS.remat).text())
         return None
-    common.check_folders()
     try:
         return run.train(
             recipe, FLAGS.data_dir, pathlib.Path(FLAGS.output_dir),
@@ -57,10 +58,9 @@ def _work():
             placement=choose.place(FLAGS.strategy, FLAGS.num_devices), **common.compile_options(),
         )  # fmt: skip
     except run.WorkerLost as error:
-        logging.error("%s", error)
-        logging.flush()
+        print(f"zoo.training.train: {error}", file=sys.stderr, flush=True)
         os._exit(75)  # EX_TEMPFAIL, and no waiting for the others at the exit
 
 
 if __name__ == "__main__":
-    app.run(main)
+    start(main, "zoo.training.train")

@@ -5,6 +5,8 @@ import os
 import sys
 from typing import Any
 
+from zoo.silence import silence
+
 
 def main(arguments: Any = None) -> int:
     """Run the `zoo` command.
@@ -15,8 +17,9 @@ def main(arguments: Any = None) -> int:
     Returns:
         The exit status: 0, or 2 after an error.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     options = _parser().parse_args(arguments)
+    if arguments is None:  # a process of its own
+        silence()
     try:
         options.run(options)
     except (ValueError, FileNotFoundError) as error:
@@ -164,13 +167,14 @@ def _demo(options):
 
 
 def _evaluate(options):
-    import logging
+    from zoo.evaluation import preflight
 
+    preflight.check(  # before TensorFlow is imported
+        options.names, options.dataset, options.data_dir, options.report, options.corrupted,
+        options.rounds,
+    )  # fmt: skip
     from zoo.evaluation.evaluate import evaluate
 
-    logging.getLogger("tensorflow").setLevel(
-        "ERROR"
-    )  # it warns that several models are several functions
     evaluate(
         options.names, options.dataset, options.data_dir, options.report, options.corrupted,
         rounds=options.rounds,

@@ -22,7 +22,10 @@ import os
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import flags
+
+from zoo.data.presence import check_present
+from zoo.training.start import start
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data_dir", None, "folder of the data sets", required=True)
@@ -54,9 +57,12 @@ def main(argv: list[str]) -> None:
     Args:
         argv: list of str, the script's name; absl has parsed the flags.
     """
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     folder = pathlib.Path(FLAGS.output_dir)
+    try:
+        for dataset in ("mnist", "fashion_mnist"):
+            check_present(dataset, FLAGS.data_dir)
+    except FileNotFoundError as error:
+        raise SystemExit(f"zoo.training.studies.batch_ensemble_diversity: {error}") from None
     _before_backend(folder)
     # Keras, and so the backend, only now.
     from zoo.training.ensembles import task_queue
@@ -87,4 +93,4 @@ def _before_backend(folder):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    start(main, "zoo.training.studies.batch_ensemble_diversity")

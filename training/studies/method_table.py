@@ -12,9 +12,10 @@ import json
 import pathlib
 import statistics
 
-from absl import app, flags
+from absl import flags
 
 from zoo.training import marked_sections
+from zoo.training.start import start
 
 COMMAND = "zoo.training.studies.method_table"
 FLAGS = flags.FLAGS
@@ -164,8 +165,6 @@ def main(argv):
     Args:
         argv: list of str from absl, the command's name alone.
     """
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     try:
         report = json.loads(pathlib.Path(FLAGS.report).read_text())
         found = rows(report, FLAGS.backbone)
@@ -188,4 +187,4 @@ def _define_flags():
 
 if __name__ == "__main__":
     _define_flags()
-    app.run(main)
+    start(main, "zoo.training.studies.method_table")

@@ -11,9 +11,10 @@ needed, and a minute of CPU time.
 import json
 import pathlib
 
-from absl import app, flags
+from absl import flags
 
 from zoo.training import marked_sections
+from zoo.training.start import start
 
 COMMAND = "zoo.training.studies.scaling"
 FLAGS = flags.FLAGS
@@ -26,8 +27,6 @@ def main(argv: list[str]) -> None:
     Args:
         argv: list of str, the script's name; absl has parsed the flags.
     """
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     from zoo.training.studies import scaling_picture, scaling_predictions, scaling_tables
 
     page = pathlib.Path(FLAGS.page)
@@ -41,4 +40,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    start(main, "zoo.training.studies.scaling")

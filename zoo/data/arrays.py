@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from zoo.data.epoch_shuffle import EpochShuffle
+from zoo.data.presence import check_present
 
 # Mean and deviation of the training images, a channel, in [0, 255].
 STATISTICS = {
@@ -122,6 +123,7 @@ def load(name: str, split: str, data_dir: Any) -> Split:
 
 
 def _from_tfds(name, split, data_dir):
+    check_present(name, data_dir)
     try:
         import tensorflow_datasets as tfds
 
@@ -134,8 +136,8 @@ def _from_tfds(name, split, data_dir):
     except Exception as error:  # TFDS raises AssertionError, ImportError and errors of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FileNotFoundError(
-            f"no {name} in {data_dir}: neither {name}.npz nor a prepared TFDS folder with a {split} "
-            f"split ({reason}); see the README on preparing data"
+            f"the folder of {name} in {data_dir} has no {split} split that TensorFlow Datasets can read "
+            f"({reason}); prepare it again"
         ) from None
 
 

@@ -11,8 +11,7 @@ from scipy.special import softmax
 
 from zoo import latency
 from zoo.data.test_split import read_test_split
-from zoo.evaluation import corruptions, ood
-from zoo.evaluation.cached_models import subjects
+from zoo.evaluation import corruptions, ood, preflight
 from zoo.evaluation.corrupted_sets import CorruptedSets, means
 from zoo.evaluation.equivalents import equivalents
 from zoo.evaluation.report import write_html, write_markdown
@@ -76,11 +75,9 @@ def evaluate(
             not finite.
         FileNotFoundError: if the data set's test split or a folder is not there.
     """
-    sets = _check_options(dataset, data_dir, corrupted, rounds, kinds)
-    folder = pathlib.Path(report)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{report} is no folder; pass one to write the report to")
-    models = subjects(names, dataset, folder / "cache")
+    _check_kinds(kinds)
+    models = preflight.check(names, dataset, data_dir, report, corrupted, rounds)
+    folder, sets = pathlib.Path(report), ood.PROTOCOLS[dataset]
     test = read_test_split(dataset, data_dir)
     _check(models, test)
     source = CorruptedSets.of(dataset, data_dir, test, corrupted, kinds)
@@ -115,22 +112,13 @@ def evaluate(
     return results
 
 
-def _check_options(dataset, data_dir, corrupted, rounds, kinds):
-    """Check the options and return the OOD protocol of a data set."""
-    if dataset not in ood.PROTOCOLS:
-        raise ValueError(f"unknown data set {dataset!r}; there are {', '.join(ood.PROTOCOLS)}")
-    for what, value in (("corrupted is a number of images", corrupted), ("rounds is a number", rounds)):
-        if value < 0:
-            raise ValueError(f"{what} >= 0; got {value}")
+def _check_kinds(kinds):
     unknown = [kind for kind in kinds if kind not in corruptions.CORRUPTIONS]
     if unknown or not kinds:
         raise ValueError(
             f"no corruption {unknown[0]!r}; there are {', '.join(corruptions.CORRUPTIONS)}"
             if unknown else "kinds names no corruption; corrupted=0 leaves corruptions out"
         )  # fmt: skip
-    if not pathlib.Path(data_dir).expanduser().is_dir():
-        raise FileNotFoundError(f"no folder {data_dir}; pass the folder of the data sets")
-    return ood.PROTOCOLS[dataset]
 
 
 def _missing(sets, data_dir):

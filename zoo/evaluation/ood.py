@@ -14,19 +14,11 @@ from scipy.special import logsumexp, softmax
 
 from zoo.checks import check_probabilities
 from zoo.data.test_split import read_test_split
+from zoo.evaluation.preflight import PROTOCOLS
 from zoo.metrics import OODAUPR, OODAUROC, OODFPR95
 from zoo.uncertainty import Prediction
 
 SCORES = ("msp", "entropy", "mutual_information", "energy", "variance")
-
-# By the data set that a model was trained on, as (group, name).  Names are TensorFlow Datasets'.
-_FAR = (("far", "mnist"), ("far", "fashion_mnist"), ("far", "svhn_cropped"))
-PROTOCOLS = {
-    "cifar10": (("near", "cifar100"), *_FAR),
-    "cifar100": (("near", "cifar10"), *_FAR),
-    "mnist": (("near", "fashion_mnist"), ("far", "cifar10"), ("far", "svhn_cropped")),
-    "fashion_mnist": (("near", "mnist"), ("far", "cifar10"), ("far", "svhn_cropped")),
-}
 
 
 class OODSet(NamedTuple):
