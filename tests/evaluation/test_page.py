@@ -165,7 +165,7 @@ def test_every_form_has_every_table(report, page):
     for table in tables(results):
         row = table.rows[-1]
         cells = [number(value) for value in row[1]]
-        assert f"| {row[0]} | {' | '.join(cells)} |" in markdown
+        assert f"| {row[0]} | {' | '.join(cells)} |" in markdown.replace(" ★", "")
         assert all(f">{cell}</td>" in page for cell in cells)
         assert table.caption in markdown and table.caption in page
     sections = [table.section for table in tables(results)]
@@ -181,15 +181,43 @@ def test_cost_is_measured_and_worth_is_in_networks(report, page):
     assert "DEE" in page and not results["missing_equivalents"]
 
 
-def test_the_best_of_a_column_or_a_row_is_marked_and_names_are_escaped():
+def test_stars_are_where_the_table_has_them_and_names_are_escaped():
     rows = [("<a>", [1.0, 2.0, 5.0]), ("b", [3.0, None, 5.0])]
-    html = figures_table(Table("s", "t", ["model", "x", "y", "z"], rows, ["down", "up", "up"]))
+    stars = frozenset({("<a>", "x"), ("c", "y")})
+    html = figures_table(Table("s", "t", ["model", "x", "y", "z"], rows, ["down", "up", "up"], stars))
     assert "<a>" not in html and html.count('class="best"') == 1
     assert '<td class="best">1.0000</td>' in html
-    across = figures_table(Table("s", "t", ["kind", "x", "y", "z"], rows, ["down"] * 3, across=True))
-    assert re.findall('class="best">(.*?)<', across) == ["1.0000", "3.0000"]
     text = figures_table(Table("s", "t", ["model", "DEE"], [("a", ["> 4"]), ("b", [1.0])], [None]))
     assert "&gt; 4" in text and "best" not in text
+
+
+def test_the_verdict_comes_first_then_photographs(report, page):
+    elements = Elements(page)
+    said = [one["text"] for one in elements.of("p") if one.get("class") == "verdict"]
+    assert len(said) == 2 and all("single_lenet" in text and "95 % interval" in text for text in said)
+    assert page.index('class="verdict"') < page.index("<nav") < page.index("<img") < page.index("<table")
+    markdown = (report[0] / "report.md").read_text()
+    assert markdown.splitlines()[2] == said[0]
+    assert "Difference from the single network" in page and "[" in said[0]
+
+
+def test_charts_that_stand_side_by_side_share_their_scale():
+    rng = np.random.default_rng(0)
+    groups = {name: [Series("in", rng.random(90) * top, None)] for name, top in (("a", 1), ("b", 2))}
+    ticks = [re.findall('class="tick".*?>(.*?)<', drawn)
+             for drawn in charts.histogram_charts(groups, "x")]  # fmt: skip
+    assert ticks[0] == ticks[1] and len(ticks[0]) > 6
+    weak = charts.matrix_chart("m", [[0, 0.1], [0.1, 0]], top=0.4)
+    assert 'fill-opacity="0.250"' in weak
+
+
+def test_reliability_diagrams_count_images():
+    series = Series("m", np.array([0.3, 0.9]), np.array([0.5, 0.8]))
+    axes = Axes("confidence", "accuracy", (0, 1), (0, 1))
+    drawn = charts.reliability_chart("c", axes, series, [0, 1200, 0, 300])
+    heights = [float(height) for height in re.findall(r'<rect .*?height="([\d.]+)"', drawn)]
+    assert heights[0] == heights[2] == 0 and heights[1] == pytest.approx(4 * heights[3], abs=0.3)
+    assert "at most 1,200" in drawn and "<td>300</td><td>0.9000</td><td>0.8000</td>" in drawn
 
 
 def test_labels_of_one_place_are_laid_apart():
@@ -203,3 +231,7 @@ def test_labels_of_one_place_are_laid_apart():
         assert not any(charts._overlap(a, b) for b in boxes[i + 1 :])
     drawing = charts.scatter_chart("c", Axes("x", "y"), series)
     assert drawing.count('class="label"') == drawing.count("marker") == 4
+    for (x, y, _), (at, base) in zip(places, [points[0]] * 4):  # beside the marker, or over its x
+        assert abs(y - 4 - base) < 1 or abs(x - at) <= 5
+    moved = sum(abs(y - 4 - 100) > 14 for _, y, _ in places)
+    assert drawing.count('class="leader"') == moved

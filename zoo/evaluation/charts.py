@@ -102,6 +102,9 @@ def scatter_chart(caption: str, axes: Axes, series: Sequence[Series]) -> str:
     points = [scale.point(one.x[0], one.y[0]) for one in series]
     parts = [scale.frame(axes)]
     for one, (x, y), (at, base, anchor) in zip(series, points, _label_places(series, points)):
+        if abs(base - 4 - y) > 14:  # not beside its marker: a line leads there
+            end = base - 12 if base > y else base + 2
+            parts.append(f'<line class="leader" x1="{x}" y1="{y}" x2="{x}" y2="{end:.1f}"/>')
         parts.append(_marker(x, y, one.index))
         parts.append(
             f'<text class="label" x="{at:.1f}" y="{base:.1f}" text-anchor="{anchor}">{escape(one.name)}</text>'
@@ -111,7 +114,11 @@ def scatter_chart(caption: str, axes: Axes, series: Sequence[Series]) -> str:
 
 
 def _label_places(series, points):
-    """(x, y, anchor) of a label by each point, clear of markers and of each other if there is room."""
+    """(x, y, anchor) of a label by each point, clear of markers and of each other if there is room.
+
+    Labels are beside, above or below their marker; those that find no room there are moved up or down, and
+    stay over the marker's x, from which a line leads to them.
+    """
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
     places = []
     for one, (x, y) in zip(series, points):
@@ -137,27 +144,80 @@ def _overlap(a, b):
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def histogram_chart(caption: str, xlabel: str, groups: Sequence[Series], bins: int = 30) -> str:
-    """Draw outlined histograms on common bins, each normalised to its own size.
+def reliability_chart(
+    caption: str, axes: Axes, series: Series, counts: ArrayLike, edges: Sequence[float] | None = None
+) -> str:
+    """Draw accuracy against confidence, over the number of images in each bin of the confidence.
 
     Args:
         caption: str.
-        xlabel: str, the horizontal axis's title.
-        groups: `Series` whose x are the values; y is ignored.
-        bins: int >= 1. Default: 30.
+        axes: `Axes`, both from 0 to 1.
+        series: `Series`, the mean confidence and accuracy of the bins that are not empty.
+        counts: int array (n,), images in each of n bins of equal width.
+        edges: n + 1 bounds of the bins. Default: None, of equal width.
 
     Returns:
         The HTML of a figure.
     """
-    values = np.concatenate([group.x for group in groups])
-    edges = np.linspace(values.min(), max(values.max(), values.min() + 1e-9), bins + 1)
-    steps = []
-    for group in groups:
-        share = np.histogram(group.x, edges)[0] / max(len(group.x), 1)
-        steps.append(
-            Series(group.name, np.repeat(edges, 2), np.r_[0, np.repeat(share, 2), 0], group.index)
+    counts = np.asarray(counts)
+    edges = np.linspace(0, 1, len(counts) + 1) if edges is None else np.asarray(edges)
+    scale = _Scale.of(axes, [series])
+    parts = [scale.frame(axes)]
+    tallest = 0.3 / max(counts.max(), 1)  # of the height
+    for low, high, count in zip(edges, edges[1:], counts):
+        (left, top), (right, bottom) = scale.point(low, count * tallest), scale.point(high, 0)
+        parts.append(
+            f'<rect class="area s{series.index % 8}" x="{left + 1:.1f}" y="{top:.1f}" '
+            f'width="{right - left - 2:.1f}" height="{bottom - top:.1f}"/>'
         )
-    axes = Axes(xlabel, "share of images", ylim=(0, max(step.y.max() for step in steps) or 1))
+    (x0, y0), (x1, y1) = scale.point(0, 0), scale.point(1, 1)
+    parts.append(f'<line class="guide" x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}"/>')
+    points = [scale.point(x, y) for x, y in zip(series.x, series.y)]
+    path = " ".join(f"{x},{y}" for x, y in points)
+    parts.append(f'<polyline class="line s{series.index % 8}" points="{path}"/>')
+    parts += [_marker(x, y, series.index) for x, y in points]
+    most = int(counts.argmax())
+    said = [
+        f"{series.name}: {axes.y} {_span(series.y)} while {axes.x} goes {_span(series.x)}",
+        f"most images, {counts[most]:,}, have a confidence from {edges[most]:.2f} to {edges[most + 1]:.2f}",
+    ]
+    filled = iter(zip(series.x, series.y))
+    rows = []
+    for low, high, count in zip(edges, edges[1:], counts):
+        mean = [f"{value:.4f}" for value in next(filled)] if count else ["-", "-"]
+        rows.append([f"{low:.2f} to {high:.2f}", f"{count:,}", *mean])
+    numbers = table(["bin", "images", "confidence", "accuracy"], rows)
+    key = f'<p class="quiet key-note">Bars: images in a bin, at most {counts[most]:,}.</p>'
+    return _figure(caption, said, parts, key, numbers)
+
+
+def histogram_charts(charts: dict[str, Sequence[Series]], xlabel: str, bins: int = 30) -> list[str]:
+    """Draw outlined histograms on common bins and scales, each normalised to its own size.
+
+    Args:
+        charts: {caption: `Series` whose x are the values; y is ignored}.
+        xlabel: str, the horizontal axis's title.
+        bins: int >= 1. Default: 30.
+
+    Returns:
+        The HTML of a figure for each.
+    """
+    values = np.concatenate([group.x for groups in charts.values() for group in groups])
+    edges = np.linspace(values.min(), max(values.max(), values.min() + 1e-9), bins + 1)
+    steps = {caption: [_steps(group, edges) for group in groups] for caption, groups in charts.items()}
+    tallest = max(step.y.max() for drawn in steps.values() for step in drawn) or 1
+    axes = Axes(xlabel, "share of images", (edges[0], edges[-1]), (0, tallest))
+    return [
+        _histogram(caption, axes, edges, groups, steps[caption]) for caption, groups in charts.items()
+    ]
+
+
+def _steps(group, edges):
+    share = np.histogram(group.x, edges)[0] / max(len(group.x), 1)
+    return Series(group.name, np.repeat(edges, 2), np.r_[0, np.repeat(share, 2), 0], group.index)
+
+
+def _histogram(caption, axes, edges, groups, steps):
     scale = _Scale.of(axes, steps)
     parts = [scale.frame(axes)]
     for step in steps:
@@ -168,17 +228,19 @@ def histogram_chart(caption: str, xlabel: str, groups: Sequence[Series], bins: i
             f'<polyline class="line s{step.index % 8}" stroke-dasharray="{dash}" points="{path}"/>'
         )
     rows = [[f"{edges[i]:.3g} to {edges[i + 1]:.3g}", *(f"{s.y[2 * i + 1]:.4f}" for s in steps)]
-            for i in range(bins)]  # fmt: skip
-    said = [f"{group.name}: {xlabel} {group.x.mean():.3g} on average" for group in groups]
-    return _figure(caption, said, parts, _legend(steps), table([xlabel, *(s.name for s in steps)], rows))
+            for i in range(len(edges) - 1)]  # fmt: skip
+    said = [f"{group.name}: {axes.x} {group.x.mean():.3g} on average" for group in groups]
+    numbers = table([axes.x, *(s.name for s in steps)], rows)
+    return _figure(caption, said, parts, _legend(steps), numbers)
 
 
-def matrix_chart(caption: str, values: ArrayLike) -> str:
+def matrix_chart(caption: str, values: ArrayLike, top: float | None = None) -> str:
     """Draw a square matrix of shares, darker for more, with its values in the cells.
 
     Args:
         caption: str.
         values: float array (M, M), in [0, 1].
+        top: float, the value that is darkest. Default: None, the highest.
 
     Returns:
         The HTML of a figure.
@@ -186,7 +248,7 @@ def matrix_chart(caption: str, values: ArrayLike) -> str:
     values = np.asarray(values, "float64")
     size = len(values)
     cell = min(56, (WIDTH - LEFT) / size)
-    top = max(values.max(), 1e-12)
+    top = max(values.max() if top is None else top, 1e-12)
     parts = []
     for i, j in np.ndindex(size, size):
         x, y = LEFT + j * cell, TOP + 14 + i * cell

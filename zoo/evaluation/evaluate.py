@@ -11,7 +11,7 @@ from scipy.special import softmax
 
 from zoo import latency
 from zoo.data.test_split import read_test_split
-from zoo.evaluation import corruptions, ood, preflight
+from zoo.evaluation import corruptions, ood, preflight, verdict
 from zoo.evaluation.corrupted_sets import CorruptedSets, means
 from zoo.evaluation.equivalents import equivalents
 from zoo.evaluation.report import write_html, write_markdown
@@ -159,6 +159,7 @@ def _figures(models, predictions, labels):
     """What is measured on the test split: {"models": {label: figures}, "missing_equivalents"}."""
     calibrated = {label: calibrated_figures(given, labels) for label, given in predictions.items()}
     worth, missing = equivalents(models, predictions, calibrated, labels)
+    compared = verdict.compare({model.label: model.name for model in models}, predictions, labels)
     return {
         "missing_equivalents": missing,
         "models": {
@@ -166,6 +167,7 @@ def _figures(models, predictions, labels):
                 **_cost(model),
                 "figures": figures(predictions[model.label], labels),
                 "calibrated": calibrated[model.label],
+                **compared[model.label],
                 "equivalent": worth[model.label],
                 "curves": curves(predictions[model.label], labels),
             }

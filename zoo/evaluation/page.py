@@ -34,7 +34,7 @@ th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(-
 thead th { color: var(--quiet); font-weight: 600; white-space: normal; vertical-align: bottom; }
 th:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
 @media (max-width: 40rem) { th, td { padding: .3rem .45rem; } tbody th { white-space: normal; } }
-td.best { font-weight: 700; } td.best::after { content: "\\2009\\2605"; color: var(--quiet); font-size: .75em; }
+td.wrap { white-space: normal; } td.best { font-weight: 700; } td.best::after { content: "\\2009\\2605"; color: var(--quiet); font-size: .75em; }
 figure { margin: 0; min-width: 0; } figure svg[role=img] { width: 100%; max-width: 33rem; height: auto; display: block; }
 figcaption { font-size: .95rem; padding: .25rem 0; }
 summary { cursor: pointer; color: var(--quiet); font-size: .9rem; padding: .35rem 0; }
@@ -42,6 +42,8 @@ summary { cursor: pointer; color: var(--quiet); font-size: .9rem; padding: .35re
   font-size: .88rem; } .legend .key { width: 34px; height: 10px; display: inline-block; margin-right: .4rem; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--ink); } svg .tick { font-size: 11px; fill: var(--quiet); }
 svg .grid { stroke: var(--rule); stroke-width: .7; } svg .guide { stroke: var(--quiet); stroke-dasharray: 4 4; }
+svg .leader { stroke: var(--quiet); stroke-width: .8; } .key-note { margin: .1rem 0; font-size: .88rem; }
+.verdict { font-size: 1.08rem; margin: .5rem 0; overflow-wrap: anywhere; }
 svg .line { fill: none; stroke-width: 2; } svg .area { stroke: none; fill-opacity: .14; }
 svg .cell { fill: var(--s0); stroke: var(--rule); } svg .strong { fill: var(--paper); }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: .9rem; padding: 0;
@@ -53,13 +55,16 @@ svg .cell { fill: var(--s0); stroke: var(--rule); } svg .strong { fill: var(--pa
 )  # fmt: skip
 
 
-def page(title: str, subtitle: str, sections: Sequence[tuple[str, str]]) -> str:
+def page(
+    title: str, subtitle: str, sections: Sequence[tuple[str, str]], verdicts: Sequence[str] = ()
+) -> str:
     """Return the whole HTML document.
 
     Args:
         title: str, plain text.
         subtitle: str, plain text.
         sections: (heading, HTML) pairs.
+        verdicts: str, plain text sentences that come first. Default: none.
 
     Returns:
         A string.
@@ -69,12 +74,13 @@ def page(title: str, subtitle: str, sections: Sequence[tuple[str, str]]) -> str:
         f'<section aria-labelledby="{_anchor(h)}"><h2 id="{_anchor(h)}">{escape(h)}</h2>{html}</section>'
         for h, html in sections
     )
+    said = "".join(f'<p class="verdict">{escape(sentence)}</p>' for sentence in verdicts)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
         f'<link rel="icon" href="data:,"><style>{STYLE}</style></head><body>'
         f'<a class="skip" href="#main">Skip to the results</a><header><h1>{escape(title)}</h1>'
-        f'<p class="quiet">{escape(subtitle)}</p><nav aria-label="Sections"><ul>{links}</ul></nav></header>'
+        f'{said}<p class="quiet">{escape(subtitle)}</p><nav aria-label="Sections"><ul>{links}</ul></nav></header>'
         f'<main id="main">{body}</main></body></html>\n'
     )
 
@@ -104,7 +110,7 @@ def grid(figures: Iterable[str]) -> str:
 
 
 def figures_table(table: Any) -> str:
-    """Return the HTML of a table with the best of each column, or row, marked.
+    """Return the HTML of a table, with stars where it has them.
 
     Args:
         table: a `zoo.evaluation.tables.Table`.
@@ -115,13 +121,13 @@ def figures_table(table: Any) -> str:
     arrows = {"up": "\u00a0↑", "down": "\u00a0↓", None: ""}
     titles = [table.head[0], *(name + arrows[way] for name, way in zip(table.head[1:], table.better))]
     cells = "".join(f'<th scope="col">{escape(title).replace("_", "_<wbr>")}</th>' for title in titles)
-    columns = [_best(way, column) for way, column in zip(table.better, zip(*(r[1] for r in table.rows)))]
     body = ""
     for name, values in table.rows:
-        best = [_best(table.better[0], values)] * len(values) if table.across else columns
         body += f'<tr><th scope="row">{escape(name).replace("_", "_<wbr>")}</th>'
-        for value, top in zip(values, best):
-            mark = ' class="best"' if top is not None and value == top else ""
+        for title, value in zip(table.head[1:], values):
+            mark = ' class="best"' if (name, title) in table.stars else ""
+            if isinstance(value, str) and " [" in value:  # a difference and its interval
+                mark = ' class="wrap"'
             body += f"<td{mark}>{escape(number(value))}</td>"
         body += "</tr>"
     caption = escape(table.caption)
@@ -129,16 +135,6 @@ def figures_table(table: Any) -> str:
         f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table>'
         f"<caption>{caption}</caption><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
     )
-
-
-def _best(direction, values):
-    """The best of several numbers, or None where none is better than another."""
-    if direction is None:
-        return None
-    known = [value for value in values if value is not None and np.isfinite(value)]
-    if len(known) < 2 or min(known) == max(known):
-        return None
-    return max(known) if direction == "up" else min(known)
 
 
 def number(value: Any) -> str:
@@ -169,6 +165,19 @@ def number(value: Any) -> str:
     if abs(value) >= 10:
         return f"{value:.2f}"
     return f"{value:.6f}" if 0 < abs(value) < 0.01 else f"{value:.4f}"
+
+
+def details(summary: str, html: str) -> str:
+    """Return HTML that is folded away until the reader opens it.
+
+    Args:
+        summary: str, plain text that stays visible.
+        html: str.
+
+    Returns:
+        A string.
+    """
+    return f"<details><summary>{escape(summary)}</summary>{html}</details>"
 
 
 def pictures(items: Iterable[tuple[np.ndarray, str]]) -> str:

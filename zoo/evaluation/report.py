@@ -8,11 +8,15 @@ import numpy as np
 
 from zoo.evaluation import charts
 from zoo.evaluation.charts import Axes, Series
-from zoo.evaluation.page import figures_table, grid, number, page, paragraph, pictures
+from zoo.evaluation.page import details, figures_table, grid, number, page, paragraph, pictures
 from zoo.evaluation.tables import protocol, tables
+from zoo.evaluation.verdict import sentences
 
 _LEADS = {
-    "Summary": "An arrow shows which direction is better; a star marks the best.",
+    "Summary": (
+        "An arrow shows which direction is better. A star marks a score that is better than that of every other "
+        "model of the same backbone, beyond the noise of these test images."
+    ),
     "Calibration": (
         "Is a model that is 80 % confident right 80 % of the time? Scaled figures are after temperature scaling of "
         "the averaged prediction."
@@ -47,7 +51,9 @@ def write_markdown(results: dict, path: pathlib.Path) -> None:
         results: dict, what `evaluate` returns.
         path: path of the file.
     """
-    lines, section = [f"# {_title(results)}", "", _subtitle(results), ""], None
+    verdicts = sentences(results["models"], results["images"])
+    lines, section = [f"# {_title(results)}", ""], None
+    lines += [line for sentence in verdicts for line in (sentence, "")] + [_subtitle(results), ""]
     for table in tables(results):
         if table.section != section:
             section = table.section
@@ -60,7 +66,10 @@ def write_markdown(results: dict, path: pathlib.Path) -> None:
             *(name + arrows[way] for name, way in zip(table.head[1:], table.better)),
         ]
         lines += [f"| {' | '.join(titles)} |", "|---|" + "--:|" * len(table.better)]
-        lines += [f"| {name} | {' | '.join(map(number, values))} |" for name, values in table.rows]
+        for name, values in table.rows:
+            stars = (" ★" if (name, title) in table.stars else "" for title in table.head[1:])
+            cells = [f"{number(value)}{star}" for value, star in zip(values, stars)]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
         lines.append("")
     lines += ["## Protocol", "", *(f"* {line}" for line in protocol(results))]
     path.write_text("\n".join(lines) + "\n")
@@ -96,9 +105,10 @@ def write_html(results: dict, evidence: Any, path: pathlib.Path) -> None:
                 for heading, shown in html.items() if shown]  # fmt: skip
     disputed = _disputed(evidence, CLASSES.get(results["dataset"]))
     if disputed:
-        sections.append(("Images that the members disagree on most", disputed))
+        sections.insert(0, ("Images that the members disagree on most", disputed))
     sections.append(("Protocol", "".join(map(paragraph, protocol(results)))))
-    path.write_text(page(_title(results), _subtitle(results), sections))
+    verdicts = sentences(results["models"], results["images"])
+    path.write_text(page(_title(results), _subtitle(results), sections, verdicts))
 
 
 def _title(results):
@@ -129,10 +139,10 @@ def _cost_charts(results, index):
 def _reliability(results, index):
     axes = Axes("confidence", "accuracy", (0, 1), (0, 1))
     return grid(
-        charts.line_chart(
+        charts.reliability_chart(
             f"Reliability of {label}: ECE {m['figures']['ece']:.4f}", axes,
-            [Series(label, *map(np.array, m["curves"]["reliability"]), index[label])],
-            diagonal=True, markers=True,
+            Series(label, *map(np.array, m["curves"]["reliability"]), index[label]),
+            m["curves"]["reliability_counts"],
         )
         for label, m in results["models"].items()
     )  # fmt: skip
@@ -146,16 +156,14 @@ def _risk_coverage(results, index):
 
 
 def _entropies(evidence, results):
-    shown = []
+    drawn = {}
     for label, entropies in evidence.entropies.items():
         groups = [Series(results["dataset"], evidence.predictions[label].entropy, None, 0)]
         groups += [
             Series(name, values, None, i) for i, (name, values) in enumerate(entropies.items(), 1)
         ]
-        shown.append(
-            charts.histogram_chart(f"Entropy under {label}", "predictive entropy, nats", groups)
-        )
-    return grid(shown)
+        drawn[f"Entropy under {label}"] = groups
+    return grid(charts.histogram_charts(drawn, "predictive entropy, nats"))
 
 
 def _severities(results, index):
@@ -172,15 +180,18 @@ def _severities(results, index):
 
 
 def _matrices(results):
+    several = {label: m for label, m in results["models"].items() if m["members"] > 1}
+    top = max((np.max(m["curves"]["disagreement"]) for m in several.values()), default=None)
     return grid(
         charts.matrix_chart(f"{label}: share of images on which two members differ",
-                            m["curves"]["disagreement"])
-        for label, m in results["models"].items() if m["members"] > 1
+                            m["curves"]["disagreement"], top)
+        for label, m in several.items()
     )  # fmt: skip
 
 
 def _disputed(evidence, classes, count=12):
-    html = ""
+    """The images on which each ensemble's members disagree most; those of the first are unfolded."""
+    shown = []
     for label, prediction in evidence.predictions.items():
         if prediction.members.shape[1] < 2:
             continue
@@ -191,8 +202,13 @@ def _disputed(evidence, classes, count=12):
              + ", ".join(_named(vote, classes) for vote in votes_of_one))
             for i, votes_of_one in zip(rows, votes)
         ]  # fmt: skip
-        html += f"<h3>{escape(label)}</h3>" + pictures(items)
-    return html and paragraph("By mutual information; under each image its label.") + html
+        shown.append((label, pictures(items)))
+    if not shown:
+        return ""
+    (label, first), *others = shown
+    lead = "Sorted by mutual information. Under each image are its label and what the members answer."
+    folded = "".join(details(other, html) for other, html in others)
+    return paragraph(lead) + f"<h3>{escape(label)}</h3>" + first + folded
 
 
 def _named(label, classes):

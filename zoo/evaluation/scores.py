@@ -147,6 +147,7 @@ def curves(prediction: Prediction, labels: np.ndarray) -> dict[str, list]:
 
     Returns:
         {"reliability": (confidence, accuracy) of the filled bins of equal width,
+        "reliability_counts": images in each bin, filled or not,
         "risk_coverage": (coverage, risk) at 100 coverages,
         "disagreement": (M, M) shares of images on which two members choose different classes}.
     """
@@ -155,8 +156,10 @@ def curves(prediction: Prediction, labels: np.ndarray) -> dict[str, list]:
     places = np.unique(np.ceil(np.linspace(0.01, 1, 100) * len(labels)).astype(int)) - 1
     choices = prediction.members.argmax(axis=-1)
     disagreement = (choices[:, :, None] != choices[:, None, :]).mean(axis=0)
+    *means, counts = reliability(prediction.probabilities, labels)
     return {
-        "reliability": [values.tolist() for values in reliability(prediction.probabilities, labels)[:2]],
+        "reliability": [values.tolist() for values in means],
+        "reliability_counts": counts.tolist(),
         "risk_coverage": [((places + 1) / len(labels)).tolist(), risk[places].tolist()],
         "disagreement": disagreement.tolist(),
     }

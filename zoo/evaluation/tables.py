@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from zoo.evaluation.scores import FIGURES
+from zoo.evaluation.verdict import Difference
 
 _SUMMARY = ("accuracy", "nll", "brier", "ece", "aurc")
 _TITLES = {
@@ -22,8 +23,8 @@ class Table:
         head: list of str, titles of the columns.
         rows: list of (name, values), with None for what is not known.
         better: list of "up", "down" or None, for each column after the first.
-        across: bool, whether the best is looked for along a row instead of down a column. Default:
-            False.
+        stars: set of (row's name, column's title) whose value is the best of a backbone beyond noise.
+            Default: none.
     """
 
     section: str
@@ -31,7 +32,7 @@ class Table:
     head: list
     rows: list
     better: list
-    across: bool = False
+    stars: frozenset = frozenset()
 
 
 def tables(results: dict) -> Iterator[Table]:
@@ -45,6 +46,8 @@ def tables(results: dict) -> Iterator[Table]:
     """
     models = results["models"]
     yield _summary(models)
+    if any(model["against_single"] for model in models.values()):
+        yield _against_single(models)
     yield _cost(results)
     yield _calibration(models)
     yield _figures("Selective prediction", "selective", models)
@@ -62,7 +65,28 @@ def _summary(models):
     if any(m["equivalent"] for m in models.values()):
         head, better = [*head, "DEE"], [*better, None]
         rows = [(label, [*values, _equivalent(models[label]["equivalent"])]) for label, values in rows]
-    return Table("Summary", "Quality on the test images", ["model", *head], rows, better)
+    stars = _stars(models, _SUMMARY)
+    return Table("Summary", "Quality on the test images", ["model", *head], rows, better, stars)
+
+
+def _stars(models, keys):
+    """(label, title) of the scores that are the best of their backbone beyond noise."""
+    return frozenset(
+        (label, FIGURES[key].title) for label, m in models.items() for key in keys if key in m["best"]
+    )
+
+
+def _against_single(models):
+    rows = []
+    for label, m in models.items():
+        if m["against_single"]:
+            gaps = [Difference(**m["against_single"][key]) for key in _SUMMARY]
+            rows.append((label, [*(gap.text() for gap in gaps)]))
+    return Table(
+        "Summary", "Difference from the single network of the backbone, and its 95 % interval",
+        ["model", *(FIGURES[key].title for key in _SUMMARY)], rows,
+        [FIGURES[key].better for key in _SUMMARY],
+    )  # fmt: skip
 
 
 def _equivalent(found):
@@ -84,7 +108,7 @@ def _figures(section, group, models):
     keys = [key for key, figure in FIGURES.items() if figure.group == group]
     rows = [(label, [m["figures"][key] for key in keys]) for label, m in models.items()]
     head, better = [FIGURES[key].title for key in keys], [FIGURES[key].better for key in keys]
-    return Table(section, section, ["model", *head], rows, better)
+    return Table(section, section, ["model", *head], rows, better, _stars(models, keys))
 
 
 def _calibration(models):
@@ -137,7 +161,7 @@ def _corruptions(results):
                 for kind in kinds]  # fmt: skip
         yield Table(
             "Corruptions", f"{title} by kind of corruption, mean of 5 severities", ["corruption", *models],
-            rows, [way] * len(models), across=True,
+            rows, [way] * len(models),
         )  # fmt: skip
 
 
@@ -155,6 +179,11 @@ def protocol(results: dict) -> Iterator[str]:
         "Every figure is of the mean of the members' probabilities, on the whole test split, from the weights "
         "as they are stored. ECE and MCE have 15 bins of equal width, adaptive ECE 15 of equal mass. "
         "Entropies, NLLs and mutual information are in nats."
+    )
+    yield (
+        "Intervals: 95 %, from 1,000 bootstrap draws of the test images, the same draws for all models. They say "
+        "how much depends on which images were tested, not on the seed of training. A star needs an interval of "
+        "the difference to every other model of the backbone that excludes zero."
     )
     yield (
         "Scaled figures: the temperature of the averaged prediction is fitted on four fifths of the test images "
