@@ -30,6 +30,35 @@ def ensemble_log_probabilities(logits: Tensor) -> Tensor:
     return ops.logsumexp(log_members, axis=1) - math.log(logits.shape[1])
 
 
+def nan_where_not_finite(values: Tensor, images: Tensor) -> Tensor:
+    """Return values that are NaN for every image with a NaN or infinite pixel.
+
+    ReLU and pooling swallow NaN, so a network alone may answer such an image with finite logits. For other
+    images the values are unchanged.
+
+    Args:
+        values: float tensor (B, ...).
+        images: tensor (B, H, W, C); integers pass at no cost.
+
+    Returns:
+        A tensor of the shape of `values`.
+
+    Example:
+        >>> images = np.array([[[[1.0], [np.nan]]], [[[1.0], [2.0]]]])
+        >>> values = zoo.classifier.nan_where_not_finite(np.ones((2, 3)), images)
+        >>> np.isnan(values).all(axis=1).tolist()
+        [True, False]
+    """
+    if "float" not in keras.backend.standardize_dtype(images.dtype):
+        return values
+    # One pass over the images; a sum of pixels is finite exactly where all of them are.
+    total = ops.abs(ops.sum(ops.cast(images, "float32"), axis=tuple(range(1, len(images.shape)))))
+    # LiteRT's converter takes `isfinite` for always true, and writes infinity as 65504 in float16.
+    finite = total < 2 * total + 1
+    nan = ops.where(finite, ops.zeros_like(total), ops.full_like(total, float("nan")))
+    return values + ops.cast(ops.reshape(nan, (-1,) + (1,) * (len(values.shape) - 1)), values.dtype)
+
+
 @keras.saving.register_keras_serializable(package="zoo")
 class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
     """A classifier of M members that trains each of them and answers with their average.
@@ -37,7 +66,7 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
     Called with `training=True` it returns member logits (B, M, K), or as many as the network gives in
     training (split batches: 1, MIMO: M * r). Otherwise it returns (B, K): the log of the mean of the
     members' softmaxes, which is a normalised log-distribution and so serves as logits, or that mean
-    itself with `activation="softmax"`.
+    itself with `activation="softmax"`. An image with a NaN or infinite pixel is answered with NaN.
 
     `fit` takes plain labels. In training the loss is taken of each member and summed over members
     (Lakshminarayanan et al., 2017), averaged over the batch, so it is about M times the loss that
@@ -128,8 +157,21 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
         Returns:
             A float32 tensor.
         """
-        logits = ops.cast(self.network(ops.cast(images, "float32"), training=training), "float32")
+        logits = ops.cast(self.member_logits(images, training=training), "float32")
         return logits if training else self._answer(logits)
+
+    def member_logits(self, images: Tensor, training: bool = False) -> Tensor:
+        """Return the network's logits, all NaN for an image with a NaN or infinite pixel.
+
+        Args:
+            images: tensor (B, H, W, C) in [0, 255].
+            training: bool. Default: False.
+
+        Returns:
+            A tensor (B, M, K), in training as many rows of members as the network gives.
+        """
+        logits = self.network(ops.cast(images, "float32"), training=training)
+        return nan_where_not_finite(logits, images)
 
     def _answer(self, logits):
         answer = ensemble_log_probabilities(logits)

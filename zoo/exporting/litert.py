@@ -126,7 +126,7 @@ def _function(model):
     def serve(images):
         logits = network(images, training=False)
         with tf.name_scope(_ANSWERS):
-            return of_logits(logits, model.calibration)
+            return of_logits(logits, model.calibration, images)
 
     module = tf.Module()
     module.weights = [variable.value for variable in network.variables]

@@ -19,20 +19,22 @@ def answers(model: Any, images: Tensor) -> dict[str, Tensor]:
         (B, M, K); and in nats `predictive_entropy` (B,) of the probabilities and `mutual_information`
         (B,) between the members' plain mean and the member.
     """
-    return of_logits(model.network(ops.cast(images, "float32"), training=False), model.calibration)
+    logits = model.network(ops.cast(images, "float32"), training=False)
+    return of_logits(logits, model.calibration, images)
 
 
-def of_logits(logits: Tensor, calibration: Any) -> dict[str, Tensor]:
-    """Return the dictionary of `answers` for member logits.
+def of_logits(logits: Tensor, calibration: Any, images: Tensor) -> dict[str, Tensor]:
+    """Return the dictionary of `answers` for member logits: NaN for images that are not finite.
 
     Args:
         logits: tensor (B, M, K).
         calibration: the model's layer of calibration, or None.
+        images: tensor (B, H, W, C), which the logits are of.
 
     Returns:
         A dictionary of float32 tensors.
     """
-    from zoo.classifier import ensemble_log_probabilities
+    from zoo.classifier import ensemble_log_probabilities, nan_where_not_finite
 
     log_members = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
     members = ops.exp(log_members)
@@ -41,12 +43,14 @@ def of_logits(logits: Tensor, calibration: Any) -> dict[str, Tensor]:
     probabilities = mean
     if calibration is not None:
         probabilities = ops.exp(calibration(ensemble_log_probabilities(logits)))
-    return {
+    outputs = {
         "probabilities": probabilities,
         "members": members,
         "predictive_entropy": _entropy(probabilities),
         "mutual_information": ops.maximum(information, 0.0),
     }
+    # At the very end: LiteRT's exponential of NaN is 0.
+    return {name: nan_where_not_finite(value, images) for name, value in outputs.items()}
 
 
 def _entropy(p):
