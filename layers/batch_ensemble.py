@@ -8,6 +8,7 @@ import random
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from zoo.layers.tiling import (
@@ -53,6 +54,61 @@ class RandomSign(keras.initializers.Initializer):
         return {"probability": self.probability, "seed": self._config_seed}
 
 
+def check_random_sign_init(random_sign_init: float) -> None:
+    """Check the number that describes an initialiser of fast weights.
+
+    Args:
+        random_sign_init: float.
+
+    Raises:
+        ValueError: for more than 1, which is no probability.
+    """
+    if not random_sign_init <= 1:
+        raise ValueError(f"random_sign_init must be <= 1, a probability; got {random_sign_init!r}")
+
+
+def check_fast_weights(rank: int, fast_weight_lr_multiplier: float) -> None:
+    """Check the arguments of fast weights.
+
+    Args:
+        rank: int >= 1.
+        fast_weight_lr_multiplier: float >= 0.
+
+    Raises:
+        ValueError: for a number out of range.
+    """
+    if not (isinstance(rank, int) and rank >= 1):
+        raise ValueError(f"rank must be an integer >= 1; got {rank!r}")
+    if not fast_weight_lr_multiplier >= 0:
+        raise ValueError(f"fast_weight_lr_multiplier must be >= 0; got {fast_weight_lr_multiplier!r}")
+
+
+def factors_of(r: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """The matrix that multiplies each member's kernel, sum_j r_j s_j^T.
+
+    Args:
+        r: array (R, M, C).
+        s: array (R, M, F).
+
+    Returns:
+        Array (M, C, F).
+    """
+    return np.einsum("jmc,jmf->mcf", r, s)
+
+
+def over_kernel(factors: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Factors shaped to broadcast over a kernel.
+
+    Args:
+        factors: array (M, C, F).
+        kernel: array (..., C, F).
+
+    Returns:
+        Array (M, 1, ..., 1, C, F).
+    """
+    return factors.reshape(len(factors), *(1,) * (kernel.ndim - 2), *factors.shape[1:])
+
+
 def fast_weight_initializer(random_sign_init: float, terms: int = 1) -> keras.initializers.Initializer:
     """The initialiser of fast weights that one number describes in the reference implementation.
 
@@ -68,6 +124,7 @@ def fast_weight_initializer(random_sign_init: float, terms: int = 1) -> keras.in
     Raises:
         ValueError: for random_sign_init > 1.
     """
+    check_random_sign_init(random_sign_init)
     if random_sign_init > 0:
         return RandomSign(random_sign_init)
     return keras.initializers.RandomNormal(1.0 / terms, -random_sign_init / terms)
@@ -84,12 +141,7 @@ class _FastWeights(SavesAllVariables):
         super().__init__(**size, **kwargs)
         check_channels_last(self)
         check_members(num_members)
-        if not (isinstance(rank, int) and rank >= 1):
-            raise ValueError(f"rank must be an integer >= 1; got {rank!r}")
-        if not fast_weight_lr_multiplier >= 0:
-            raise ValueError(
-                f"fast_weight_lr_multiplier must be >= 0; got {fast_weight_lr_multiplier!r}"
-            )
+        check_fast_weights(rank, fast_weight_lr_multiplier)
         self.num_members, self.fast_rank = num_members, rank
         self.r_initializer = keras.initializers.get(r_initializer) or fast_weight_initializer(-0.5)
         self.s_initializer = keras.initializers.get(s_initializer) or fast_weight_initializer(-0.5)
@@ -120,6 +172,48 @@ class _FastWeights(SavesAllVariables):
     def fast_weights(self) -> list:
         """The variables r and s, which take `fast_weight_lr_multiplier` and no weight decay."""
         return [self.r, self.s] if self.built else []
+
+    folds_per_member = True  # a normalisation of each member's own into s and bias
+
+    def kept_for_backward(self, inputs: Any, outputs: Any) -> list:
+        """What a training step keeps besides inputs and outputs: both before and after they are scaled.
+
+        Args:
+            inputs, outputs: symbolic tensors.
+
+        Returns:
+            List of symbolic tensors.
+        """
+        return [inputs, outputs] * self.fast_rank
+
+    def scaled_outputs(self, weights: dict, factor: np.ndarray) -> dict:
+        """The weights with which outputs without bias are `factor` times what they were.
+
+        Args:
+            weights: dict from a weight's name to its value.
+            factor: float array (C,), one number per output channel, or (M, C).
+
+        Returns:
+            dict of the weights that change.
+        """
+        return {"s": weights["s"] * factor}
+
+    def member_weights(self, values: dict, network: keras.Model) -> dict:
+        """The weights of each member: its kernel, multiplied by its factors, and its bias.
+
+        Args:
+            values: dict from a trainable variable's name to its value, an array.
+            network: the `keras.Model` around the layer.
+
+        Returns:
+            dict from a name to an array (M, ...).
+        """
+        factors = self._kernel_factors(factors_of(values["r"], values["s"]), values["kernel"])
+        kernels = {"kernel": values["kernel"] * over_kernel(factors, values["kernel"])}
+        return {**kernels, **({"bias": values["bias"]} if "bias" in values else {})}
+
+    def _kernel_factors(self, factors, kernel):
+        return factors
 
     def call(self, inputs, training=None):
         assigned = assignment(inputs, self.num_members)
@@ -291,6 +385,12 @@ class BatchEnsembleDepthwiseConv2D(_FastWeights, keras.layers.DepthwiseConv2D):
 
     def _outputs(self, inputs):
         return inputs * self.depth_multiplier
+
+    def _kernel_factors(self, factors, kernel):
+        # Output channel c * multiplier + d is of input channel c: the diagonal blocks of the factors.
+        channels, multiplier = kernel.shape[-2:]
+        blocks = factors.reshape(len(factors), channels, channels, multiplier)
+        return np.einsum("mccd->mcd", blocks)
 
     def _transform(self, x, kernel):
         return ops.depthwise_conv(

@@ -10,11 +10,31 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from zoo.layers.batch_ensemble import BatchEnsembleConv2D, BatchEnsembleDense, _FastWeights
+from zoo.layers.batch_ensemble import (
+    BatchEnsembleConv2D,
+    BatchEnsembleDense,
+    _FastWeights,
+    factors_of,
+    over_kernel,
+)
 from zoo.layers.replicas import draw_rows
 from zoo.layers.tiling import assignment, check_members, member_by_member, per_row
+
+
+def check_ranges(ranges: Sequence[Sequence[float]]) -> None:
+    """Check the ranges of hyperparameters.
+
+    Args:
+        ranges: sequence of pairs (low, high), 0 < low < high.
+
+    Raises:
+        ValueError: for no ranges, or an invalid one.
+    """
+    if not ranges or any(not 0 < low < high for low, high in ranges):
+        raise ValueError(f"ranges must be pairs 0 < low < high; got {ranges}")
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -57,9 +77,8 @@ class LogUniformHyperparameters(keras.layers.Layer):
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         check_members(num_members)
+        check_ranges(ranges)
         self.ranges = [[float(low), float(high)] for low, high in ranges]
-        if not self.ranges or any(not 0 < low < high for low, high in self.ranges):
-            raise ValueError(f"ranges must be pairs 0 < low < high; got {ranges}")
         if not 0 < initial_width < 1:
             raise ValueError(f"initial_width must be in (0, 1); got {initial_width!r}")
         self.num_members, self.initial_width = num_members, initial_width
@@ -138,6 +157,18 @@ class LogUniformHyperparameters(keras.layers.Layer):
     def _uniform(self, rows):
         return keras.random.uniform((rows, len(self.ranges)), seed=self.generator, dtype="float32")
 
+    def member_weights(self, values: dict, network: keras.Model) -> dict:
+        """The weights of each member: none, for hyperparameters are no weights of the network.
+
+        Args:
+            values: dict of trainable variables.
+            network: the `keras.Model` around the layer.
+
+        Returns:
+            An empty dict.
+        """
+        return {}
+
     def smoothing(self) -> Any:
         """The label smoothing of the rows of the latest training batch.
 
@@ -175,9 +206,8 @@ class _HyperBatchEnsemble(_FastWeights):
         bias_l2_index: int | None = None, tie_fast_weights: bool = True, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(*size, **kwargs)
+        check_ranges(ranges)
         self.ranges = [[float(low), float(high)] for low, high in ranges]
-        if not self.ranges or any(not 0 < low < high for low, high in self.ranges):
-            raise ValueError(f"ranges must be pairs 0 < low < high; got {ranges}")
         for index in (l2_index, bias_l2_index):
             if index is not None and not 0 <= index < len(self.ranges):
                 raise ValueError(
@@ -223,6 +253,59 @@ class _HyperBatchEnsemble(_FastWeights):
         """The variables r and s, and those of the delta kernel where it has its own."""
         own = [] if self.tie_fast_weights or not self.built else [self.delta_r, self.delta_s]
         return [*super().fast_weights, *own]
+
+    def kept_for_backward(self, inputs: Any, outputs: Any) -> list:
+        """What a training step keeps: scaled inputs, both kernels' outputs, and their sum.
+
+        Args:
+            inputs, outputs: symbolic tensors.
+
+        Returns:
+            List of symbolic tensors.
+        """
+        return [inputs, outputs, outputs, outputs]
+
+    def scaled_outputs(self, weights: dict, factor: np.ndarray) -> dict:
+        """The weights with which outputs without bias are `factor` times what they were.
+
+        Args:
+            weights: dict from a weight's name to its value.
+            factor: float array (C,), one number per output channel, or (M, C).
+
+        Returns:
+            dict of the weights that change.
+        """
+        names = ("s", "delta_s", "delta_bias")
+        scaled = {name: weights[name] * factor for name in names if name in weights}
+        if not self.use_bias:  # e has a column for every bias, too
+            e = weights["e_kernel"]
+            scaled |= {"delta_bias": 0.0, "e_kernel": np.concatenate([e, 0 * e], axis=-1)}
+        return scaled
+
+    def member_weights(self, values: dict, network: keras.Model) -> dict:
+        """The weights that each member has at the mean of its hyperparameters.
+
+        Args:
+            values: dict from a trainable variable's name to its value, an array.
+            network: the `keras.Model` around the layer.
+
+        Returns:
+            dict from a name to an array (M, ...).
+        """
+        kinds = [x for x in network.layers if isinstance(x, LogUniformHyperparameters)]
+        # One row for each member: row i of M belongs to member i.
+        rows = kinds[0](np.zeros((self.num_members, 1), "float32"), training=False)
+        e = ops.convert_to_numpy(self._e(rows))
+        outputs = values["s"].shape[-1]
+        factors = delta = factors_of(values["r"], values["s"])
+        if "delta_r" in values:
+            delta = factors_of(values["delta_r"], values["delta_s"])
+        delta = delta * e[:, None, :outputs]
+        kernel, delta_kernel = values["kernel"], values["delta_kernel"]
+        kernels = kernel * over_kernel(factors, kernel) + delta_kernel * over_kernel(delta, kernel)
+        if "bias" not in values:
+            return {"kernel": kernels}
+        return {"kernel": kernels, "bias": values["bias"] + e[:, outputs:] * values["delta_bias"]}
 
     def call(self, inputs, training=None):
         x, hyperparameters = inputs

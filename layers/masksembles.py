@@ -10,6 +10,19 @@ from keras import ops
 from zoo.layers.tiling import SavesAllVariables, check_channels_last, check_members, per_row
 
 
+def check_scale(scale: float) -> None:
+    """Check that the scale of masks is at least 1.
+
+    Args:
+        scale: float.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if not scale >= 1:
+        raise ValueError(f"scale must be >= 1; got {scale!r}")
+
+
 def member_masks(channels: int, num_members: int, scale: float, seed: int = 0) -> np.ndarray:
     """The members' masks of channels, the same for the same arguments.
 
@@ -31,8 +44,7 @@ def member_masks(channels: int, num_members: int, scale: float, seed: int = 0) -
         ValueError: for scale < 1 or M < 1.
     """
     check_members(num_members)
-    if not scale >= 1:
-        raise ValueError(f"scale must be >= 1; got {scale!r}")
+    check_scale(scale)
     cover = sum((1 - 1 / scale) ** k for k in range(num_members))  # s (1 - (1 - 1/s)^M)
     active = min(channels, math.ceil(channels / cover - 1e-9))
     rng = np.random.default_rng([seed, channels, num_members])
@@ -49,10 +61,13 @@ def member_masks(channels: int, num_members: int, scale: float, seed: int = 0) -
 class _Masked(SavesAllVariables):
     """What masked layers share: `masks` (M, C), a weight that is not trained.  Before a Keras layer."""
 
+    keeps_inputs = False  # for the backward pass: masked inputs are kept instead
+
     def __init__(self, size, num_members=4, scale=2.0, seed=0, **kwargs):
         super().__init__(**size, **kwargs)
         check_channels_last(self)
-        member_masks(1, num_members, scale, seed)  # its checks are ours
+        check_members(num_members)
+        check_scale(scale)
         self.num_members, self.scale, self.seed = num_members, scale, seed
 
     def build(self, input_shape):
@@ -68,6 +83,44 @@ class _Masked(SavesAllVariables):
 
     def call(self, inputs):
         return super().call(inputs * per_row(self.masks, inputs))
+
+    def kept_for_backward(self, inputs: Any, outputs: Any) -> list:
+        """What a training step keeps besides outputs: the masked inputs.
+
+        Args:
+            inputs, outputs: symbolic tensors.
+
+        Returns:
+            List of symbolic tensors.
+        """
+        return [inputs]
+
+    def scaled_outputs(self, weights: dict, factor: np.ndarray) -> dict:
+        """The weights with which outputs without bias are `factor` times what they were.
+
+        Args:
+            weights: dict from a weight's name to its value.
+            factor: float array (C,), one number per output channel.
+
+        Returns:
+            dict of the weights that change.
+        """
+        return {"kernel": weights["kernel"] * factor}
+
+    def member_weights(self, values: dict, network: keras.Model) -> dict:
+        """The weights of each member: the kernel with 0 for inputs that the member does not see.
+
+        Args:
+            values: dict from a trainable variable's name to its value, an array.
+            network: the `keras.Model` around the layer.
+
+        Returns:
+            dict from a name to an array (M, ...).
+        """
+        masks, kernel = ops.convert_to_numpy(self.masks), values["kernel"]
+        masks = masks.reshape(self.num_members, *(1,) * (kernel.ndim - 2), -1, 1)
+        shared = {n: np.broadcast_to(v, (self.num_members, *v.shape)) for n, v in values.items()}
+        return {**shared, "kernel": kernel * masks}
 
     def get_config(self):
         return {

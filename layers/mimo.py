@@ -1,12 +1,32 @@
 """MIMO layers (Havasi et al., ICLR 2021, arXiv 2010.06610): M images in, M answers out of one network."""
 
+from fractions import Fraction
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from zoo.layers.replicas import ReplicaSeedGenerator
 from zoo.layers.tiling import check_members
+
+
+def check_repetitions(batch_repetitions: int, input_repetition_probability: float = 0.0) -> None:
+    """Check how often MIMO repeats images.
+
+    Args:
+        batch_repetitions: int >= 1.
+        input_repetition_probability: float in [0, 1]. Default 0.0.
+
+    Raises:
+        ValueError: for a number out of range.
+    """
+    if not (isinstance(batch_repetitions, int) and batch_repetitions >= 1):
+        raise ValueError(f"batch_repetitions must be an integer >= 1; got {batch_repetitions!r}")
+    if not 0 <= input_repetition_probability <= 1:
+        raise ValueError(
+            f"input_repetition_probability must be in [0, 1]; got {input_repetition_probability!r}"
+        )
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -52,12 +72,7 @@ class MIMOExpand(keras.layers.Layer):
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         check_members(num_members)
-        if not (isinstance(batch_repetitions, int) and batch_repetitions >= 1):
-            raise ValueError(f"batch_repetitions must be an integer >= 1; got {batch_repetitions!r}")
-        if not 0 <= input_repetition_probability <= 1:
-            raise ValueError(
-                f"input_repetition_probability must be in [0, 1]; got {input_repetition_probability!r}"
-            )
+        check_repetitions(batch_repetitions, input_repetition_probability)
         self.num_members, self.batch_repetitions = num_members, batch_repetitions
         self.input_repetition_probability = input_repetition_probability
         self.seed = seed
@@ -90,6 +105,17 @@ class MIMOExpand(keras.layers.Layer):
 
     def _keys(self, shape):
         return keras.random.uniform(shape, seed=self.generator)
+
+    def row_factor(self, training: bool) -> int:
+        """How many rows of the batch it makes of one.
+
+        Args:
+            training: bool, in training or at inference.
+
+        Returns:
+            int.
+        """
+        return self.batch_repetitions if training else 1
 
     def compute_output_shape(self, input_shape):
         return (None, *input_shape[1:-1], input_shape[-1] * self.num_members), (None, self.num_members)
@@ -139,8 +165,7 @@ class MIMOHead(keras.layers.Dense):
         self, units: int, num_members: int = 3, batch_repetitions: int = 1, **kwargs: Any
     ) -> None:
         check_members(num_members)
-        if not (isinstance(batch_repetitions, int) and batch_repetitions >= 1):
-            raise ValueError(f"batch_repetitions must be an integer >= 1; got {batch_repetitions!r}")
+        check_repetitions(batch_repetitions)
         super().__init__(units * num_members, **kwargs)
         self.num_members, self.batch_repetitions = num_members, batch_repetitions
         self.input_spec = None  # Keras's allows no rows
@@ -161,6 +186,31 @@ class MIMOHead(keras.layers.Dense):
         ]
         per_image = [ops.reshape(x, (-1, self.batch_repetitions, classes)) for x in members]
         return ops.concatenate(per_image, axis=1)
+
+    def row_factor(self, training: bool) -> Any:
+        """How many rows of the batch it makes of one.
+
+        Args:
+            training: bool, in training or at inference.
+
+        Returns:
+            A `fractions.Fraction`.
+        """
+        return Fraction(1, self.batch_repetitions if training else 1)
+
+    def member_weights(self, values: dict, network: keras.Model) -> dict:
+        """The weights of each member.
+
+        Args:
+            values: dict from a trainable variable's name to its value, an array.
+            network: the `keras.Model` around the layer.
+
+        Returns:
+            dict from a name to an array (M, ...).
+        """
+        return {
+            name: np.stack(np.split(value, self.num_members, axis=-1)) for name, value in values.items()
+        }
 
     def compute_output_shape(self, input_shape):
         return (_features(input_shape)[0], self.num_members, self.units // self.num_members)

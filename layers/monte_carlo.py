@@ -11,6 +11,19 @@ from zoo.layers.replicas import ReplicaSeedGenerator
 from zoo.layers.tiling import check_members, members_of_rows
 
 
+def check_rate(rate: float) -> None:
+    """Check that a dropout rate is in [0, 1).
+
+    Args:
+        rate: float.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"rate must be in [0, 1); got {rate!r}")
+
+
 @keras.saving.register_keras_serializable(package="zoo")
 class MonteCarloDropout(keras.layers.Layer):
     """Dropout that stays active at inference: each member is one draw of the units that are dropped.
@@ -54,8 +67,7 @@ class MonteCarloDropout(keras.layers.Layer):
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         check_members(num_members)
-        if not 0 <= rate < 1:
-            raise ValueError(f"rate must be in [0, 1); got {rate!r}")
+        check_rate(rate)
         self.rate, self.num_members, self.consistent = rate, num_members, consistent
         self.filterwise = filterwise
         # Drawn now and kept in the config, so that a loaded model drops the same units.
@@ -96,6 +108,36 @@ class MonteCarloDropout(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return input_shape
 
+    def kept_for_backward(self, inputs: Any, outputs: Any) -> list:
+        """What a training step keeps besides inputs and outputs: which units a row lost.
+
+        Args:
+            inputs, outputs: symbolic tensors.
+
+        Returns:
+            List of symbolic tensors, of one row.
+        """
+        return [keras.KerasTensor(self.units(outputs, 1), "bool")]
+
+    def litert_layer(self, config: dict) -> keras.layers.Layer:
+        """A layer that does the same in a LiteRT file.
+
+        Args:
+            config: dict, this layer's configuration in float32.
+
+        Returns:
+            A new layer.
+
+        Raises:
+            ValueError: for draws that are new at every call.
+        """
+        if not self.consistent:
+            raise ValueError(
+                "MC dropout with consistent=False draws anew at every call, and a LiteRT file cannot; build "
+                "the model with consistent=True"
+            )
+        return DrawnDropout.from_config(config)
+
     def get_config(self):
         return {
             **super().get_config(),
@@ -105,3 +147,17 @@ class MonteCarloDropout(keras.layers.Layer):
             "seed": self.seed,
             "filterwise": self.filterwise,
         }
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class DrawnDropout(MonteCarloDropout):
+    """`MonteCarloDropout` at inference, drawn when it is built: LiteRT has no generator of the same numbers."""
+
+    def build(self, input_shape):
+        shape = self.units(keras.KerasTensor(input_shape), self.num_members)
+        keep = ops.convert_to_numpy(keras.random.uniform(shape, seed=self.seed)) >= self.rate
+        self.drawn = keep / (1 - self.rate)
+
+    def call(self, inputs, training=None):
+        members = members_of_rows(ops.shape(inputs)[0], self.num_members)
+        return inputs * ops.take(ops.cast(self.drawn, inputs.dtype), members, axis=0)

@@ -256,6 +256,18 @@ class PerMemberBatchNormalization(keras.layers.Layer):
             moving.assign(ops.where(rows > 0, new, ops.convert_to_tensor(moving)))
         return mean, variance
 
+    def member_weights(self, values: dict, network: keras.Model) -> dict:
+        """The weights of each member, which they are.
+
+        Args:
+            values: dict from a trainable variable's name to its value, an array (M, C).
+            network: the `keras.Model` around the layer.
+
+        Returns:
+            The values.
+        """
+        return values
+
     def compute_output_shape(self, input_shape):
         return input_shape
 

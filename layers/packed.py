@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from zoo.layers.grouped_convolution import grouped_convolution
 from zoo.layers.member_lists import is_list_of_members, shares
+from zoo.layers.tiling import check_members
 
 ROLES = {"stem": "stem", "first": "stem", "hidden": "hidden", "shortcut": "hidden",
          "head": "head", "last": "head"}  # fmt: skip
@@ -131,10 +133,29 @@ def per_group(initializer: Any, shape: Sequence[int], dtype: str | None) -> Any:
     return ops.stack([draw(shape, dtype=dtype) for draw in draws])
 
 
+def check_packed(num_members: int, alpha: float, gamma: int) -> None:
+    """Check the arguments of packed layers.
+
+    Args:
+        num_members: int >= 1, M.
+        alpha: float > 0.
+        gamma: int >= 1.
+
+    Raises:
+        ValueError: for one out of range.
+    """
+    check_members(num_members)
+    if not alpha > 0:
+        raise ValueError(f"alpha must be > 0; got {alpha!r}")
+    if not (isinstance(gamma, int) and gamma >= 1):
+        raise ValueError(f"gamma must be an integer >= 1; got {gamma!r}")
+
+
 class _Packed(keras.layers.Layer):
     """What packed convolutions and packed dense layers have in common."""
 
     minimum_channels = None
+    members_side_by_side = True  # so that a plain layer's vectors are those of all members, side by side
 
     def __init__(
         self, num_members: int = 4, alpha: float = 2, gamma: int = 1, *, role: str = "hidden",
@@ -143,12 +164,7 @@ class _Packed(keras.layers.Layer):
         kernel_regularizer: Any = None, bias_regularizer: Any = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
-        if not (isinstance(num_members, int) and num_members >= 1):
-            raise ValueError(f"num_members must be an integer >= 1; got {num_members!r}")
-        if not alpha > 0:
-            raise ValueError(f"alpha must be > 0; got {alpha!r}")
-        if not (isinstance(gamma, int) and gamma >= 1):
-            raise ValueError(f"gamma must be an integer >= 1; got {gamma!r}")
+        check_packed(num_members, alpha, gamma)
         self.num_members, self.alpha, self.gamma = num_members, alpha, gamma
         self.role = role
         self._role = packed_role(role)
@@ -220,6 +236,42 @@ class _Packed(keras.layers.Layer):
         if len(outputs) == 1:
             outputs = shares(outputs[0], self.num_members, axis=-1)
         return ops.stack(outputs, axis=1)
+
+    def scaled_outputs(self, weights: dict, factor: np.ndarray) -> dict | None:
+        """The weights with which outputs without bias are `factor` times what they were.
+
+        Args:
+            weights: dict from a weight's name to its value.
+            factor: float array, one number per output channel of all members.
+
+        Returns:
+            dict of the weights that change; None for the head, whose members would share the numbers.
+        """
+        if self._role == "head":
+            return None
+        kernel = weights["kernel"]  # (G, ..., outputs / G), the outputs of a group side by side
+        shape = (kernel.shape[0], *(1,) * (kernel.ndim - 2), kernel.shape[-1])
+        return {"kernel": kernel * factor.reshape(shape)}
+
+    def member_weights(self, values: dict, network: keras.Model) -> dict:
+        """The weights of each member: its groups of the kernel and its part of the bias.
+
+        Args:
+            values: dict from a trainable variable's name to its value, an array.
+            network: the `keras.Model` around the layer.
+
+        Returns:
+            dict from a name to an array (M, ...).
+        """
+        kernel = values["kernel"]
+        if len(kernel) == 1 and self.num_members > 1:  # the stem: one group, members side by side
+            parts = {"kernel": kernel[0], **{n: v for n, v in values.items() if n != "kernel"}}
+            return {n: np.stack(np.split(v, self.num_members, axis=-1)) for n, v in parts.items()}
+        kernels = kernel.reshape(self.num_members, -1, *kernel.shape[1:])
+        if kernels.shape[1] == 1:  # one group a member: its kernel is as a single network's
+            kernels = kernels[:, 0]
+        vectors = {n: v.reshape(self.num_members, -1) for n, v in values.items() if n != "kernel"}
+        return {"kernel": kernels, **vectors}
 
     def _output_shape(self, input_shape, spatial, units):
         members = self._members(input_shape)
@@ -492,3 +544,30 @@ class PackedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
         if not is_list_of_members(input_shape):
             return super().compute_output_shape(input_shape)
         return [super(PackedDepthwiseConv2D, self).compute_output_shape(s) for s in input_shape]
+
+    def scaled_outputs(self, weights: dict, factor: np.ndarray) -> dict:
+        """The weights with which outputs without bias are `factor` times what they were.
+
+        Args:
+            weights: dict from a weight's name to its value.
+            factor: float array, one number per output channel of all members.
+
+        Returns:
+            dict of the weights that change.
+        """
+        kernel = weights["kernel"]
+        return {"kernel": kernel * factor.reshape(kernel.shape[-2:])}
+
+    def member_weights(self, values: dict, network: keras.Model) -> dict:
+        """The weights of each member: its channels.
+
+        Args:
+            values: dict from a trainable variable's name to its value, an array.
+            network: the `keras.Model` around the layer, from images to member logits (B, M, K).
+
+        Returns:
+            dict from a name to an array (M, ...).
+        """
+        members = network.output_shape[1]
+        axes = {name: -2 if name == "kernel" else -1 for name in values}
+        return {n: np.stack(np.split(v, members, axis=axes[n])) for n, v in values.items()}

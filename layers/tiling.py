@@ -5,6 +5,7 @@ once over all of them.  In a batch that was not tiled the rows are shared out am
 """
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import keras
@@ -24,6 +25,19 @@ def check_members(num_members: int) -> None:
     """
     if not (isinstance(num_members, int) and num_members >= 1):
         raise ValueError(f"num_members must be an integer >= 1; got {num_members!r}")
+
+
+def check_training_mode(training_mode: str) -> None:
+    """Check that a training mode is "tile" or "split".
+
+    Args:
+        training_mode: str.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if training_mode not in MODES:
+        raise ValueError(f'training_mode must be "tile" or "split"; got {training_mode!r}')
 
 
 def check_channels_last(layer: Any) -> None:
@@ -147,8 +161,7 @@ class TileMembers(keras.layers.Layer):
     def __init__(self, num_members: int = 4, training_mode: str = "tile", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_members(num_members)
-        if training_mode not in MODES:
-            raise ValueError(f'training_mode must be "tile" or "split"; got {training_mode!r}')
+        check_training_mode(training_mode)
         self.num_members, self.training_mode = num_members, training_mode
 
     def call(self, inputs, training=None):
@@ -162,12 +175,42 @@ class TileMembers(keras.layers.Layer):
     def compute_output_spec(self, inputs, training=None):
         return keras.KerasTensor((None, *inputs.shape[1:]), inputs.dtype)
 
+    def row_factor(self, training: bool) -> Any:
+        """How many rows of the batch it makes of one.
+
+        Args:
+            training: bool, in training or at inference.
+
+        Returns:
+            int, or a `fractions.Fraction` where rows become fewer.
+        """
+        return 1 if training and self.training_mode == "split" else self.num_members
+
+    def litert_layer(self, config: dict) -> keras.layers.Layer:
+        """A layer that does the same in a LiteRT file.
+
+        Args:
+            config: dict, this layer's configuration in float32.
+
+        Returns:
+            A new layer.
+        """
+        return ConcatenatedMembers.from_config(config)
+
     def get_config(self):
         return {
             **super().get_config(),
             "num_members": self.num_members,
             "training_mode": self.training_mode,
         }
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class ConcatenatedMembers(TileMembers):
+    """`TileMembers` by concatenation: LiteRT's converter drops a tiling of a free batch before a product."""
+
+    def call(self, inputs, training=None):
+        return ops.concatenate([inputs] * self.num_members, axis=0)
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -190,6 +233,11 @@ class MemberLogits(TileMembers):
     >>> tuple(zoo.layers.MemberLogits(num_members=4)(np.ones((8, 10))).shape)
     (2, 4, 10)
     """
+
+    litert_layer = None  # LiteRT runs it as it is
+
+    def row_factor(self, training: bool) -> Any:
+        return Fraction(1, super().row_factor(training))
 
     def call(self, inputs, training=None):
         if training and self.training_mode == "split":

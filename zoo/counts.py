@@ -6,8 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.converting.graphs import graph_of
-from zoo.layers import MemberLogits, TileMembers, sparse_layers
+from zoo.converting.graphs import graph_of, rows_of
+from zoo.kernel_uses import kernel_uses
+from zoo.layers import sparse_layers
 from zoo.layers.sparse.layers import Sparse
 
 
@@ -39,7 +40,7 @@ def nonzeros(network: keras.Model) -> int:
     Returns:
         An int.
     """
-    existing = {id(layer.kernel): _existing(layer) for layer in sparse_layers(network)}
+    existing = {id(layer.kernel): _existing(layer, layer.kernel) for layer in sparse_layers(network)}
     return sum(existing.get(id(w), math.prod(w.shape)) for w in network.trainable_weights)
 
 
@@ -49,7 +50,8 @@ def macs(network: keras.Model) -> int:
     Masked weights are included.
 
     Every kernel weight is used once for each position of the layer's output and, where members are rows
-    of the batch, for each of them; multiplying by their rank-1 factors or masks is not counted.
+    of the batch, for each of them; multiplying by their rank-1 factors or masks is not counted, nor are
+    the products of queries, keys and values in attention.
 
     Args:
         network: a `keras.Model`.
@@ -62,7 +64,7 @@ def macs(network: keras.Model) -> int:
         >>> counts.macs(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))
         6
     """
-    return sum(uses * math.prod(layer.kernel.shape) for layer, uses in _uses(network))
+    return sum(uses * math.prod(kernel.shape) for _, kernel, uses in _uses(network))
 
 
 def sparse_macs(network: keras.Model) -> int:
@@ -74,7 +76,7 @@ def sparse_macs(network: keras.Model) -> int:
     Returns:
         An int.
     """
-    return sum(uses * _existing(layer) for layer, uses in _uses(network))
+    return sum(uses * _existing(layer, kernel) for layer, kernel, uses in _uses(network))
 
 
 def training_flops(
@@ -143,42 +145,21 @@ def ticket_costs(
     }
 
 
-def _existing(layer):
-    """How many weights a layer's kernel has that are not masked."""
+def _existing(layer, kernel):
+    """How many weights of a layer's kernel are not masked."""
     if isinstance(layer, Sparse):
         return int(ops.convert_to_numpy(layer.mask).sum())
-    return math.prod(layer.kernel.shape)
+    return math.prod(kernel.shape)
 
 
 def _uses(network, rows=1):
-    """(layer with a kernel, how often an image makes it use each weight), nested networks' as well."""
+    """(layer, kernel, how often an image makes it use each weight), nested networks' as well."""
     graph = graph_of(getattr(network, "network", network))  # a classifier's, too
-    counts = {id(graph.images): rows}  # rows of each tensor for an image
-    for step in graph.steps:
-        layer, rows = step.operation, max([1, *(counts[id(tensor)] for tensor in step.inputs)])
-        if isinstance(layer, MemberLogits):
-            rows = 1
-        elif isinstance(layer, TileMembers):
-            rows *= layer.num_members
-        elif isinstance(layer, keras.Model):  # one with a call of its own
-            yield from _uses(layer, rows)
-        elif getattr(layer, "kernel", None) is not None:
-            yield layer, rows * kernel_uses(layer, step.outputs[0].shape)
-        counts.update((id(tensor), rows) for tensor in step.outputs)
-
-
-def kernel_uses(layer: keras.Layer, output_shape: tuple) -> int:
-    """Count how often one row of the batch makes a layer use each weight of its kernel.
-
-    Args:
-        layer: a layer with a kernel; one that applies it more than once per position says so by
-            `kernel_passes`.
-        output_shape: tuple, the shape of its output, the batch first.
-
-    Returns:
-        An int.
-    """
-    rank = getattr(layer, "rank", 0)  # of a convolution; packed dense layers have one position
-    if isinstance(layer, keras.layers.Dense):  # one at each pixel or token that it is given
-        rank = len(output_shape) - 2
-    return getattr(layer, "kernel_passes", 1) * math.prod(output_shape[-1 - rank : -1])
+    for step, rows_in, _ in rows_of(graph, training=False, rows=rows):
+        layer = step.operation
+        if isinstance(layer, keras.Model):  # one with a call of its own
+            yield from _uses(layer, rows_in)
+            continue
+        shapes = step.inputs[0].shape if step.inputs else (), step.outputs[0].shape
+        for kernel, count in kernel_uses(layer, *shapes):
+            yield layer, kernel, int(rows_in * count)

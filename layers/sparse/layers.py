@@ -106,6 +106,7 @@ class Sparse(SavesAllVariables):
     """
 
     block_shape = None
+    scaled_outputs = None  # folding is for ordinary layers: `densify` comes first
 
     def __init__(
         self, *args: Any, sparsity: float = 0.0, seed: int | None = None, **kwargs: Any

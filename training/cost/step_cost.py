@@ -8,26 +8,12 @@ import math
 
 import keras
 
-from zoo.counts import kernel_uses
-from zoo.layers import (
-    BatchEnsembleConv2D,
-    BatchEnsembleDense,
-    HyperBatchEnsembleConv2D,
-    HyperBatchEnsembleDense,
-    MaskedConv2D,
-    MaskedDense,
-    MemberLogits,
-    MIMOExpand,
-    MIMOHead,
-    MonteCarloDropout,
-    PerMember,
-    PerMemberBatchNormalization,
-    TileMembers,
-)
+from zoo import kernel_uses
+from zoo.converting.graphs import graph_of, rows_of
+from zoo.layers import PerMember
 from zoo.layers.sparse.layers import Sparse
 
 _ITEM = {"float16": 2, "bfloat16": 2, "float64": 8, "int64": 8, "bool": 1, "uint8": 1, "int8": 1}
-_BATCH_NORMALIZATIONS = (keras.layers.BatchNormalization, PerMemberBatchNormalization)
 _ALIASES = (keras.layers.Flatten, keras.layers.Reshape)  # whose outputs are their inputs in memory
 _NEED_OUTPUTS = (keras.layers.ReLU, keras.layers.Activation, keras.layers.MaxPooling2D)
 _NEED_INPUTS = (keras.layers.MaxPooling2D,)
@@ -100,13 +86,14 @@ def step_cost(network: keras.Model, remat: bool = False) -> StepCost:
     Raises:
         ValueError: with `remat`, if no cut of the network saves memory.
     """
-    layers = list(_in_training(network))
+    steps = [(s, max(given, made)) for s, given, made in rows_of(graph_of(network), training=True)]
     segments = _segments(network) if remat else {}
     last = max(segments.values(), default=0)
-    macs = [(layer, rows * _macs(layer)) for layer, rows in layers]
+    macs = [(step, rows * _macs(step)) for step, rows in steps]
+    layers = {id(step.operation): step.operation for step, _ in steps}.values()
     trainable, weights = network.trainable_weights, network.weights
     numbers = [weight for weight in weights if weight.dtype != "bool"]
-    sparse = [layer for layer, _ in layers if isinstance(layer, Sparse)]
+    sparse = [layer for layer in layers if isinstance(layer, Sparse)]
     gradient = sum(map(_weight_bytes, trainable))
     masked = sum(round(layer.sparsity * math.prod(layer.kernel.shape)) for layer in sparse)
     return StepCost(
@@ -117,39 +104,23 @@ def step_cost(network: keras.Model, remat: bool = False) -> StepCost:
         existing_bytes=gradient - 4 * masked,
         places=sum(math.prod(layer.kernel.shape) for layer in sparse),
         tensors=len(trainable),
-        macs=sum(count for _, count in macs),
-        macs_again=sum(count for layer, count in macs if segments.get(layer.name, last) < last),
-        activation_bytes=_kept(layers, segments),
+        macs=int(sum(count for _, count in macs)),
+        macs_again=int(sum(count for step, count in macs if segments.get(_name(step), last) < last)),
+        activation_bytes=int(_kept(steps, segments)),
         statistics=tuple(
-            2 * math.prod(layer.moving_mean.shape)
-            for layer, _ in layers
-            if isinstance(layer, _BATCH_NORMALIZATIONS)
+            2 * math.prod(layer.moving_mean.shape) for layer in layers if hasattr(layer, "moving_mean")
         ),
     )
 
 
-def _in_training(network, rows=1):
-    """(layer, rows of its outputs an image in training), those of nested networks as well."""
-    for layer in network.layers:  # in the order of computation
-        if isinstance(layer, keras.Model):
-            yield from _in_training(layer, rows)
-            continue
-        if isinstance(layer, (MemberLogits, MIMOHead)):
-            yield layer, rows
-            rows = 1
-            continue
-        if isinstance(layer, TileMembers) and layer.training_mode == "tile":
-            rows *= layer.num_members
-        elif isinstance(layer, MIMOExpand):
-            rows *= layer.batch_repetitions
-        yield layer, rows
+def _macs(step):
+    """Multiply-accumulates of a step's kernels for one row of the batch."""
+    inputs = step.inputs[0].shape if step.inputs else ()
+    return kernel_uses.macs(step.operation, inputs, step.outputs[0].shape)
 
 
-def _macs(layer):
-    """Multiply-accumulates of a layer's kernel for one row of the batch."""
-    if getattr(layer, "kernel", None) is None:
-        return 0
-    return kernel_uses(layer, _tensors(layer.output)[0].shape) * math.prod(layer.kernel.shape)
+def _name(step):
+    return step.operation.name
 
 
 def _segments(network):
@@ -163,14 +134,14 @@ def _segments(network):
     }  # fmt: skip
 
 
-def _kept(layers, segments):
+def _kept(steps, segments):
     """Bytes an image that a step keeps until the backward pass has used them, at the most."""
     producer, kept, inside = {}, {}, {}  # by tensor: segment and tensor it is; bytes; by segment: bytes
     borders = {}
-    for layer, rows in layers:
-        segment = segments.get(layer.name)
-        entering = [producer.get(id(tensor), (None, tensor)) for tensor in _tensors(layer.input)]
-        for tensor in _tensors(layer.output):
+    for step, rows in steps:
+        layer, segment = step.operation, segments.get(_name(step))
+        entering = [producer.get(id(tensor), (None, tensor)) for tensor in step.inputs]
+        for tensor in step.outputs:
             alias = isinstance(_inner(layer), _ALIASES) and len(entering) == 1
             producer[id(tensor)] = entering[0] if alias else (segment, tensor)
         for made_by, tensor in entering:
@@ -179,9 +150,9 @@ def _kept(layers, segments):
             if _needs(layer, _NEED_INPUTS) or _trains_by_inputs(layer):
                 kept[id(tensor)] = (made_by, rows * _bytes(tensor, layer.compute_dtype))
         if _needs(layer, _NEED_OUTPUTS):
-            for tensor in _tensors(layer.output):
+            for tensor in step.outputs:
                 kept[id(tensor)] = (segment, rows * _bytes(tensor))
-        inside[segment] = inside.get(segment, 0) + rows * _made_inside(layer)
+        inside[segment] = inside.get(segment, 0) + rows * _made_inside(step)
     for key, (segment, count) in kept.items():
         if key not in borders:
             inside[segment] = inside.get(segment, 0) + count
@@ -195,31 +166,21 @@ def _needs(layer, kinds):
 
 def _trains_by_inputs(layer):
     """Whether the gradient of a layer's weights needs its inputs as they come."""
-    return bool(layer.trainable_weights) and not isinstance(layer, (MaskedConv2D, MaskedDense))
+    return bool(getattr(layer, "trainable_weights", ())) and getattr(layer, "keeps_inputs", True)
 
 
-def _made_inside(layer):
+def _made_inside(step):
     """Bytes that a layer keeps for a row, neither inputs nor outputs."""
-    inputs, outputs = (sum(map(_bytes, _tensors(x)[:1])) for x in (layer.input, layer.output))
-    if isinstance(layer, (HyperBatchEnsembleConv2D, HyperBatchEnsembleDense)):
-        return inputs + 3 * outputs  # scaled inputs, both kernels' outputs, and their sum
-    if isinstance(layer, (BatchEnsembleConv2D, BatchEnsembleDense)):
-        return layer.fast_rank * (inputs + outputs)  # before they are scaled, and after
-    if isinstance(layer, (MaskedConv2D, MaskedDense)):
-        return inputs
-    if isinstance(layer, MonteCarloDropout):
-        return math.prod(layer.units(layer.output, 1))
+    layer = step.operation
+    if hasattr(layer, "kept_for_backward"):
+        return sum(map(_bytes, layer.kept_for_backward(step.inputs[0], step.outputs[0])))
     if isinstance(layer, keras.layers.Dropout):
-        return math.prod(layer.output.shape[1:])
+        return math.prod(step.outputs[0].shape[1:])
     return 0
 
 
 def _inner(layer):
     return layer.layer if isinstance(layer, PerMember) else layer
-
-
-def _tensors(value):
-    return keras.tree.flatten(value)
 
 
 def _bytes(tensor, dtype=None):

@@ -6,7 +6,6 @@ import math
 import keras
 
 from zoo.layers.keras_internals import inbound_node
-from zoo.layers.tiling import MemberLogits, TileMembers
 
 
 def ordered(inputs: list, outputs: list) -> list:
@@ -60,20 +59,16 @@ def costs(nodes: list, outputs: list) -> tuple[list[int], list[int]]:
     """
     last_use = {id(tensor): i for i, node in enumerate(nodes) for tensor in node.input_tensors}
     last_use |= {id(tensor): len(nodes) for tensor in outputs}
-    sizes, crossing, rows = [], [0] * (len(nodes) + 1), 1
+    sizes, crossing, rows = [], [0] * (len(nodes) + 1), {}  # rows of each tensor in a training step
     for i, node in enumerate(nodes):
-        rows *= _rows(node.operation)
-        sizes.append(rows * sum(map(_bytes, node.outputs)))
+        factor = getattr(node.operation, "row_factor", lambda training: 1)(True)
+        made = factor * max([1, *(rows.get(id(tensor), 1) for tensor in node.input_tensors)])
+        rows.update((id(tensor), made) for tensor in node.outputs)
+        sizes.append(int(made * sum(map(_bytes, node.outputs))))
         for tensor in node.outputs:
             for cut in range(i + 1, last_use.get(id(tensor), i) + 1):
-                crossing[cut] += rows * _bytes(tensor)
+                crossing[cut] += int(made * _bytes(tensor))
     return sizes, crossing
-
-
-def _rows(operation):
-    """How many rows of the batch a training step makes of one."""
-    tiles = isinstance(operation, TileMembers) and not isinstance(operation, MemberLogits)
-    return operation.num_members if tiles and operation.training_mode == "tile" else 1
 
 
 def _bytes(tensor):

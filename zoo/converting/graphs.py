@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
-import math
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
+from zoo import kernel_uses
 from zoo.layers import keras_internals
 
 KERNELS = {
@@ -73,10 +74,9 @@ class Step:
         return keras.tree.map_structure(fill, self.args), keras.tree.map_structure(fill, self.kwargs)
 
     def macs(self) -> int:
-        """Multiply-accumulates for one image, of all kernels at every position of the output."""
-        positions = math.prod(size or 1 for size in self.outputs[0].shape[1:-1])
-        kernels = [w.shape for w in getattr(self.operation, "weights", ()) if len(w.shape) > 1]
-        return positions * sum(math.prod(shape) for shape in kernels)
+        """Multiply-accumulates of the operation's kernels for one image."""
+        inputs = self.inputs[0].shape if self.inputs else ()
+        return kernel_uses.macs(self.operation, inputs, self.outputs[0].shape)
 
 
 @dataclasses.dataclass
@@ -163,6 +163,27 @@ def _name(operation, path, names):
 def _graph_calls():
     images = keras.Input((1,))
     return {keras.Sequential.call, type(keras.Model(images, images)).call}
+
+
+def rows_of(graph: Graph, training: bool, rows: int = 1) -> Iterator[tuple]:
+    """Follow how many rows of the batch an image is.
+
+    Args:
+        graph: a `Graph`.
+        training: bool, in training or at inference. A layer that changes the number of rows has a method
+            `row_factor(training)`.
+        rows: int, rows of the images. Default: 1.
+
+    Yields:
+        (step, rows that go in, rows that come out), ints or fractions.
+    """
+    counts = {id(graph.images): rows}
+    for step in graph.steps:
+        given = max([1, *(counts[id(tensor)] for tensor in step.inputs)])
+        factor = getattr(step.operation, "row_factor", None)
+        made = given * factor(training) if factor else given
+        counts.update((id(tensor), made) for tensor in step.outputs)
+        yield step, given, made
 
 
 def _like(tensor):

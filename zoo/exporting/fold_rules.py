@@ -4,30 +4,31 @@ import keras
 import numpy as np
 from keras import layers
 
-from zoo.layers import (
-    BatchEnsembleConv2D,
-    BatchEnsembleDense,
-    BatchEnsembleDepthwiseConv2D,
-    BatchNormalization,
-    HyperBatchEnsembleConv2D,
-    HyperBatchEnsembleDense,
-    MaskedConv2D,
-    MaskedDense,
-    PackedConv1D,
-    PackedConv2D,
-    PackedDense,
-    PackedDepthwiseConv2D,
-    PerMemberBatchNormalization,
-)
+from zoo.layers import BatchNormalization, PerMemberBatchNormalization
 
 NORMS = (layers.BatchNormalization, BatchNormalization, PerMemberBatchNormalization)
-_HYPER = (HyperBatchEnsembleConv2D, HyperBatchEnsembleDense)
-_FAST = (BatchEnsembleConv2D, BatchEnsembleDense, BatchEnsembleDepthwiseConv2D, *_HYPER)
-_PACKED = (PackedConv1D, PackedConv2D, PackedDense)
-_DEPTHWISE = (layers.DepthwiseConv2D, PackedDepthwiseConv2D)
-_SEPARABLE = (layers.SeparableConv2D,)
-_PLAIN = (layers.Conv1D, layers.Conv2D, layers.Dense, MaskedConv2D, MaskedDense)
-_FOLDABLE = (*_PLAIN, *_FAST, *_PACKED, *_DEPTHWISE, *_SEPARABLE)
+
+
+def _kernel(weights, factor):
+    return {"kernel": weights["kernel"] * factor}
+
+
+def _depthwise(weights, factor):
+    return {"kernel": weights["kernel"] * factor.reshape(weights["kernel"].shape[-2:])}
+
+
+def _pointwise(weights, factor):
+    return {"pointwise_kernel": weights["pointwise_kernel"] * factor}
+
+
+# For Keras's own layers; the layers of this zoo, and anybody's, have a method `scaled_outputs`.
+_SCALED_OUTPUTS = {
+    layers.Dense: _kernel,
+    layers.Conv1D: _kernel,
+    layers.Conv2D: _kernel,
+    layers.DepthwiseConv2D: _depthwise,
+    layers.SeparableConv2D: _pointwise,
+}
 
 
 def fits(layer: keras.Layer, norm: keras.Layer, rank: int) -> bool:
@@ -41,14 +42,26 @@ def fits(layer: keras.Layer, norm: keras.Layer, rank: int) -> bool:
     Returns:
         A bool.
     """
-    if type(layer) not in _FOLDABLE or not has_plain_kernel(layer):
+    if _rule(layer) is None or not has_plain_kernel(layer):
         return False
-    if layer.activation is not keras.activations.linear:
+    if getattr(layer, "activation", keras.activations.linear) is not keras.activations.linear:
         return False
-    if type(norm) is PerMemberBatchNormalization:
-        return type(layer) in _FAST and layer.num_members == norm.num_members
-    # Members of a packed head would share a normalisation's values.
-    return norm.axis in (-1, rank - 1) and getattr(layer, "role", None) not in ("head", "last")
+    factor, _ = affine(norm)
+    if factor.ndim == 2 and not (
+        getattr(layer, "folds_per_member", False) and layer.num_members == len(factor)
+    ):
+        return False
+    last_axis = factor.ndim == 2 or norm.axis in (-1, rank - 1)
+    return last_axis and _rule(layer)(_values(layer), factor) is not None
+
+
+def _rule(layer):
+    """The function of (weights, factor) that says how outputs are scaled by weights; None without one."""
+    return getattr(layer, "scaled_outputs", None) or _SCALED_OUTPUTS.get(type(layer))
+
+
+def _values(layer):
+    return {weight.name: _numbers(weight) for weight in layer.weights}
 
 
 def has_plain_kernel(layer: keras.Layer) -> bool:
@@ -100,13 +113,13 @@ def values(
     Returns:
         {name: float64 array}.
     """
-    found = {weight.name: _numbers(weight) for weight in layer.weights}
+    found = _values(layer)
     if copies > 1:
         *before, inputs, outputs = found["kernel"].shape
         found["kernel"] = found["kernel"].reshape(*before, inputs // copies, copies, outputs).sum(-2)
     if norm is not None:
         factor, offset = affine(norm)
-        found |= _scaled(layer, found, factor)
+        found |= _rule(layer)(found, factor)
         found["bias"] = found.get("bias", 0.0) * factor + offset
     return found
 
@@ -125,24 +138,3 @@ def assign(layer: keras.Layer, found: dict[str, np.ndarray]) -> None:
 
 def _numbers(weight):
     return keras.ops.convert_to_numpy(weight).astype("float64")
-
-
-def _scaled(layer, found, factor):
-    """The weights that make a layer's outputs `factor` times what they were, but for its bias."""
-    kind = type(layer)
-    if kind in _HYPER:
-        scaled = {name: found[name] * factor for name in ("s", "delta_s", "delta_bias") if name in found}
-        if not layer.use_bias:  # e has a column for every bias, too
-            e = found["e_kernel"]
-            scaled |= {"delta_bias": 0.0, "e_kernel": np.concatenate([e, 0 * e], axis=-1)}
-        return scaled
-    if kind in _FAST:
-        return {"s": found["s"] * factor}
-    if kind in _SEPARABLE:
-        return {"pointwise_kernel": found["pointwise_kernel"] * factor}
-    kernel = found["kernel"]
-    if kind in _DEPTHWISE:
-        factor = factor.reshape(kernel.shape[-2:])
-    if kind in _PACKED:  # (G, ..., outputs / G), the outputs of a group side by side
-        factor = factor.reshape(kernel.shape[0], *(1,) * (kernel.ndim - 2), kernel.shape[-1])
-    return {"kernel": kernel * factor}

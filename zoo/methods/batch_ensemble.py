@@ -10,7 +10,11 @@ from zoo.layers import (
     BatchEnsembleDepthwiseConv2D,
     PerMemberBatchNormalization,
 )
-from zoo.layers.batch_ensemble import fast_weight_initializer
+from zoo.layers.batch_ensemble import (
+    check_fast_weights,
+    check_random_sign_init,
+    fast_weight_initializer,
+)
 from zoo.methods.tiled import Tiled
 
 
@@ -55,7 +59,8 @@ class BatchEnsemble(Tiled):
 
     def __post_init__(self):
         super().__post_init__()
-        self.dense(1)  # its checks are ours
+        check_random_sign_init(self.random_sign_init)
+        check_fast_weights(self.rank, self.fast_weight_lr_multiplier)
 
     def _fast(self):
         return {

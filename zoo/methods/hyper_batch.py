@@ -17,7 +17,12 @@ from zoo.layers import (
     MemberLogits,
     TileMembers,
 )
-from zoo.layers.batch_ensemble import fast_weight_initializer
+from zoo.layers.batch_ensemble import (
+    check_fast_weights,
+    check_random_sign_init,
+    fast_weight_initializer,
+)
+from zoo.layers.hyper_batch import check_ranges
 from zoo.layers.tiling import check_members
 from zoo.methods.method import Method
 
@@ -71,7 +76,9 @@ class HyperBatch(Method):
         check_members(self.num_members)
         if not self.label_smoothing_max < 1:
             raise ValueError(f"label_smoothing_max must be < 1; got {self.label_smoothing_max}")
-        HyperBatchEnsembleDense(1, ranges=self.ranges(1), **self.fast())  # its checks are ours
+        check_ranges(self.ranges(1))
+        check_random_sign_init(self.random_sign_init)
+        check_fast_weights(1, self.fast_weight_lr_multiplier)
 
     def ranges(self, stages: int) -> list[tuple[float, float]]:
         """Return the range of every hyperparameter of a network.

@@ -6,6 +6,7 @@ from typing import Any
 
 from zoo.array_types import LayerLike
 from zoo.layers import MaskedConv2D, MaskedDense
+from zoo.layers.masksembles import check_scale
 from zoo.methods.tiled import Tiled
 
 
@@ -40,7 +41,7 @@ class Masksembles(Tiled):
 
     def __post_init__(self):
         super().__post_init__()
-        self.dense(1)  # its checks are ours
+        check_scale(self.scale)
 
     def _masked(self, layer, *size, **options):
         seed = zlib.crc32(f"{self.seed} {options.get('name')}".encode())  # another one for every layer

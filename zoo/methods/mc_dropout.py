@@ -6,6 +6,7 @@ from typing import Any
 
 from zoo.array_types import LayerLike
 from zoo.layers import MonteCarloDropout
+from zoo.layers.monte_carlo import check_rate
 from zoo.methods.tiled import Tiled
 
 
@@ -48,7 +49,7 @@ class MCDropout(Tiled):
 
     def __post_init__(self):
         super().__post_init__()
-        self._dropout("checks")  # its checks are ours
+        check_rate(self.rate)
 
     def _dropout(self, name):
         seed = zlib.crc32(f"{self.seed} {name}".encode()) % 2**31  # another one for every layer

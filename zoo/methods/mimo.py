@@ -5,6 +5,8 @@ from typing import Any
 
 from zoo.array_types import LayerLike, Tensor
 from zoo.layers import MIMOExpand, MIMOHead
+from zoo.layers.mimo import check_repetitions
+from zoo.layers.tiling import check_members
 from zoo.methods.method import Method
 
 
@@ -37,13 +39,8 @@ class MIMO(Method):
     name = "mimo"
 
     def __post_init__(self):
-        self._expand()  # its checks are ours
-
-    def _expand(self, **options):
-        return MIMOExpand(
-            self.num_members, self.batch_repetitions, self.input_repetition_probability, self.seed,
-            **options,
-        )  # fmt: skip
+        check_members(self.num_members)
+        check_repetitions(self.batch_repetitions, self.input_repetition_probability)
 
     def layer_factory(self, stages: int) -> Method:
         return _MIMOLayerFactory(self)
@@ -56,7 +53,12 @@ class _MIMOLayerFactory(Method):
         self.method = method
 
     def expand(self, images: Tensor) -> Any:
-        images, self.rows = self.method._expand(name="expand")(images)
+        method = self.method
+        expand = MIMOExpand(
+            method.num_members, method.batch_repetitions, method.input_repetition_probability,
+            method.seed, name="expand",
+        )  # fmt: skip
+        images, self.rows = expand(images)
         return images
 
     def dense(self, units: int, role: str = "hidden", **options: Any) -> LayerLike:

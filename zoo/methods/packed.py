@@ -8,6 +8,7 @@ import keras
 from zoo.array_types import LayerLike, Tensor
 from zoo.layers import PackedConv2D, PackedDense, PackedDepthwiseConv2D, PackedFlatten, PerMember
 from zoo.layers.grouped_convolution import separate_members
+from zoo.layers.packed import check_packed
 from zoo.methods.method import Method
 
 
@@ -43,7 +44,7 @@ class Packed(Method):
     name = "packed"
 
     def __post_init__(self):
-        self.dense(1)  # its checks are ours
+        check_packed(self.num_members, self.alpha, self.gamma)
 
     def _layer(self, layer, size, role, options):
         gamma = 1 if role in ("stem", "entry", "head") else self.gamma

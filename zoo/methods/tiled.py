@@ -5,7 +5,7 @@ from typing import Any
 
 from zoo.array_types import LayerLike, Tensor
 from zoo.layers import MemberLogits, TileMembers
-from zoo.layers.tiling import check_members
+from zoo.layers.tiling import check_members, check_training_mode
 from zoo.methods.method import Method
 
 
@@ -35,7 +35,7 @@ class Tiled(Method):
 
     def __post_init__(self):
         check_members(self.num_members)
-        TileMembers(self.num_members, self.training_mode)  # its checks are ours
+        check_training_mode(self.training_mode)
         if self.tile_at != "head" and not (isinstance(self.tile_at, int) and self.tile_at >= 0):
             raise ValueError(f'tile_at must be a stage, 0, 1, 2, ..., or "head"; got {self.tile_at!r}')
 

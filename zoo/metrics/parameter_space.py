@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import functools
+import re
 from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 from keras import ops
 
-from zoo import layers as zoo_layers
-from zoo.layers.batch_ensemble import _FastWeights
-from zoo.layers.hyper_batch import _HyperBatchEnsemble
-from zoo.layers.masksembles import _Masked
-from zoo.layers.packed import _Packed
+from zoo.layers import MIMOExpand
 
 if TYPE_CHECKING:
     from zoo.classifier import EnsembleClassifier
@@ -48,18 +44,20 @@ def member_weights(model: EnsembleClassifier) -> dict[str, np.ndarray]:
     nested = [layer for layer in network.layers if isinstance(layer, keras.Model)]
     if nested:
         return _joined([member_weights(part) for part in nested])
-    view = _View(network)
+    view = _Network(network)
+    copies = _copies(network)
     weights = {}
     for layer in network.layers:
-        if layer.trainable_variables:
-            parts = _members(layer, view)
-            for name, values in parts.items():
-                if len(values) != view.members:
-                    raise ValueError(
-                        f"{layer.name} has {len(values)} members in a model of {view.members}; their weights "
-                        "cannot be separated"
-                    )
-                weights[f"{layer.name}/{name}"] = values
+        if not layer.trainable_variables or layer.name in copies:
+            continue
+        for name, values in view.weights_of(layer).items():
+            if len(values) != view.members:
+                raise ValueError(
+                    f"{layer.name} has {len(values)} members in a model of {view.members}; their weights "
+                    "cannot be separated"
+                )
+            weights[f"{layer.name}/{name}"] = values
+    weights |= _of_copies(network, copies)
     if not weights:
         raise ValueError("the model has no trainable weights; set trainable = True where it is frozen")
     return weights
@@ -122,26 +120,31 @@ def _products(model):
     return sum(v @ v.T for v in values)
 
 
-class _View:
-    """What a layer's weights mean depends on its network: members side by side, MIMO, hyperparameters."""
+class _Network:
+    """What a plain layer's weights mean depends on its network: members side by side, or MIMO's stem."""
 
     def __init__(self, network):
-        self.members = network.output_shape[1]
-        kinds = {type(layer): layer for layer in network.layers}
-        self.packed = any(issubclass(kind, _Packed) for kind in kinds)
-        self.hyperparameters = kinds.get(zoo_layers.LogUniformHyperparameters)
+        self.network, self.members = network, network.output_shape[1]
+        side_by_side = (getattr(layer, "members_side_by_side", False) for layer in network.layers)
+        self.packed = any(side_by_side)
         self.mimo_stem = None
-        if zoo_layers.MIMOExpand in kinds:
-            after = network.layers[network.layers.index(kinds[zoo_layers.MIMOExpand]) :]
+        kinds = [type(layer) for layer in network.layers]
+        if MIMOExpand in kinds:
+            after = network.layers[kinds.index(MIMOExpand) :]
             self.mimo_stem = next(layer for layer in after if hasattr(layer, "kernel"))
 
-    def shared(self, value):
-        """One value for all members, without copies."""
-        return np.broadcast_to(value, (self.members, *value.shape))
-
-    def side_by_side(self, value, axis=-1):
-        """Equal slices of an axis, one a member."""
-        return np.stack(np.array_split(value, self.members, axis=axis))
+    def weights_of(self, layer):
+        """{name: (M, *shape)}; a layer that does not say so is shared, or members' channels side by side."""
+        values = _values(layer)
+        if hasattr(layer, "member_weights"):
+            return layer.member_weights(values, self.network)
+        if self.packed:
+            return {n: np.stack(np.array_split(v, self.members, axis=-1)) for n, v in values.items()}
+        result = {n: np.broadcast_to(v, (self.members, *v.shape)) for n, v in values.items()}
+        if layer is self.mimo_stem:  # channel c of member m is channel c M + m
+            kernel = values["kernel"]
+            result["kernel"] = np.stack([kernel[..., m :: self.members, :] for m in range(self.members)])
+        return result
 
 
 def _joined(parts):
@@ -153,108 +156,30 @@ def _joined(parts):
     return {name: np.concatenate(row) for name, row in zip(parts[0], rows)}
 
 
+def _copies(network):
+    """{name: (member, name without it)} of the layers that `zoo.convert` made for each member alone."""
+    end = network.layers[-1]
+    if not isinstance(end, keras.layers.Concatenate):
+        return {}
+    found = ((layer.name, re.fullmatch(r"member(\d+)_(.+)", layer.name)) for layer in network.layers)
+    return {name: (int(match[1]), match[2]) for name, match in found if match}
+
+
+def _of_copies(network, copies):
+    """{"layer/variable": (M, *shape)} of layers that are copied for each member."""
+    by_name = {}
+    for name, (member, common) in copies.items():
+        by_name.setdefault(common, {})[member] = _values(network.get_layer(name))
+    weights = {}
+    for common, members in by_name.items():
+        ordered = [members[m] for m in sorted(members)]
+        weights |= {f"{common}/{name}": np.stack([v[name] for v in ordered]) for name in ordered[0]}
+    return weights
+
+
 def _values(layer):
     """{name: NumPy array} of a layer's trainable variables."""
     variables = layer.trainable_variables
     unique = len({v.name for v in variables}) == len(variables)
     names = [v.name if unique else f"{v.name}_{i}" for i, v in enumerate(variables)]
     return {n: ops.convert_to_numpy(v).astype("float32") for n, v in zip(names, variables)}
-
-
-@functools.singledispatch
-def _members(layer, view):
-    """{name: (M, *shape)} of a layer.  This one: Keras's own layers, shared, or per channel if packed."""
-    values = _values(layer)
-    if view.packed:
-        return {name: view.side_by_side(value) for name, value in values.items()}
-    result = {name: view.shared(value) for name, value in values.items()}
-    if layer is view.mimo_stem:  # channel c of member m is channel c M + m
-        kernel = values["kernel"]
-        result["kernel"] = np.stack([kernel[..., m :: view.members, :] for m in range(view.members)])
-    return result
-
-
-@_members.register
-def _packed(layer: _Packed, view):
-    values = _values(layer)
-    kernel = values.pop("kernel")
-    if len(kernel) == 1 and view.members > 1:  # the stem: one group, members side by side
-        kernels = view.side_by_side(kernel[0])
-    else:
-        kernels = kernel.reshape(layer.num_members, -1, *kernel.shape[1:])
-        if kernels.shape[1] == 1:  # one group a member: its kernel is as a single network's
-            kernels = kernels[:, 0]
-    return {"kernel": kernels, **{name: view.side_by_side(value) for name, value in values.items()}}
-
-
-@_members.register
-def _packed_depthwise(layer: zoo_layers.PackedDepthwiseConv2D, view):
-    values = _values(layer)
-    kernels = {"kernel": view.side_by_side(values.pop("kernel"), axis=-2)}
-    return {**kernels, **{name: view.side_by_side(value) for name, value in values.items()}}
-
-
-def _factors(r, s):
-    """(M, C, F): sum over the rank of r s^T, for r (R, M, C) and s (R, M, F)."""
-    return np.einsum("jmc,jmf->mcf", r, s)
-
-
-def _over_kernel(factors, kernel):
-    """Factors (M, C, F) shaped to broadcast over a kernel (..., C, F)."""
-    return factors.reshape(len(factors), *(1,) * (kernel.ndim - 2), *factors.shape[1:])
-
-
-@_members.register
-def _batch_ensemble(layer: _FastWeights, view):
-    values = _values(layer)
-    factors = _factors(values["r"], values["s"])
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        # Output channel c * multiplier + d is of input channel c: the diagonal blocks of the factors.
-        channels, multiplier = values["kernel"].shape[-2:]
-        blocks = factors.reshape(len(factors), channels, channels, multiplier)
-        factors = np.einsum("mccd->mcd", blocks)
-    kernels = {"kernel": values["kernel"] * _over_kernel(factors, values["kernel"])}
-    return {**kernels, **({"bias": values["bias"]} if "bias" in values else {})}
-
-
-@_members.register
-def _hyper_batch(layer: _HyperBatchEnsemble, view):
-    values = _values(layer)
-    # One row for each member: row i of M belongs to member i.
-    rows = view.hyperparameters(np.zeros((view.members, 1), "float32"), training=False)
-    e = ops.convert_to_numpy(layer._e(rows))
-    outputs = values["s"].shape[-1]
-    factors = _factors(values["r"], values["s"])
-    delta = factors
-    if "delta_r" in values:
-        delta = _factors(values["delta_r"], values["delta_s"])
-    delta = delta * e[:, None, :outputs]
-    kernel, delta_kernel = values["kernel"], values["delta_kernel"]
-    kernels = kernel * _over_kernel(factors, kernel) + delta_kernel * _over_kernel(delta, kernel)
-    if "bias" not in values:
-        return {"kernel": kernels}
-    return {"kernel": kernels, "bias": values["bias"] + e[:, outputs:] * values["delta_bias"]}
-
-
-@_members.register
-def _masked(layer: _Masked, view):
-    values = _values(layer)
-    masks = ops.convert_to_numpy(layer.masks)[..., None]
-    kernel = values["kernel"]
-    kernels = kernel * _over_kernel(masks, kernel)
-    return {"kernel": kernels, **{n: view.shared(v) for n, v in values.items() if n != "kernel"}}
-
-
-@_members.register
-def _mimo_head(layer: zoo_layers.MIMOHead, view):
-    return {name: view.side_by_side(value) for name, value in _values(layer).items()}
-
-
-@_members.register
-def _per_member(layer: zoo_layers.PerMemberBatchNormalization, view):
-    return _values(layer)
-
-
-@_members.register
-def _bounds(layer: zoo_layers.LogUniformHyperparameters, view):
-    return {}  # hyperparameters, not weights of the network
