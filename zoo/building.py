@@ -26,6 +26,7 @@ def build(
     std: float | Sequence[float] = 127.5,
     activation: str | None = None,
     name: str | None = None,
+    resize: str | None = None,
 ) -> EnsembleClassifier:
     """Build an untrained ensemble classifier from a method and a backbone.
 
@@ -44,6 +45,8 @@ def build(
         activation: None, or "softmax" to answer with probabilities (see `EnsembleClassifier`).
             Default: None.
         name: str, the Keras name of the model. Default: None, `<method>_<backbone>`.
+        resize: None, "crop" or "squash", what becomes of images of another size (see
+            `EnsembleClassifier`). Default: None, they are refused.
 
     Returns:
         A compiled `EnsembleClassifier` (Adam, cross-entropy for integer, one-hot or soft labels, and
@@ -88,7 +91,7 @@ def build(
             raise
         raise ValueError(f"input_shape={input_shape} is too small for {backbone}") from None
     name = name or f"{method.name}_{backbone}"
-    model = EnsembleClassifier(network, activation, method.member_loss, spec, name=name)
+    model = EnsembleClassifier(network, activation, method.member_loss, spec, name=name, resize=resize)
     return compile_default(model)
 
 

@@ -256,7 +256,8 @@ def calibrate(
         )
     return compile_default(
         EnsembleClassifier(
-            network, model.activation, model.member_loss, spec, calibration, name=model.name
+            network, model.activation, model.member_loss, spec, calibration, model.class_names,
+            model.resize, name=model.name,
         )
     )
 

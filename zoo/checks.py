@@ -72,6 +72,29 @@ def check_class_names(names: Iterable[str] | None, num_classes: int) -> list[str
     return names
 
 
+def check_size(images: Any, input_shape: Iterable[int | None]) -> None:
+    """Check that images have the size of a model that does not resize.
+
+    Args:
+        images: array or tensor (B, h, w, C), or a data set of TensorFlow; anything else passes.
+        input_shape: (None, H, W, C).
+
+    Raises:
+        ValueError: for images of another size, where it is known.
+    """
+    spec = getattr(images, "element_spec", images)  # of a tf.data.Dataset
+    spec = spec[0] if isinstance(spec, (tuple, list)) and len(spec) else spec
+    shape = tuple(getattr(spec, "shape", None) or ())
+    height, width, channels = tuple(input_shape)[1:]
+    if len(shape) != 4 or shape[3] != channels or None in shape[1:3]:
+        return
+    if shape[1:3] != (height, width):
+        raise ValueError(
+            f"images are {shape[1]}x{shape[2]}, and this model takes {height}x{width}; load it with "
+            'resize="crop" or resize="squash", or resize the images'
+        )
+
+
 def check_batch(spec: dict | None, batch_size: int | None) -> None:
     """Check that a batch which is split among members has an image for each.
 

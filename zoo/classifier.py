@@ -11,10 +11,12 @@ from keras import ops
 
 from zoo import fast_weights
 from zoo.array_types import Tensor
-from zoo.checks import check_batch, check_class_names, check_labels, check_loss
+from zoo.checks import check_batch, check_class_names, check_labels, check_loss, check_size
+from zoo.class_names import adopt
 from zoo.keras_workarounds import TrainsUnderStrategies
 from zoo.layers import keras_internals
 from zoo.losses import label_distribution
+from zoo.resizing import check_resize, resized
 
 
 def ensemble_log_probabilities(logits: Tensor) -> Tensor:
@@ -83,7 +85,11 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
         spec: dict, what `zoo.build` made the network from. Default: None, a network of your own.
         calibration: a layer from log-probabilities (B, K) to calibrated ones, applied to the average
             (see `zoo.calibrate`). Default: None.
-        class_names: K strings, which `zoo.predict` answers with. Default: None.
+        class_names: K strings, which `zoo.predict` answers with. Default: None; `fit` then takes those of
+            a data set from `keras.utils.image_dataset_from_directory`.
+        resize: str, how images of another size become (H, W), in training, prediction and exports alike:
+            "crop", the largest middle part with the ratio of its sides, or "squash", the whole image.
+            Default: None, other sizes are refused.
         kwargs: arguments of `keras.Model`, such as name.
 
     Raises:
@@ -111,6 +117,7 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
         spec: dict | None = None,
         calibration: keras.Layer | None = None,
         class_names: Sequence[str] | None = None,
+        resize: str | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -126,6 +133,8 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
         self.spec = spec
         self.calibration = calibration
         self.class_names = check_class_names(class_names, self.num_classes)
+        self.names_from_weights = False
+        self.resize = check_resize(resize)
         self.build((None, *network.input_shape[1:]))
 
     @property
@@ -170,8 +179,29 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
         Returns:
             A tensor (B, M, K), in training as many rows of members as the network gives.
         """
+        images = self.at_size(images)
         logits = self.network(ops.cast(images, "float32"), training=training)
         return nan_where_not_finite(logits, images)
+
+    def at_size(self, images: Tensor) -> Tensor:
+        """Return images at the size of the network, as `resize` says.
+
+        Args:
+            images: tensor (B, h, w, C) in [0, 255].
+
+        Returns:
+            The images themselves where they have that size, else a float32 tensor (B, H, W, C).
+
+        Raises:
+            ValueError: for images of another size without `resize`.
+        """
+        size = tuple(self.input_shape[1:3])
+        if tuple(images.shape[1:3]) == size:
+            return images
+        if self.resize is None:
+            check_size(images, self.input_shape)
+            return images
+        return resized(images, size, self.resize)
 
     def _answer(self, logits):
         answer = ensemble_log_probabilities(logits)
@@ -221,6 +251,8 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
                 members among whom it is split.
         """
         check_labels(y, self.num_classes)
+        self._check_images(x)
+        adopt(self, x)
         check_batch(self.spec, 32 if batch_size is None and hasattr(x, "__array__") else batch_size)
         validation = kwargs.get("validation_data")
         if isinstance(validation, (tuple, list)) and len(validation) > 1:
@@ -234,7 +266,33 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
             ValueError: for labels that do not fit the model.
         """
         check_labels(y, self.num_classes)
+        self._check_images(x)
         return super().evaluate(x, y, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs) -> Any:
+        """Predict as `keras.Model.predict` does: log-probabilities of the average, not probabilities.
+
+        Use `zoo.predict(model, images)` for probabilities, names, members and uncertainties, and for
+        folders, files and images of mixed sizes.
+
+        Args:
+            x: images (N, H, W, C) in [0, 255], or a data set, as in Keras.
+            args: further arguments of `keras.Model.predict`, such as batch_size.
+            kwargs: the same by name.
+
+        Returns:
+            Float32 array (N, K): the log of the mean of the members' probabilities, calibrated where the
+            model is, or that mean itself with `activation="softmax"`.
+
+        Raises:
+            ValueError: for images of another size than the model's, unless it resizes.
+        """
+        self._check_images(x)
+        return super().predict(x, *args, **kwargs)
+
+    def _check_images(self, x):
+        if self.resize is None:
+            check_size(x, self.input_shape)
 
     def make_train_function(self, force=False):
         """Build the training function, with the fast weights' learning-rate multipliers applied."""
@@ -276,6 +334,7 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
             "member_loss": self.member_loss,
             "spec": self.spec,
             "class_names": self.class_names,
+            "resize": self.resize,
             "calibration": self.calibration and keras.saving.serialize_keras_object(self.calibration),
         }
 

@@ -51,7 +51,26 @@ def ensemble(
     if len(logits) > 1:
         logits = [keras.layers.Concatenate(axis=1, name="members")(logits)]
     network = keras.Model(images, logits[0], name="network")
-    return compile_default(EnsembleClassifier(network, models[0].activation, name=name))
+    model = EnsembleClassifier(
+        network, models[0].activation, class_names=_class_names(models), resize=_resize(models), name=name
+    )
+    return compile_default(model)
+
+
+def _class_names(models):
+    """The class names of the models that have some; they must be the same."""
+    named = [model.class_names for model in models if model.class_names]
+    if any(names != named[0] for names in named):
+        raise ValueError("these models name their classes differently; give them the same class_names")
+    return named[0] if named else None
+
+
+def _resize(models):
+    """How the models bring images to their size, which must be the same."""
+    ways = {model.resize for model in models}
+    if len(ways) > 1:
+        raise ValueError(f"these models differ in resize ({', '.join(map(str, ways))}); set one for all")
+    return ways.pop()
 
 
 def _classifier(model: Any, from_logits: bool | None) -> EnsembleClassifier:
@@ -109,7 +128,10 @@ def fuse(
     fits = isinstance(method, methods.Packed)
     if not fits or (method.num_members, method.alpha, method.gamma) != (count, count, 1):
         raise ValueError(f"method must be packed with num_members = alpha = {count}; got {method}")
-    fused = build_from_spec(specs[0], method=method, activation=models[0].activation)
+    fused = build_from_spec(
+        specs[0], method=method, activation=models[0].activation, resize=_resize(models)
+    )
+    fused.class_names = _class_names(models)
     singles = [{layer.name: layer for layer in model.network.layers} for model in models]
     for layer in fused.network.layers:
         if layer.weights:

@@ -11,7 +11,9 @@ from zoo import imagenet, methods, registry
 from zoo import weights as weight_files
 from zoo.building import HEAD, build, build_from_spec
 from zoo.checks import check_class_names
+from zoo.class_names import names_of
 from zoo.layers.initializers import undrawn
+from zoo.resizing import check_resize
 
 if TYPE_CHECKING:
     from zoo.classifier import EnsembleClassifier
@@ -27,7 +29,8 @@ def load(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     activation: str | None = None,
-    class_names: Sequence[str] | None = None,
+    class_names: Any = None,
+    resize: str | None = "default",
     **method_arguments: Any,
 ) -> EnsembleClassifier:
     """Load a compiled `EnsembleClassifier`, ready for `fit`, `evaluate`, `predict` and `zoo.predict`.
@@ -46,8 +49,12 @@ def load(
         mean: float or C floats, pixel mean in [0, 255]. Default: None, that of the weights.
         std: float or C floats > 0, pixel standard deviation. Default: None, that of the weights.
         activation: None for log-probabilities or "softmax" for probabilities. Default: None.
-        class_names: K strings. Without `num_classes` their number is K. Default: None, the names of the
-            data set that the weights were trained on, if the model still has its classes.
+        class_names: K strings; or a data set of `keras.utils.image_dataset_from_directory` or the folder
+            it reads, which have them. Without `num_classes` their number is K. Default: None, the names
+            of the data set that the weights were trained on, if the model still has its classes.
+        resize: str, how images of another size become (H, W), in `fit`, `zoo.predict` and exports alike:
+            "crop", the largest middle part with the ratio of its sides; "squash", the whole image; or
+            None, to refuse other sizes. Default: "default", as the weights were made, else "crop".
         method_arguments: arguments of the method, such as num_members=4, alpha=2, gamma=1.
 
     Returns:
@@ -73,6 +80,9 @@ def load(
         raise ValueError(f"{name} takes {known}; got {', '.join(method_arguments)}") from None
     if not (weights is None or isinstance(weights, (str, os.PathLike))):
         raise ValueError(f"weights must be None, a data set's name or a path; got {weights!r}")
+    if resize != "default":
+        check_resize(resize)
+    class_names = names_of(class_names)
     if class_names is not None and num_classes is None:
         num_classes = len(class_names)
     given = {
@@ -84,8 +94,11 @@ def load(
     }
     given = {key: value for key, value in given.items() if value is not None}
     model = _loaded(name, weights, given, method, method_arguments, activation)
+    model.names_from_weights = class_names is None
     if class_names is not None:
         model.class_names = check_class_names(class_names, model.num_classes)
+    if resize != "default":
+        model.resize = resize
     return model
 
 
@@ -94,21 +107,22 @@ def _loaded(name, weights, given, method, method_arguments, activation):
     if weights is None:
         if not registry.entries(name):
             warnings.warn(f"{name} starts untrained: no weights of it exist yet", stacklevel=3)
-        return build(method, backbone, activation=activation, **given)
+        return build(method, backbone, activation=activation, resize="crop", **given)
     if _is_file(weights):
         with undrawn():
-            model = build(method, backbone, activation=activation, **given)
+            model = build(method, backbone, activation=activation, resize="crop", **given)
         weight_files.load_file(model, weights)
         return model
     if _from_imagenet(name, weights):
         stored = imagenet.pretrained(method)
+        stored.resize = "crop"
     else:
         folder, config = weight_files.find(name, weights)
         stored = _stored(name, folder, config, method_arguments)
     wanted = _spec(stored.spec, given)
     if wanted == stored.spec and activation is None:
         return stored
-    model = build_from_spec(wanted, activation=activation)
+    model = build_from_spec(wanted, activation=activation, resize=stored.resize)
     if model.num_classes == stored.num_classes:
         model.class_names = stored.class_names
     _transfer(stored, model)
@@ -143,6 +157,7 @@ def _stored(name, folder, config, method_arguments):
         model = build_from_spec(config["spec"])
     weight_files.load_folder(model, folder, config)
     model.class_names = check_class_names(config.get("class_names"), model.num_classes)
+    model.resize = check_resize(config.get("resize", "crop"))
     return model
 
 

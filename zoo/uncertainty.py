@@ -22,6 +22,9 @@ class Prediction:
         calibrated: float array (N, K), the calibrated probabilities of the average. Default: None, for a
             model that is not calibrated.
         class_names: K strings. Default: None, for classes without names.
+        paths: N paths, the files of the images. Default: None, for images that are not files.
+        targets: int array (N,) or distributions (N, K), the labels that a data set gave or folders named
+            after classes. Default: None, not known.
 
     Example:
         >>> members = np.array([[[0.9, 0.1], [0.7, 0.3]], [[0.8, 0.2], [0.2, 0.8]]])
@@ -32,11 +35,19 @@ class Prediction:
         [0.0, 1.0]
         >>> prediction.entropy.round(3).tolist(), prediction.mutual_information.round(3).tolist()
         ([0.5, 0.693], [0.032, 0.193])
+        >>> prediction
+        Prediction of 2 images by 2 members: 2 classes
+          0  cat  0.800  entropy 0.500  mutual information 0.032
+          1  cat  0.500  entropy 0.693  mutual information 0.193
+        >>> prediction.top(1)
+        [[('cat', 0.8)], [('cat', 0.5)]]
     """
 
     members: np.ndarray
     calibrated: np.ndarray | None = None
     class_names: list | None = None
+    paths: list | None = None
+    targets: np.ndarray | None = None
 
     @functools.cached_property
     def probabilities(self) -> np.ndarray:
@@ -92,8 +103,63 @@ class Prediction:
             return np.zeros(len(choices))
         return (choices[:, pairs[0]] != choices[:, pairs[1]]).mean(axis=1)
 
+    def top(self, k: int = 5) -> list[list[tuple[Any, float]]]:
+        """Tell the k most probable classes of each image.
+
+        Args:
+            k: int >= 1. Default: 5.
+
+        Returns:
+            For each image a list of (name, probability), the most probable class first; its index instead
+            of a name where classes have none.
+        """
+        names = self.class_names or range(self.members.shape[-1])
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
+        return [[(names[c], round(float(p[c]), 6)) for c in row]
+                for p, row in zip(self.probabilities, order)]  # fmt: skip
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` with a row for each image.
+
+        Its columns are path (of files), name (of named classes), label, confidence, entropy,
+        mutual_information, disagreement, and target (where labels are known).
+
+        Raises:
+            ImportError: if pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError(
+                "to_pandas needs pandas; run: pip install 'ensemble-zoo[pandas]'"
+            ) from None
+        columns: dict[str, Any] = {}
+        if self.paths is not None:
+            columns["path"] = [str(path) for path in self.paths]
+        if self.class_names is not None:
+            columns["name"] = self.names
+        for key in ("label", "confidence", "entropy", "mutual_information", "disagreement"):
+            columns[key] = getattr(self, "labels" if key == "label" else key)
+        if self.targets is not None:
+            columns["target"] = list(self.targets)
+        return pandas.DataFrame(columns)
+
     def __len__(self) -> int:
         return len(self.members)
+
+    def __repr__(self) -> str:
+        count, members, classes = self.members.shape
+        kind = ", calibrated" if self.calibrated is not None else ""
+        lines = [f"Prediction of {count} images by {members} members: {classes} classes{kind}"]
+        shown = min(count, 5)
+        told = self.names if self.class_names is not None else [f"class {k}" for k in self.labels]
+        width = max((len(str(name)) for name in told[:shown]), default=0)
+        lines += [
+            f"  {i}  {told[i]!s:{width}}  {self.confidence[i]:.3f}  entropy {self.entropy[i]:.3f}  "
+            f"mutual information {self.mutual_information[i]:.3f}"
+            for i in range(shown)
+        ]
+        return "\n".join(lines + ([f"  ... and {count - shown} more"] if count > shown else []))
 
 
 def _entropy(p):
@@ -106,18 +172,24 @@ def predict(
     """Predict with every member of a classifier.
 
     Args:
-        model: an `EnsembleClassifier`.
-        images: array (N, H, W, C), uint8 or float in [0, 255]; or a data set of batches of images, as
-            `keras.Model.predict` takes.
+        model: an `EnsembleClassifier`. Images of another size are resized as its `resize` says, each
+            image alone.
+        images: array (N, H, W, C), uint8 or float in [0, 255]; a folder of images, with subfolders, or
+            a file; a Pillow image; a sequence of files, Pillow images or arrays (h, w, C), mixed as you
+            like; or a data set of batches of images, as `keras.Model.predict` takes.
         batch_size: int >= 1, images per step; beyond the result, memory does not grow with N. Data sets
             come in batches of their own. Default: 128.
         progress: bool, whether to show a progress bar on stderr. Default: None, from 20 batches on.
 
     Returns:
-        A `Prediction` in float64.
+        A `Prediction` in float64, in the order of the images, of a folder in that of
+        `keras.utils.image_dataset_from_directory`. It has the `paths` of files, and as `targets` the
+        labels of a data set or of folders named after the model's classes.
 
     Raises:
-        ValueError: for images of another shape, or with NaN or infinite values.
+        ValueError: for images of another shape that the model does not resize, with NaN or infinite
+            values, or unreadable ones.
+        FileNotFoundError: for a path where there is nothing.
 
     Example:
         >>> model = zoo.load("packed_lenet", weights="fashion_mnist")
@@ -127,20 +199,58 @@ def predict(
         >>> bool(np.all(prediction.mutual_information >= 0))
         True
     """
-    if hasattr(images, "shape") or isinstance(images, (list, tuple)):
+    from zoo.data import photographs
+
+    if _is_batch(images, model):
         images = _checked(images, model.input_shape[1:])
-        batches = -(-len(images) // batch_size)
-        if not batches:
-            nothing = np.zeros((0, model.num_members, model.num_classes))
-            return Prediction(nothing, class_names=model.class_names)
-        network = model.network
-        sizes = {"batch_size": batch_size}
-    else:  # a data set comes in batches of its own
-        batches, sizes = None, {}
-        network = _strict(model.network)
-    shown = progress if progress is not None else batches is None or batches >= 20
+        return _prediction(model, _of_array(model, images, batch_size, progress), batch_size)
+    source = photographs.of(images, model.input_shape[1:], model.resize)
+    logits = _of_batches(model, source, batch_size, progress)
+    targets = photographs.labels_of(source.paths, model.class_names)
+    if source.labels:
+        targets = np.concatenate(source.labels)
+    return _prediction(model, logits, batch_size, source.paths, targets)
+
+
+def _is_batch(images, model):
+    """Whether images are an array of the model's size, or are to be refused as one."""
+    if isinstance(images, (list, tuple)):
+        first = images[0] if len(images) else None
+        return first is None or (isinstance(first, (list, tuple)) and not hasattr(first, "shape"))
+    if not hasattr(images, "shape"):
+        return False
+    shape = tuple(images.shape)
+    other_size = len(shape) == 4 and shape[0] and shape[3] == model.input_shape[3]
+    return not (other_size and shape[1:] != model.input_shape[1:] and model.resize)
+
+
+def _of_array(model, images, batch_size, progress):
+    """Member logits (N, M, K) of an array."""
+    batches = -(-len(images) // batch_size)
+    if not batches:
+        return np.zeros((0, model.num_members, model.num_classes))
+    shown = progress if progress is not None else batches >= 20
     callbacks = [_bar(batches)] if shown else []
-    logits = network.predict(images, **sizes, verbose=0, callbacks=callbacks)
+    return model.network.predict(images, batch_size=batch_size, verbose=0, callbacks=callbacks)
+
+
+def _of_batches(model, source, batch_size, progress):
+    """Member logits (N, M, K) of images as they come."""
+    from zoo.progress import bars
+
+    total = source.count and -(-source.count // batch_size)
+    shown = progress if progress is not None else total is None or total >= 20
+    logits = []
+    with bars(shown=shown) as display:
+        task = display.add_task("predicting", total=total)
+        for batch in source.batches(batch_size):
+            logits.append(model.network.predict_on_batch(batch))
+            display.advance(task)
+    return np.concatenate(logits) if logits else np.zeros((0, model.num_members, model.num_classes))
+
+
+def _prediction(model, logits, batch_size, paths=None, targets=None):
+    """A `Prediction` of member logits (N, M, K), calibrated where the model is."""
     logits = np.asarray(logits, dtype="float64")
     bad = ~np.isfinite(logits).all(axis=(1, 2))
     if bad.any():
@@ -152,9 +262,9 @@ def predict(
     exponentials = np.exp(logits)
     members = exponentials / exponentials.sum(axis=-1, keepdims=True)
     calibrated = None
-    if model.calibration is not None:
+    if model.calibration is not None and len(members):
         calibrated = _calibrated(model.calibration, members.mean(axis=1), batch_size)
-    return Prediction(members, calibrated, model.class_names)
+    return Prediction(members, calibrated, model.class_names, paths, targets)
 
 
 def _calibrated(calibration, p, batch_size):
@@ -187,17 +297,6 @@ def _checked(images, shape):
         if images.max() <= 1:
             warnings.warn("images look scaled to [0, 1]; this zoo takes [0, 255]", stacklevel=3)
     return images
-
-
-def _strict(network):
-    """The network, with NaN logits for an image that is not finite: an activation may swallow a NaN."""
-    import keras
-    from keras import ops
-
-    images = keras.Input(network.input_shape[1:])
-    finite = ops.all(ops.isfinite(images), axis=(1, 2, 3))
-    logits = network(images)
-    return keras.Model(images, ops.where(finite[:, None, None], logits, np.nan))
 
 
 def _bar(batches):

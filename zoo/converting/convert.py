@@ -92,8 +92,12 @@ def convert(
     method = _method(method)
     if not spread >= 0:
         raise ValueError(f"spread must be >= 0; got {spread!r}")
+    kept = {}
     if isinstance(model, EnsembleClassifier):
         single, model = model, _network_of_single(model)
+        kept = {"resize": single.resize}
+        if num_classes in (None, single.num_classes):
+            kept["class_names"] = single.class_names
         activation = activation or single.activation
         if isinstance(method, _SHARING) and tile_at is preprocessing is num_classes is None:
             return zoo_models.rebuilt(single, method, spread, seed, activation=activation, name=name)
@@ -104,7 +108,7 @@ def convert(
     if isinstance(method, methods.Tickets):
         network = sparsify(network, method.sparsity, criterion="magnitude", seed=seed)
     name = name or f"{method.name}_{model.name}"
-    return compile_default(EnsembleClassifier(network, activation, method.member_loss, name=name))
+    return compile_default(EnsembleClassifier(network, activation, method.member_loss, name=name, **kept))
 
 
 def _method(method):

@@ -25,7 +25,8 @@ def rebuilt(
     Returns:
         A compiled `EnsembleClassifier`.
     """
-    converted = build_from_spec(model.spec, method=method, **options)
+    converted = build_from_spec(model.spec, method=method, resize=model.resize, **options)
+    converted.class_names = model.class_names
     sources = {layer.name: layer for layer in model.network.layers}
     rng = np.random.default_rng(seed)
     for layer in converted.network.layers:

@@ -1,0 +1,140 @@
+"""Images as they come: folders, files, Pillow images, arrays of mixed sizes and data sets."""
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import zoo
+from zoo.data import photographs
+from zoo.resizing import resized
+
+NAMES = ["cat", "dog", "owl"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Nine photographs of three sizes and four formats in three folders of classes, and what is no image."""
+    rng = np.random.default_rng(4)
+    root = tmp_path_factory.mktemp("photographs")
+    for name in NAMES:
+        (root / name).mkdir()
+        for index, (size, suffix) in enumerate(
+            (((30, 22), "jpg"), ((20, 40), "PNG"), ((18, 18), "bmp"))
+        ):
+            pixels = rng.integers(0, 256, (*size, 3), "uint8")
+            Image.fromarray(pixels).save(root / name / f"{2 - index}.{suffix}")
+    (root / "dog" / "notes.txt").write_text("no image")
+    return root
+
+
+@pytest.fixture
+def model(tiny):
+    model = tiny(resize="crop")
+    model.class_names = NAMES
+    return model
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_a_folder_has_the_pixels_of_the_data_set_that_fit_reads(resize, folder, model):
+    model.resize = resize
+    dataset = keras.utils.image_dataset_from_directory(
+        folder, image_size=(16, 16), crop_to_aspect_ratio=resize == "crop", batch_size=4, shuffle=False,
+        verbose=False,
+    )  # fmt: skip
+    images = photographs.of(folder, (16, 16, 3), resize)
+    given = np.concatenate(list(images.batches(4)))
+    expected = np.concatenate([np.asarray(x) for x, _ in dataset])
+    np.testing.assert_allclose(given, expected, atol=1e-3)
+    assert [str(path) for path in images.paths] == list(dataset.file_paths)
+
+    one, other = zoo.predict(model, folder), zoo.predict(model, dataset, progress=False)
+    np.testing.assert_allclose(one.members, other.members, atol=1e-5)
+    np.testing.assert_array_equal(one.targets, np.repeat([0, 1, 2], 3))
+    np.testing.assert_array_equal(one.targets, other.targets)
+    assert one.paths == images.paths and other.paths is None
+
+
+def test_hidden_files_and_other_kinds_are_left_out(tmp_path):
+    for name in ("b/.hidden.jpg", "b/notes.txt", "b/2.PNG", "b/10.jpeg", "a.webp", ".DS_Store"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    names = [str(path.relative_to(tmp_path)) for path in photographs.files(tmp_path)]
+    assert names == ["a.webp", "b/10.jpeg", "b/2.PNG"]
+
+
+def test_every_kind_of_image_is_answered_alike(folder, model):
+    files = photographs.files(folder / "dog")[:2]  # no JPEG: decoders differ by a few grey levels
+    pillow = [Image.open(path) for path in files]
+    arrays = [np.asarray(image) for image in pillow]
+    expected = zoo.predict(model, np.concatenate([resized(a[None], (16, 16), "crop") for a in arrays]))
+    kinds = [files, [str(path) for path in files], pillow, arrays, [files[0], arrays[1]], tuple(arrays)]
+    kinds.append([array.astype("float64") for array in arrays])
+    for kind in kinds:
+        np.testing.assert_allclose(zoo.predict(model, kind).members, expected.members, atol=1e-5)
+    for single in (files[0], str(files[0]), pillow[0], arrays[:1], arrays[0][None]):
+        np.testing.assert_allclose(zoo.predict(model, single).members, expected.members[:1], atol=1e-5)
+    np.testing.assert_allclose(
+        zoo.predict(model, files, batch_size=1).members, expected.members, atol=1e-5
+    )
+
+
+def test_targets_need_folders_named_after_the_classes(folder, model):
+    model.class_names = ["cat", "dog", "fox"]
+    assert zoo.predict(model, folder).targets is None
+    assert zoo.predict(model, folder / "cat").targets.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "LA", "CMYK", "I;16"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pillow_images_of_every_mode_become_grey_or_colour(mode, channels):
+    level = 200 * 257 if mode == "I;16" else 255 if mode == "1" else 200
+    if mode == "I;16":
+        image = Image.fromarray(np.full((5, 4), level, "uint16"))
+    else:
+        image = Image.new("L", (4, 5), level).convert(mode)
+    pixels = photographs.from_pillow(image, channels)
+    assert pixels.shape == (5, 4, channels) and pixels.dtype == np.uint8
+    np.testing.assert_allclose(pixels, 255 if mode == "1" else 200, atol=3)
+
+
+def test_formats_that_keras_does_not_read_are_read_too(tmp_path):
+    for suffix in ("webp", "tiff", "gif"):
+        Image.new("RGB", (6, 5), (250, 20, 20)).save(tmp_path / f"red.{suffix}")
+        pixels = photographs.read(tmp_path / f"red.{suffix}", 3)
+        assert pixels.shape == (5, 6, 3) and pixels[..., 0].min() > 200 and pixels[..., 1].max() < 80
+
+
+def bad_file(tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    return tmp_path
+
+
+BAD = {
+    "nothing": (lambda tmp: tmp / "none.jpg", FileNotFoundError, "no file or folder .*none.jpg"),
+    "empty": (lambda tmp: tmp, ValueError, "holds no images"),
+    "broken": (bad_file, ValueError, "broken.jpg cannot be read as an image"),
+    "channels": (lambda _: [np.zeros((9, 9, 1), "uint8")], ValueError, r"image 0 has shape \(9, 9, 1\)"),
+    "nan": (lambda _: [np.full((9, 9, 3), np.nan)], ValueError, "image 0 holds NaN"),
+    "words": (lambda _: [np.full((9, 9, 3), "a")], ValueError, "dtype <U1"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_images_are_refused_by_name(kind, model, tmp_path, raises_line):
+    make, error, pattern = BAD[kind]
+    with raises_line(error, pattern):
+        zoo.predict(model, make(tmp_path))
+
+
+def test_a_model_that_does_not_resize_names_the_image(folder, model, raises_line):
+    model.resize = None
+    with raises_line(
+        ValueError, '0.bmp is 18x18, and this model takes 16x16: set model.resize to "crop"'
+    ):
+        zoo.predict(model, folder)
+
+
+def test_a_data_set_of_single_images_says_what_to_do(model, raises_line):
+    with raises_line(ValueError, r"single images; batch it, as by dataset.batch\(32\)"):
+        zoo.predict(model, iter([np.zeros((16, 16, 3))]), progress=False)

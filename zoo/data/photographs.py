@@ -1,0 +1,285 @@
+"""Images as they come, from folders, files, Pillow, arrays or data sets, in batches of a model's size."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from zoo.resizing import resized
+
+BY_TENSORFLOW = (".bmp", ".gif", ".jpeg", ".jpg", ".png")  # what Keras's directory reader takes
+SUFFIXES = (*BY_TENSORFLOW, ".tif", ".tiff", ".webp")
+
+
+@dataclasses.dataclass
+class Images:
+    """Images of any size and kind, which become float32 batches of one shape when they are needed.
+
+    Args:
+        source: iterable of images (paths, Pillow images or arrays (h, w, C)), or of batches.
+        shape: three ints, (H, W, C) of the batches.
+        resize: str, "crop" or "squash"; None refuses other sizes than (H, W).
+        batched: bool, whether `source` consists of batches: images (B, h, w, C), or tuples that begin
+            with images and labels.
+        count: int, the number of images. Default: None, not known.
+        paths: list of paths, one of each image. Default: None, no files.
+    """
+
+    source: Iterable
+    shape: tuple
+    resize: str | None
+    batched: bool
+    count: int | None = None
+    paths: list | None = None
+
+    def __post_init__(self):
+        self.labels: list[np.ndarray] = []  # of the batches that `batches` has given
+
+    def batches(self, batch_size: int) -> Iterator[np.ndarray]:
+        """Give the images batch by batch; `labels` grows where the source has labels.
+
+        Args:
+            batch_size: int >= 1; batches of a data set keep their own size.
+
+        Returns:
+            An iterator of float32 arrays (B, H, W, C).
+
+        Raises:
+            ValueError: for images of another size without `resize`, of other channels, not finite, or
+                unreadable.
+        """
+        if self.batched:
+            yield from map(self._of_dataset, self.source)
+            return
+        batch: list[np.ndarray] = []
+        for index, image in enumerate(self.source):
+            name = str(self.paths[index]) if self.paths else f"image {index}"
+            batch.append(self._fitted(self._array(image), name)[0])
+            if len(batch) == batch_size:
+                yield np.stack(batch)
+                batch = []
+        if batch:
+            yield np.stack(batch)
+
+    def _array(self, image):
+        if isinstance(image, (str, os.PathLike)):
+            return read(image, self.shape[-1])[None]
+        if hasattr(image, "convert") and hasattr(image, "mode"):
+            return from_pillow(image, self.shape[-1])[None]
+        return to_numpy(image)[None]
+
+    def _of_dataset(self, batch):
+        labels = None
+        if isinstance(batch, (tuple, list)):
+            batch, labels = batch[0], batch[1] if len(batch) > 1 else None
+        images = to_numpy(batch)
+        if images.ndim == 3:
+            raise ValueError(
+                "the data set gives single images; batch it, as by dataset.batch(32), and pass it again"
+            )
+        if labels is not None:
+            self.labels.append(np.asarray(to_numpy(labels)))
+        return self._fitted(images, "a batch of the data set")
+
+    def _fitted(self, images, name):
+        """Images (B, h, w, C) at the model's size, checked."""
+        height, width, channels = self.shape
+        if images.ndim != 4 or images.shape[-1] != channels:
+            raise ValueError(
+                f"{name} has shape {images.shape[1:]}; this model takes (height, width, {channels})"
+            )
+        if images.dtype.kind not in "uif":
+            raise ValueError(f"{name} has dtype {images.dtype}; pass uint8 or float in [0, 255]")
+        if images.dtype.kind == "f" and not np.isfinite(images).all():
+            raise ValueError(f"{name} holds NaN or infinite values; remove or repair it")
+        if images.shape[1:3] == (height, width):
+            return images.astype("float32")
+        if self.resize is None:
+            raise ValueError(
+                f"{name} is {images.shape[1]}x{images.shape[2]}, and this model takes {height}x{width}: set "
+                'model.resize to "crop" or "squash", or resize the images'
+            )
+        return resized(images, (height, width), self.resize)
+
+
+def of(images: Any, shape: tuple, resize: str | None) -> Images:
+    """Take images in any form.
+
+    Args:
+        images: a folder, a file or a sequence of files; a Pillow image or a sequence of them; arrays (h, w,
+            C) of any sizes in a sequence; an array (N, h, w, C); or an iterable of batches.
+        shape: three ints, (H, W, C) of the model.
+        resize: str or None, as in `Images`.
+
+    Returns:
+        `Images`.
+
+    Raises:
+        FileNotFoundError: for a path where there is nothing.
+        ValueError: for a folder without images.
+    """
+    if isinstance(images, (str, os.PathLike)) or hasattr(images, "convert"):
+        images = [images]
+    if isinstance(images, (list, tuple)):
+        if any(isinstance(image, (str, os.PathLike)) for image in images):
+            images = [file for image in images for file in _files(image)]
+            named = [file if isinstance(file, pathlib.Path) else None for file in images]
+            return Images(images, shape, resize, False, len(images), named)
+        return Images(images, shape, resize, False, len(images))
+    if hasattr(images, "ndim") and not hasattr(images, "__next__"):
+        return Images(list(images), shape, resize, False, len(images))
+    return Images(_iterated(images), shape, resize, True)
+
+
+def _iterated(dataset):
+    """The batches of a data set, once over."""
+    if hasattr(dataset, "__getitem__") and not hasattr(dataset, "__iter__"):
+        return (dataset[index] for index in range(len(dataset)))  # a keras.utils.PyDataset
+    return iter(dataset)
+
+
+def _files(path):
+    if not isinstance(path, (str, os.PathLike)):
+        return [path]
+    return files(path) if pathlib.Path(path).is_dir() else [_existing(pathlib.Path(path))]
+
+
+def _existing(path):
+    if not path.is_file():
+        raise FileNotFoundError(f"no file or folder {path}; check the path")
+    return path
+
+
+def files(folder: str | os.PathLike) -> list[pathlib.Path]:
+    """List the images of a folder and its subfolders, in the order of `image_dataset_from_directory`.
+
+    Args:
+        folder: str or path.
+
+    Returns:
+        A list of paths; hidden files are left out.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    found = [
+        path
+        for path in pathlib.Path(folder).rglob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]
+    if not found:
+        raise ValueError(f"{folder} holds no images ({', '.join(SUFFIXES)}); check the path")
+    return sorted(found, key=lambda path: (str(path.parent), path.name))
+
+
+def class_folders(folder: str | os.PathLike) -> list[str]:
+    """List the names of a folder's subfolders, sorted, as `image_dataset_from_directory` names classes.
+
+    Args:
+        folder: str or path.
+
+    Returns:
+        A list of names, which may be empty.
+    """
+    return sorted(path.name for path in pathlib.Path(folder).iterdir()
+                  if path.is_dir() and not path.name.startswith("."))  # fmt: skip
+
+
+def labels_of(paths: Iterable[Any] | None, class_names: Iterable[str] | None) -> np.ndarray | None:
+    """Return the labels of files that lie in folders named after their classes.
+
+    Args:
+        paths: paths, or None.
+        class_names: K strings, or None.
+
+    Returns:
+        Int array (N,), or None unless every path's folder is named after a class.
+    """
+    index = {name: label for label, name in enumerate(class_names or ())}
+    if not paths or not all(path is not None and path.parent.name in index for path in paths):
+        return None
+    return np.array([index[path.parent.name] for path in paths])
+
+
+def read(path: str | os.PathLike, channels: int) -> np.ndarray:
+    """Read an image file as `keras.utils.image_dataset_from_directory` does, pixel for pixel.
+
+    The orientation in a photograph's EXIF data is not applied, as Keras does not apply it. Formats that
+    Keras does not read (TIFF, WebP) are read by Pillow, and so are all without TensorFlow.
+
+    Args:
+        path: str or path.
+        channels: int, 1, 3 or 4.
+
+    Returns:
+        Uint8 array (h, w, channels).
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no image.
+    """
+    path = _existing(pathlib.Path(path))
+    try:
+        if path.suffix.lower() in BY_TENSORFLOW and _tensorflow():
+            return _by_tensorflow(path, channels)
+        from PIL import Image
+
+        with Image.open(path) as image:
+            return from_pillow(image, channels)
+    except Exception as error:  # whatever a decoder raises
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{path} cannot be read as an image ({reason[:120]}); repair or remove it"
+        ) from None
+
+
+def _by_tensorflow(path, channels):
+    import tensorflow as tf
+
+    with tf.device("CPU"):
+        content = tf.io.read_file(str(path))
+        return tf.io.decode_image(content, channels, expand_animations=False).numpy()
+
+
+def _tensorflow():
+    import importlib.util
+
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def from_pillow(image: Any, channels: int) -> np.ndarray:
+    """Return the pixels of a Pillow image.
+
+    Args:
+        image: a `PIL.Image.Image` of any mode.
+        channels: int, 1 (grey), 3 (RGB) or 4 (RGBA).
+
+    Returns:
+        Uint8 array (h, w, channels).
+
+    Raises:
+        ValueError: for another number of channels.
+    """
+    modes = {1: "L", 3: "RGB", 4: "RGBA"}
+    if channels not in modes:
+        raise ValueError(f"Pillow images have 1, 3 or 4 channels, and this model takes {channels}")
+    if image.mode.startswith("I;16"):  # Pillow would clip, not scale
+        from PIL import Image
+
+        image = Image.fromarray((np.asarray(image) / 257).round().astype("uint8"))
+    pixels = np.asarray(image.convert(modes[channels]))
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def to_numpy(values: Any) -> np.ndarray:
+    """Return a tensor of any framework, or anything else that NumPy takes, as an array."""
+    if isinstance(values, np.ndarray):
+        return values
+    if hasattr(values, "detach"):  # PyTorch
+        values = values.detach().cpu()
+    return np.asarray(values)
