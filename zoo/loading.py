@@ -12,7 +12,9 @@ from zoo import weights as weight_files
 from zoo.building import HEAD, build, build_from_spec
 from zoo.checks import check_class_names
 from zoo.class_names import names_of
-from zoo.layers.initializers import undrawn
+from zoo.errors import WeightsError, one_line
+from zoo.layers.initializers import TooManyKernels, undrawn
+from zoo.probes import check_probe
 from zoo.resizing import check_resize
 
 if TYPE_CHECKING:
@@ -109,9 +111,16 @@ def _loaded(name, weights, given, method, method_arguments, activation):
             warnings.warn(f"{name} starts untrained: no weights of it exist yet", stacklevel=3)
         return build(method, backbone, activation=activation, resize="crop", **given)
     if _is_file(weights):
-        with undrawn():
-            model = build(method, backbone, activation=activation, resize="crop", **given)
-        weight_files.load_file(model, weights)
+        opened = weight_files.open_file(weights)
+        try:
+            with undrawn(opened.numbers):
+                model = build(method, backbone, activation=activation, resize="crop", **given)
+        except TooManyKernels:
+            raise WeightsError(
+                f"{weights} holds {opened.numbers:,} numbers, fewer than {name} has; build the model with the arguments "
+                "that the weights were trained with"
+            ) from None
+        weight_files.load(model, opened)
         return model
     if _from_imagenet(name, weights):
         stored = imagenet.pretrained(method)
@@ -143,32 +152,42 @@ def _is_file(weights):
 def _stored(name, folder, config, method_arguments):
     """The model exactly as it was trained."""
     if config.get("name") != name:
-        raise ValueError(
+        raise WeightsError(
             f"{folder} holds weights of {config.get('name')}, not of {name}; load that name"
         )
     trained = config["spec"]["method"]
     for key, value in method_arguments.items():
         if trained.get(key) != value:
-            raise ValueError(
+            raise WeightsError(
                 f"these weights were trained with {key}={trained.get(key)}, not {value}; leave it out, or "
                 "pass weights=None"
             )
-    with undrawn():
-        model = build_from_spec(config["spec"])
-    weight_files.load_folder(model, folder, config)
-    model.class_names = check_class_names(config.get("class_names"), model.num_classes)
-    model.resize = check_resize(config.get("resize", "crop"))
+    opened = weight_files.open_folder(folder, config)
+    try:
+        if registry.parse(name) != (trained["name"], config["spec"]["backbone"]):
+            raise ValueError(f"it is no {name}")
+        with undrawn(opened.numbers):
+            model = build_from_spec(config["spec"])
+        model.class_names = check_class_names(config.get("class_names"), model.num_classes)
+        model.resize = check_resize(config.get("resize", "crop"))
+    except Exception as error:  # a spec that was changed may raise anything
+        raise WeightsError(
+            f"{folder}/config.json describes no network that these weights fit ({one_line(error)}); restore it "
+            "from its source"
+        ) from None
+    weight_files.load(model, opened)
+    check_probe(model, config, folder)
     return model
 
 
 def _spec(stored, given):
     for key in ("stem", "mean", "std"):
         if key in given and given[key] != stored[key]:
-            raise ValueError(f"these weights were trained with {key}={stored[key]}; leave it out")
+            raise WeightsError(f"these weights were trained with {key}={stored[key]}; leave it out")
     spec = {**stored, **given}
     spec["input_shape"] = list(spec["input_shape"])
     if len(spec["input_shape"]) != 3 or spec["input_shape"][-1] != stored["input_shape"][-1]:
-        raise ValueError(
+        raise WeightsError(
             f"these weights take images of {stored['input_shape'][-1]} channels; input_shape="
             f"{tuple(spec['input_shape'])} does not fit: repeat or drop channels, or pass weights=None"
         )
@@ -186,7 +205,7 @@ def _transfer(stored, model):
             continue
         for old, new in zip(source.weights, layer.weights):
             if tuple(old.shape) != tuple(new.shape):
-                raise ValueError(
+                raise WeightsError(
                     f"layer {layer.name} has weights {tuple(old.shape)}, and {tuple(new.shape)} at "
                     f"input_shape={model.input_shape[1:]}: this backbone keeps its weights only at "
                     f"input_shape={stored.input_shape[1:]}; resize the images, or pass weights=None"

@@ -4,7 +4,6 @@ import dataclasses
 import difflib
 import functools
 import importlib
-import json
 import pathlib
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
@@ -230,9 +229,14 @@ def index() -> tuple[dict, ...]:
 
     Returns:
         A tuple of dictionaries with the keys name, dataset, folder, files and metrics, among others.
+
+    Raises:
+        WeightsError: for an `index.json` that is damaged.
     """
+    from zoo.config_files import read_index  # which imports this module
+
     path = home() / "index.json"
-    return tuple(json.loads(path.read_text())) if path.is_file() else ()
+    return read_index(path) if path.is_file() else ()
 
 
 def entries(name: str) -> list[dict]:

@@ -12,22 +12,23 @@ weights give the same bytes under any version of zlib, which would save another 
 """
 
 import glob
+import io
 import math
 import pathlib
 import re
-import struct
 import zipfile
-import zlib
 
 import keras
 import numpy as np
 from keras import ops
 
+from zoo.config_files import check_regular
+from zoo.errors import WeightsError, one_line
 from zoo.layers import sparse_layers
 
 SUFFIX = ".weights.npz"
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error,
-               struct.error)  # fmt: skip
+_ENTRY = re.compile(r"\d{4,9}\.\w{1,100}\.(shape|mask|values)\.npy", re.ASCII)
+_DTYPES = {"shape": ("int32", "int64"), "mask": ("uint8",)}
 
 
 def write(network: keras.Model, folder: pathlib.Path, shard_bytes: int) -> None:
@@ -47,22 +48,18 @@ def write(network: keras.Model, folder: pathlib.Path, shard_bytes: int) -> None:
         np.savez(folder / f"model{number}{SUFFIX}", allow_pickle=False, **shard)
 
 
-def load(network: keras.Model, path: pathlib.Path, name: str) -> None:
-    """Load a file, or all files of which it is one, into a network with the same masked kernels.
+def assign(network: keras.Model, arrays: dict[str, np.ndarray], path: pathlib.Path, name: str) -> None:
+    """Give a network with the same masked kernels the weights that `read` found.
 
     Args:
         network: a `keras.Model`, whose masks and weights are replaced.
-        path: path of the file, or of one of several.
+        arrays: dict of arrays by name, from `read`.
+        path: path of the file, for messages.
         name: str, the model's name, for messages.
 
     Raises:
-        ValueError: for anything but whole files of this architecture; the network stays as it was.
+        WeightsError: for anything but finite weights of this architecture; the network stays as it was.
     """
-    arrays = {}
-    for part in _parts(path):
-        for key, array in _read(part).items():
-            arrays.setdefault(key, []).append(array)
-    arrays = {key: np.concatenate(parts) for key, parts in arrays.items()}
     weights = _weights(network)
     _check_fit(_described(arrays, path), weights, path, name)
     values = {}
@@ -119,30 +116,87 @@ def _shards(arrays, shard_bytes):
     yield shard
 
 
-def _parts(path):
+def parts_of(path: pathlib.Path) -> list[pathlib.Path]:
+    """List the files that belong together with one of them."""
     found = re.fullmatch(rf"(.*)_\d{{5}}{re.escape(SUFFIX)}", path.name)
     if not found:
         return [path]
     return sorted(path.parent.glob(f"{glob.escape(found[1])}_[0-9][0-9][0-9][0-9][0-9]{SUFFIX}"))
 
 
-def _read(path):
-    """The arrays of a file, their checksums compared; ValueError unless it is whole."""
+def read(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Read a file, or all files of which it is one, without NumPy's loader: no object is ever unpickled.
+
+    Args:
+        path: path of the file, or of one of several.
+
+    Returns:
+        A dictionary of one-dimensional arrays by name, of finite numbers, no larger together than the files.
+
+    Raises:
+        WeightsError: for anything but whole files, whose checksums are right.
+    """
+    arrays: dict[str, list] = {}
+    for part in parts_of(path):
+        size = check_regular(part, kind="weights file")
+        try:
+            for key, array in _arrays_in(part, size):
+                arrays.setdefault(key, []).append(array)
+        except WeightsError as error:
+            raise WeightsError(f"{part}: {error}; restore it, or make it by zoo.weights.write") from None
+        except Exception as error:  # zipfile and NumPy raise many kinds for a damaged archive
+            raise WeightsError(
+                f"{part} is no whole weights file ({one_line(error)}); restore it from its source"
+            ) from None
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged:
-            raise ValueError(f"{damaged} is damaged")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except _UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"{path} is no whole weights file ({reason}); restore it from its source"
-        ) from None
-    if any(array.ndim != 1 for array in arrays.values()):
-        raise ValueError(f"{path} holds other arrays than weights; make it by zoo.weights.write")
-    return arrays
+        return {key: np.concatenate(several) for key, several in arrays.items()}
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{path} has parts that do not fit ({one_line(error)}); restore it") from None
+
+
+def _arrays_in(path, size):
+    """Name and array of every entry of an archive, whose headers are read before any content."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if len({entry.filename for entry in entries}) < len(entries):
+            raise WeightsError("it has two entries of one name")
+        if sum(entry.file_size for entry in entries) > size:
+            raise WeightsError("it would be larger when unpacked than it is, as no weights are")
+        for entry in entries:
+            found = _ENTRY.fullmatch(entry.filename)
+            if not found or entry.compress_type != zipfile.ZIP_STORED:
+                raise WeightsError(
+                    f"it holds other arrays than weights, such as {entry.filename[:60]!r}"
+                )
+            yield entry.filename.removesuffix(".npy"), _array(archive.read(entry), found[1])
+
+
+def _array(content, kind):
+    """The array of a `.npy` file, from its header and as many bytes as that says."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise WeightsError(f"an array has the format {version}")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    known = _DTYPES.get(kind, ())
+    if (
+        dtype.hasobject
+        or len(shape) != 1
+        or (known and dtype.name not in known)
+        or dtype.kind not in "fiub"
+    ):
+        raise WeightsError(f"it holds other arrays than weights: {kind} of {dtype} and shape {shape}")
+    array = np.frombuffer(content, dtype, offset=file.tell())
+    if array.shape != shape:
+        raise WeightsError(f"an array of shape {shape} has {len(array)} numbers")
+    if not np.isfinite(array).all():
+        raise WeightsError("it holds NaN or infinite weights")
+    return array
+
+
+def count_numbers(arrays: dict[str, np.ndarray], path: pathlib.Path) -> int:
+    """Count the weights of the network that a file is of, those that its masks leave out among them."""
+    return sum(math.prod(shape) for shape, _ in _described(arrays, path).values())
 
 
 def _described(arrays, path):
@@ -154,10 +208,12 @@ def _described(arrays, path):
     described = {}
     for key, has in kinds.items():
         if not {"values"} <= has <= {"values", "shape", "mask"}:
-            raise ValueError(
+            raise WeightsError(
                 f"{path} holds other arrays than weights, such as {key!r}; make it by zoo.weights.write"
             )
         shape = arrays[f"{key}.shape"].tolist() if "shape" in has else [len(arrays[f"{key}.values"])]
+        if min(shape, default=1) < 0 or len(shape) > 8:
+            raise WeightsError(f"{path} is damaged: {key} has the shape {shape}; restore it")
         described[key] = tuple(shape), "mask" in has
     return described
 
@@ -168,13 +224,13 @@ def _check_fit(stored, weights, path, name):
     for key in sorted(stored.keys() | wanted.keys()):
         (shape, _), (other, _) = (weights.get(key, ("none", False)) for weights in (stored, wanted))
         if shape != other:
-            raise ValueError(
+            raise WeightsError(
                 f"{path} holds {len(stored)} weights, {name} has {len(wanted)}; {key} has the shapes {shape} "
                 f"and {other}: build the model with the arguments that the weights were trained with"
             )
     if stored != wanted:
         counts = [sum(is_masked for _, is_masked in weights.values()) for weights in (stored, wanted)]
-        raise ValueError(mismatch(path, counts[0], name, counts[1]))
+        raise WeightsError(mismatch(path, counts[0], name, counts[1]))
 
 
 def mismatch(path: pathlib.Path, stored: int, name: str, wanted: int) -> str:
@@ -203,10 +259,14 @@ def _places(arrays, key, weight, path):
     if bits is None:
         bits = np.packbits(np.ones(size, bool))
     places = np.unpackbits(bits) if bits.dtype == np.uint8 else np.zeros(0, "uint8")
-    floats = np.issubdtype(values.dtype, np.floating) == keras.backend.is_float_dtype(weight.dtype)
+    if keras.backend.is_float_dtype(weight.dtype):
+        types = ("float16", "float32", *(["float64"] if weight.dtype == "float64" else []))
+    else:
+        types = (str(weight.dtype),)
+    floats = values.dtype.isnative and values.dtype.name in types
     fits = len(bits) == -(-size // 8) and not places[size:].any() and places.sum() == len(values)
     if not (fits and floats):
-        raise ValueError(
+        raise WeightsError(
             f"{path} is damaged: {key} has {len(values)} {values.dtype} values and {places.sum()} of {size} "
             "places for them; restore it from its source"
         )

@@ -1,9 +1,9 @@
-"""Weights on disk: write, index, find, download, verify, and load strictly.
+"""Weights on disk: write, index, find, verify, and load strictly.
 
 A folder holds `config.json` and Keras weights files, kernels in float16, every file under 16 MB; of a
 sparse model those of `zoo.sparse_weights`.  Keras itself ignores extra layers in a file and loads flipped
-bytes in silence; so a file's sha256 is checked before it is opened, and count and shapes before a
-model is touched.
+bytes in silence; so a file's sha256 is checked before it is opened, number, shapes and types before a
+model is touched, and whether the numbers are finite afterwards.  Whatever is wrong is a `WeightsError`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ import json
 import math
 import os
 import pathlib
-import urllib.request
-from typing import TYPE_CHECKING, Any
+import re
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 import numpy as np
 
-from zoo import registry
+from zoo import downloads, files, h5_weights, registry
+from zoo.config_files import FILE, check_files, check_regular, read_config, read_json
+from zoo.errors import MissingWeightsError, WeightsError, one_line
 
 if TYPE_CHECKING:
     from zoo.classifier import EnsembleClassifier
@@ -77,8 +80,10 @@ def _halve(path):
 
         def copy(name, item):
             if isinstance(item, h5py.Dataset):
-                half = item.ndim > 1 and item.dtype == np.float32
-                item = target.create_dataset(name, data=item[()].astype("float16") if half else item[()])
+                value = item[()]
+                if item.ndim > 1 and item.dtype == np.float32:
+                    value = _half_where_it_fits(value)
+                item = target.create_dataset(name, data=value)
                 source_attributes = source[name].attrs
             else:
                 source_attributes, item = item.attrs, target.require_group(name)
@@ -87,6 +92,13 @@ def _halve(path):
         source.visititems(copy)
         target.attrs.update(source.attrs)
     temporary.replace(path)
+
+
+def _half_where_it_fits(value):
+    """A kernel in float16, or as it is with a number beyond the range of that (65504)."""
+    with np.errstate(over="ignore"):
+        half = value.astype("float16")
+    return half if np.array_equal(np.isinf(half), np.isinf(value)) else value
 
 
 def fingerprint(path: pathlib.Path) -> dict:
@@ -102,31 +114,19 @@ def fingerprint(path: pathlib.Path) -> dict:
         return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
 
 
-def read_config(folder: str | os.PathLike) -> dict:
-    """Read the `config.json` of a folder of weights.
+def write_hash(path: str | os.PathLike) -> pathlib.Path:
+    """Write the sha256 of a file beside it, where `load_file` looks for it, as `sha256sum` does.
 
     Args:
-        folder: str or path.
+        path: str or path, a weights file.
 
     Returns:
-        A dictionary.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is not the JSON of a model.
+        The path of the new file, `<path>.sha256`.
     """
-    path = pathlib.Path(folder) / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{folder} holds no config.json; pass a folder made by zoo.training.train"
-        )
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); restore it from its source") from None
-    if not (isinstance(config, dict) and "spec" in config):
-        raise ValueError(f"{path} describes no model; restore it from its source")
-    return config
+    path = pathlib.Path(path)
+    beside = path.with_name(f"{path.name}.sha256")
+    files.replace(beside, f"{fingerprint(path)['sha256']}  {path.name}\n")
+    return beside
 
 
 def find(name: str, weights: Any) -> tuple:
@@ -140,29 +140,39 @@ def find(name: str, weights: Any) -> tuple:
         (folder, config), a path and a dictionary.
 
     Raises:
-        ValueError: for weights that do not exist.
-        FileNotFoundError: for a folder that does not exist.
+        WeightsError: for weights that do not exist, or a config that is not the index's.
+        MissingWeightsError: for a folder that does not exist.
     """
     there = registry.entries(name)
     datasets = [entry["dataset"] for entry in there]
     named = weights == "default" or weights in datasets
-    if not named and pathlib.Path(weights).is_dir():
+    if not named and os.path.isdir(weights):
         return weights, read_config(weights)
     if not named and (isinstance(weights, pathlib.Path) or os.sep in weights):
-        raise FileNotFoundError(f"no folder or .weights.h5 file {weights}; check the path")
+        raise MissingWeightsError(f"no folder or .weights.h5 file {weights}; check the path")
     if not there:
-        raise ValueError(
+        raise WeightsError(
             f"no weights of {name} exist yet; pass weights=None, or train it with python -m zoo.training.train"
         )
     if not named:
-        raise ValueError(
+        raise WeightsError(
             f"{name} has no weights={weights!r}; there are {', '.join(datasets)}, None and paths"
         )
     entry = there[0] if weights == "default" else there[datasets.index(weights)]
     folder = locate(entry)
+    return folder, _config_of(entry, folder)
+
+
+def _config_of(entry, folder):
+    """A folder's config, compared with what the index says: that is what the package vouches for."""
+    if entry.get("config"):
+        _check_file(folder / "config.json", entry["config"])
     config = read_config(folder)
-    # The index is what this version of the package vouches for.
-    return folder, {**config, "files": entry["files"]}
+    for key in ("name", "dataset"):
+        if config.get(key) != entry[key]:
+            raise WeightsError(f"{folder}/config.json is of {key}={config.get(key)!r}, the index says {entry[key]!r}; "
+                               "restore it from its source")  # fmt: skip
+    return {**config, "files": entry["files"]}
 
 
 def locate(entry: dict) -> pathlib.Path:
@@ -175,57 +185,168 @@ def locate(entry: dict) -> pathlib.Path:
         A path.
 
     Raises:
-        FileNotFoundError: if the files are nowhere and cannot be downloaded.
+        MissingWeightsError: if the files are nowhere and cannot be downloaded.
+        WeightsError: for other files on the server, or a cache that cannot be used.
     """
     names = ["config.json", *entry["files"]]
-    cached = _cache() / entry["folder"]
-    for folder in (registry.home() / entry["folder"], cached):
-        if all((folder / name).is_file() for name in names):
-            return folder
-    _download(entry, cached, names)
+    installed = registry.home() / entry["folder"]
+    if all((installed / name).is_file() for name in names):
+        return installed
+    cached = downloads.cache() / entry["folder"]
+    try:
+        if all((cached / name).is_file() for name in names):
+            return cached
+    except OSError as error:
+        raise WeightsError(downloads.cache_problem(cached.parent, error)) from None
+    _download(entry, cached)
     return cached
 
 
-def _cache():
-    return pathlib.Path(os.environ.get("ZOO_CACHE", "~/.cache/ensemble-zoo")).expanduser()
-
-
-def _download(entry, folder, names):
+def _download(entry, folder):
     base = os.environ.get("ZOO_WEIGHTS_URL")
     if not base:
-        raise FileNotFoundError(
+        raise MissingWeightsError(
             f"the weights {entry['folder']} are not on this machine; reinstall the package, or set "
             f"ZOO_WEIGHTS_URL to where saved_models is served"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        if (folder / name).is_file():
-            continue
-        url, temporary = f"{base.rstrip('/')}/{entry['folder']}/{name}", folder / f"{name}.part"
-        try:
-            try:
-                urllib.request.urlretrieve(url, temporary)
-            except (OSError, ValueError) as error:
-                raise FileNotFoundError(
-                    f"cannot download {url} ({error}); try again, or correct ZOO_WEIGHTS_URL"
-                ) from None
-            if name in entry["files"]:
-                _check_file(temporary, entry["files"][name])
-            temporary.replace(folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
+    if not entry.get("config"):  # an index of before 0.2.0
+        warnings.warn(
+            f"the index has no sha256 of {entry['folder']}/config.json, so nobody vouches for its mean, std and "
+            "architecture; write the index again with python -m zoo.training.publish",
+            stacklevel=6,
+        )
+    records = {"config.json": entry.get("config"), **entry["files"]}
+    downloads.download(base, folder, records, lambda drafts: _config_of(entry, drafts))
 
 
 def _check_file(path, expected):
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; restore the folder from its source")
-    size = path.stat().st_size
+    size = check_regular(path)
     if size != expected["bytes"]:
-        raise ValueError(f"{path} has {size} bytes, not {expected['bytes']}: it is truncated or another "
-                         "file; restore it from its source")  # fmt: skip
+        raise WeightsError(f"{path} has {size} bytes, not {expected['bytes']}: it is truncated or another "
+                           "file; restore it from its source")  # fmt: skip
     if fingerprint(path)["sha256"] != expected["sha256"]:
-        raise ValueError(f"{path} has been changed: its sha256 is not the recorded one; restore it "
-                         "from its source")  # fmt: skip
+        raise WeightsError(f"{path} has been changed: its sha256 is not the recorded one; restore it "
+                           "from its source")  # fmt: skip
+
+
+class Stored(NamedTuple):
+    """Weights on disk, whose hashes and headers have been read, and of sparse networks the arrays, too.
+
+    `numbers` is how many numbers the network has that they belong to.
+    """
+
+    path: pathlib.Path
+    parts: list[pathlib.Path]
+    headers: list[h5_weights.Header]
+    arrays: dict[str, np.ndarray] | None
+    numbers: int
+
+
+def open_folder(folder: str | os.PathLike, config: dict) -> Stored:
+    """Verify a folder's files against its config, and read their headers.
+
+    Args:
+        folder: str or path.
+        config: dict, the folder's `config.json`.
+
+    Returns:
+        A `Stored`, for `load`.
+
+    Raises:
+        MissingWeightsError: for a missing file.
+        WeightsError: for a file that was changed, is truncated or was never listed.
+    """
+    folder = pathlib.Path(folder)
+    if not config.get("files"):
+        raise WeightsError(f"{folder}/config.json lists no files; train or restore the folder again")
+    check_files(config["files"])
+    for name, expected in config["files"].items():
+        _check_file(folder / name, expected)
+    names = list(config["files"])
+    main = next((name for name in names if name.endswith(".json")), names[0])
+    stored = _opened(folder / main)
+    for part in stored.parts:
+        if part.name not in names:
+            raise WeightsError(f"{part} is not among the files in config.json; remove it")
+    return stored
+
+
+def open_file(path: str | os.PathLike) -> Stored:
+    """Compare a weights file with the hash beside it, if there is one, and read its header.
+
+    Args:
+        path: str or path of a `.weights.h5`, `.weights.json` or `.weights.npz` file.
+
+    Returns:
+        A `Stored`, for `load`.
+
+    Raises:
+        MissingWeightsError: if there is no such file.
+        WeightsError: for a file that was changed, or is no whole weights file.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise MissingWeightsError(f"no weights file {path}; check the path")
+    check_regular(path, kind="weights file")
+    stored = _opened(path)
+    for part in {path, *stored.parts}:
+        expected = _hash_beside(part)
+        if expected is None:
+            warnings.warn(
+                f"{part} has no hash beside it, so damage may go unnoticed; zoo.weights.write_hash writes one",
+                stacklevel=5,
+            )
+            break
+        if fingerprint(part)["sha256"] != expected:
+            raise WeightsError(f"{part} has been changed: its sha256 is not the one beside it; restore it "
+                               "from its source")  # fmt: skip
+    return stored
+
+
+def _hash_beside(path):
+    """The recorded sha256 of a file, in a file of its own or in the config of its folder."""
+    beside = path.with_name(f"{path.name}.sha256")
+    if beside.exists():
+        check_regular(beside, 10_000)
+        digest = beside.read_bytes()[:64].decode("latin-1")
+        if not re.fullmatch("[0-9a-f]{64}", digest):
+            raise WeightsError(f"{beside} holds no sha256; restore it, or remove it")
+        return digest
+    try:
+        return read_config(path.parent)["files"][path.name]["sha256"]
+    except (WeightsError, KeyError, TypeError):
+        return None
+
+
+def _opened(path):
+    from zoo import sparse_weights
+
+    if path.name.endswith(sparse_weights.SUFFIX):
+        parts = sparse_weights.parts_of(path)
+        arrays = sparse_weights.read(path)
+        return Stored(path, parts, [], arrays, sparse_weights.count_numbers(arrays, path))
+    parts = _shards(path) if path.suffix == ".json" else [path]
+    headers = [header for part in parts for header in h5_weights.headers(part)]
+    return Stored(path, parts, headers, None, sum(math.prod(header.shape) for header in headers))
+
+
+def _shards(path):
+    """The files that the map of shards names, which must be those that lie beside it."""
+    document = read_json(path)
+    places = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(places, dict):
+        raise WeightsError(f"{path} is no map of shards; restore it from its source")
+    named = set()
+    for value in places.values():
+        for name in value if isinstance(value, list) else [value]:
+            if not (isinstance(name, str) and FILE.fullmatch(name) and name.endswith(".h5")):
+                raise WeightsError(f"{path} names {str(name)[:60]!r}, no file in its folder; restore it")
+            named.add(name)
+    beside = path.parent.glob(path.name.replace(".weights.json", "_*.weights.h5"))
+    parts = sorted({path.with_name(name) for name in named} | set(beside))
+    if not parts:
+        raise WeightsError(f"{path} has no shards beside it; restore the folder from its source")
+    return parts
 
 
 def load_folder(model: EnsembleClassifier, folder: str | os.PathLike, config: dict) -> None:
@@ -237,93 +358,116 @@ def load_folder(model: EnsembleClassifier, folder: str | os.PathLike, config: di
         config: dict, the folder's `config.json`.
 
     Raises:
-        FileNotFoundError: for a missing file.
-        ValueError: for a file that was changed, is truncated or does not fit.
+        MissingWeightsError: for a missing file.
+        WeightsError: for a file that was changed, is truncated or does not fit.
     """
-    folder = pathlib.Path(folder)
-    if not config.get("files"):
-        raise ValueError(f"{folder}/config.json lists no files; train or restore the folder again")
-    for name, expected in config["files"].items():
-        _check_file(folder / name, expected)
-    names = list(config["files"])
-    main = next((name for name in names if name.endswith(".json")), names[0])
-    load_file(model, folder / main)
+    load(model, open_folder(folder, config))
 
 
 def load_file(model: EnsembleClassifier, path: str | os.PathLike) -> None:
     """Load a `.weights.h5` file, `.weights.json` shards or `.weights.npz` into a model that they fit.
 
     These are files of `model.save_weights` (optimiser slots are left out), of
-    `model.network.save_weights` or of `write`.
+    `model.network.save_weights` or of `write`. A hash beside a file (`write_hash`, or the `config.json` of
+    its folder) is compared; without one there is a warning.
 
     Args:
         model: an `EnsembleClassifier`, whose weights are replaced.
         path: str or path of the file.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: for anything but a whole weights file of this very architecture.
+        MissingWeightsError: if there is no such file.
+        WeightsError: for anything but a whole weights file of this very architecture.
+    """
+    load(model, open_file(path))
+
+
+def load(model: EnsembleClassifier, stored: Stored) -> None:
+    """Load weights that were opened into a model that they fit; one that they do not fit stays as it was.
+
+    Args:
+        model: an `EnsembleClassifier`, whose weights are replaced.
+        stored: a `Stored`, from `open_folder` or `open_file`.
+
+    Raises:
+        WeightsError: for weights of another architecture, or with numbers that are not finite.
     """
     from zoo import sparse_weights
-    from zoo.classifier import EnsembleClassifier
 
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights file {path}; check the path")
-    if path.name.endswith(sparse_weights.SUFFIX):
-        return sparse_weights.load(model.network, path, model.name)
-    parts = [path]
-    if path.suffix == ".json":
-        parts = sorted(path.parent.glob(path.name.replace(".weights.json", "_*.weights.h5")))
-    try:
-        stored = sorted(weight for part in parts for weight in _stored(part))
-        whole = any(_holds_classifier(part) for part in parts)
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{path} is no whole weights file ({reason}); restore it from its source"
-        ) from None
-    wanted = sorted((tuple(weight.shape), weight.dtype == "bool") for weight in model.network.weights)
-    if stored != wanted:
-        raise ValueError(_misfit(path, stored, model.name, wanted))
+    path = stored.path
+    if stored.arrays is not None:
+        return sparse_weights.assign(model.network, stored.arrays, path, model.name)
+    there = sorted((header.shape, header.kind) for header in stored.headers)
+    wanted = sorted((tuple(w.shape), _kind(w)) for w in model.network.weights)
+    if [shape for shape, _ in there] != [shape for shape, _ in wanted] or _masks(there) != _masks(
+        wanted
+    ):
+        raise WeightsError(_misfit(path, there, model.name, wanted))
+    if not all(theirs == ours or (theirs, ours) == ("float", "float64") for (_, theirs), (_, ours)
+               in zip(there, wanted)):  # fmt: skip
+        kinds = ", ".join(sorted({kind for _, kind in set(there) - set(wanted)}))
+        raise WeightsError(
+            f"{path} holds weights of type {kinds}, which {model.name} does not have; restore it from its source"
+        )
     before = model.network.get_weights()
     try:
-        # An uncompiled classifier around the same network has no optimiser to restore.
-        (EnsembleClassifier(model.network) if whole else model.network).load_weights(path)
-    except (ValueError, KeyError, OSError) as error:
+        _load_h5(model, stored)
+        check_finite(model.network, path)
+    except BaseException:
         model.network.set_weights(before)
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} does not fit {model.name} ({reason}); use the architecture it was "
-                         "saved from") from None  # fmt: skip
+        raise
 
 
-def _holds_classifier(path):
-    """Whether a file was saved from a classifier, not from the network inside."""
-    with h5py.File(path, "r") as file:
-        return "layers/functional" in file
+def _load_h5(model, stored):
+    from zoo.classifier import EnsembleClassifier
+
+    # A file may have been saved from a classifier, not from the network inside. An uncompiled classifier around
+    # the same network has no optimiser to restore.
+    whole = any(header.name.startswith("layers/functional/") for header in stored.headers)
+    target = EnsembleClassifier(model.network) if whole else model.network
+    try:
+        target.load_weights(stored.path)
+    except Exception as error:  # Keras raises many kinds
+        raise WeightsError(f"{stored.path} does not fit {model.name} ({one_line(error)}); use the architecture it was "
+                           "saved from") from None  # fmt: skip
 
 
-def _stored(path):
-    """(shape, whether it is a mask) of every weight in a file."""
-    found = []
-    with h5py.File(path, "r") as file:
-        file.visititems(
-            lambda name, item: (
-                found.append((item.shape, item.dtype == bool))
-                if isinstance(item, h5py.Dataset) and not name.startswith("optimizer")
-                else None
+def check_finite(network: Any, path: pathlib.Path) -> None:
+    """Check that the weights of a network, just loaded, are numbers.
+
+    Args:
+        network: a `keras.Model`.
+        path: path that they came from, for the message.
+
+    Raises:
+        WeightsError: for NaN or infinite weights.
+    """
+    from keras import ops
+
+    for weight in network.weights:
+        value = ops.convert_to_numpy(weight)
+        if not np.isfinite(value).all():
+            raise WeightsError(
+                f"{path} holds NaN or infinite weights ({weight.path}); train again, or restore it from its source"
             )
-        )
-    return found
+
+
+def _kind(weight):
+    """The type of a variable, in the words of `h5_weights.Header`."""
+    return "float" if weight.dtype in ("float16", "bfloat16", "float32") else str(weight.dtype)
+
+
+def _masks(weights):
+    return sum(kind == "bool" for _, kind in weights)
 
 
 def _misfit(path, stored, name, wanted):
     """What to say of a file with other weights than the model's."""
     from zoo import sparse_weights
 
-    ours, theirs = ([shape for shape, is_mask in some if not is_mask] for some in (stored, wanted))
+    ours, theirs = ([shape for shape, kind in some if kind != "bool"] for some in (stored, wanted))
     if ours == theirs:
-        counts = [sum(is_mask for _, is_mask in some) for some in (stored, wanted)]
+        counts = [_masks(some) for some in (stored, wanted)]
         if counts[0] != counts[1]:
             return sparse_weights.mismatch(path, counts[0], name, counts[1])
     extra = [shape for shape in ours if shape not in theirs][:1]
@@ -354,9 +498,14 @@ def rebuild_index(folder: str | os.PathLike) -> list[dict]:
         The index, a list of dictionaries.
     """
     folder = pathlib.Path(folder)
-    configs = [(path.parent.name, json.loads(path.read_text())) for path in folder.glob("*/config.json")]
+    configs = [
+        (path.name, read_config(path)) for path in folder.iterdir() if (path / "config.json").is_file()
+    ]
     order = ("cifar10", "cifar100", "fashion_mnist", "mnist")
     configs.sort(key=lambda item: (item[1]["name"], *_rank(item[1]["dataset"], order)))
-    index = [{"folder": name, **_entry(config)} for name, config in configs]
-    (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+    index = [
+        {"folder": name, **_entry(config), "config": fingerprint(folder / name / "config.json")}
+        for name, config in configs
+    ]
+    files.replace(folder / "index.json", json.dumps(index, indent=1) + "\n")
     return index

@@ -8,7 +8,6 @@ import subprocess
 import time
 
 import keras
-import numpy as np
 
 from zoo import counts, files
 from zoo import weights as weight_files
@@ -16,6 +15,7 @@ from zoo.building import build_from_spec
 from zoo.classifier import EnsembleClassifier
 from zoo.latency import cores
 from zoo.metrics import Accuracy, ExpectedCalibrationError, NegativeLogLikelihood
+from zoo.probes import probe_images
 from zoo.uncertainty import predict
 
 
@@ -137,15 +137,3 @@ def measure(model: EnsembleClassifier, split) -> dict:
         for metric in metrics:
             metric.update_state(labels, answers)
     return {metric.name: round(float(metric.result()), 5) for metric in metrics} | {"images": len(split)}
-
-
-def probe_images(shape: tuple) -> np.ndarray:
-    """Return two fixed images, whose predictions in `config.json` check that weights load correctly.
-
-    Args:
-        shape: (H, W, C).
-
-    Returns:
-        uint8 array (2, H, W, C).
-    """
-    return np.random.default_rng(0).integers(0, 256, (2, *shape), "uint8")

@@ -1,0 +1,41 @@
+"""What loading raises: one kind of error, whatever is wrong with a file or a server."""
+
+
+class WeightsError(ValueError):
+    """A file of weights, its `config.json`, the index or a download that is damaged, hostile or does not fit.
+
+    Its message is one line that says what came, what is expected and what to do.
+
+    Example:
+        >>> try:
+        ...     zoo.load("packed_lenet", weights="fashion")
+        ... except zoo.WeightsError as error:
+        ...     print(error)
+        packed_lenet has no weights='fashion'; there are cifar10, fashion_mnist, mnist, None and paths
+    """
+
+
+class MissingWeightsError(WeightsError, FileNotFoundError):
+    """A file of weights that is nowhere, or that a server does not give."""
+
+    def __str__(self) -> str:  # not that of OSError, which looks for a number
+        return str(self.args[0]) if self.args else ""
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """Describe any error in one short line.
+
+    Args:
+        error: what was raised.
+        limit: int, characters. Default: 200.
+
+    Returns:
+        str, its class and the beginning of its message, without line breaks or control characters.
+    """
+    text = "".join(c if c.isprintable() else " " for c in str(error))
+    text = " ".join(text.split())
+    text = text if len(text) <= limit else text[:limit] + "..."
+    kind = type(error).__name__
+    return (
+        text if text and isinstance(error, (WeightsError, OSError)) else f"{kind}: {text}".rstrip(": ")
+    )
