@@ -37,6 +37,8 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` lo
     from zoo.loading import load as load
     from zoo.deciding import Threshold as Threshold
     from zoo.deciding import threshold as threshold
+    from zoo.deciding import Threshold as Threshold
+    from zoo.deciding import threshold as threshold
     from zoo.uncertainty import Prediction as Prediction
     from zoo.uncertainty import predict as predict
 
@@ -58,6 +60,8 @@ _HOMES = {
     "fuse": "zoo.joining",
     "load": "zoo.loading",
     "predict": "zoo.uncertainty",
+    "Threshold": "zoo.deciding",
+    "threshold": "zoo.deciding",
     "Threshold": "zoo.deciding",
     "threshold": "zoo.deciding",
 }
