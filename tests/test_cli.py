@@ -76,11 +76,18 @@ def test_demo_does_the_main_job(tmp_path):
     assert result.returncode == 0, result.stderr
     rows = [line.split() for line in result.stdout.splitlines()]
     rows = {row[0]: [float(value) for value in row[1:]] for row in rows if row and row[0].endswith("20")}
-    accuracy, _, _, auroc = rows["packed_resnet20"]
+    accuracy, _, before, after, auroc = rows["packed_resnet20"]
     assert accuracy > 0.9
     assert auroc > 0.8
+    assert before != after, "it is calibrated"
+    assert "packed_resnet20 " in result.stdout and "95 % interval over 500 digits" in result.stdout
     assert rows["single_resnet20"][0] > 0.9
-    for name in ("sorted_by_uncertainty.png", "reliability.png", "saved_model/saved_model.pb"):
+    for name in (
+        "gain.png",
+        "sorted_by_uncertainty.png",
+        "reliability.png",
+        "saved_model/saved_model.pb",
+    ):
         assert (tmp_path / "out" / name).stat().st_size > 10_000
     assert "epoch 2/2" in result.stderr
 
@@ -108,9 +115,28 @@ def test_publish_copies_runs_and_rebuilds_index_and_table(tmp_path):
 def test_digits_and_photos_are_alike_in_form():
     from zoo import demo
 
-    (x, y), (x_test, _) = demo.digits()
+    (x, y), (x_held, _), (x_test, _) = demo.digits()
     photos = demo.photo_patches(5)
-    assert x.shape[1:] == x_test.shape[1:] == photos.shape[1:] == (16, 16, 3)
+    assert x.shape[1:] == x_held.shape[1:] == x_test.shape[1:] == photos.shape[1:] == (16, 16, 3)
     assert x.dtype == photos.dtype == np.uint8
-    assert len(x) == len(y) == 1297
+    assert (len(x), len(y), len(x_held), len(x_test)) == (997, 997, 300, 500)
     assert x.max() == 255
+    rows = {image.tobytes() for image in x} & {image.tobytes() for image in x_test}
+    assert len(rows) <= 2, "test images are no training images, but for scans that are equal"
+
+
+@pytest.mark.parametrize(("sharper", "verb"), [(2.0, "gained on"), (-1.0, "lost to"), (1.0, "is level")])
+def test_the_demo_says_what_the_numbers_say(sharper, verb, tmp_path):
+    from zoo import demo
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, 200)
+    logits = rng.normal(size=(400, 1, 10))
+    answers = {}
+    for name, strength in (("single_lenet", 1.0), ("packed_lenet", sharper)):
+        given = logits.copy()
+        given[np.arange(200), 0, labels] += 2 * strength
+        members = np.exp(given) / np.exp(given).sum(-1, keepdims=True)
+        answers[name] = zoo.Prediction(members[:200]), zoo.Prediction(members[200:])
+    assert demo.gain("single_lenet", "packed_lenet", answers, labels).startswith(f"packed_lenet {verb}")
+    assert demo.draw_gain(answers, labels, tmp_path / "gain.png").stat().st_size > 10_000

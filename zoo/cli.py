@@ -48,7 +48,7 @@ def _parser():
     command = commands.add_parser("demo", help="the main job on real images, offline")
     command.add_argument("--output", default="demo", help="folder for pictures and the SavedModel")
     command.add_argument("--model", default="packed_resnet20", help="the ensemble")
-    command.add_argument("--epochs", type=int, default=4, help="of fine-tuning")
+    command.add_argument("--epochs", type=int, default=3, help="of fine-tuning")
     command.set_defaults(run=_demo)
 
     command = commands.add_parser("evaluate", help="several models side by side: figures and a report")
