@@ -4,6 +4,7 @@ import dataclasses
 import os
 
 from zoo import registry
+from zoo.errors import WeightsError, one_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +41,9 @@ def card(name: str, weights: str | os.PathLike | None = "default") -> Card:
         A `Card`; where no weights exist yet, one that says so.
 
     Raises:
-        ValueError: for an unknown name or data set.
-        FileNotFoundError: for a folder that does not exist.
+        ValueError: for an unknown name.
+        WeightsError: a ValueError, for an unknown data set, and a `config.json` that is damaged or lacks something.
+            For a folder that does not exist it is also a FileNotFoundError.
 
     Example:
         >>> card = zoo.card("packed_lenet", "fashion_mnist")
@@ -57,7 +59,14 @@ def card(name: str, weights: str | os.PathLike | None = "default") -> Card:
     if weights in (None, "default") and not registry.entries(name):
         return Card(name, {})
     folder, config = find(name, weights)
-    return Card(name, {**config, "folder": str(folder)})
+    found = Card(name, {**config, "folder": str(folder)})
+    try:
+        str(found)
+    except Exception as error:  # any entry may be of any type
+        raise WeightsError(
+            f"{folder}/config.json has no whole record of a training ({one_line(error)}); restore it from its source"
+        ) from None
+    return found
 
 
 def _lines(name, config):

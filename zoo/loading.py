@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from zoo import imagenet, methods, registry
+from zoo import imagenet, keras_files, methods, registry
 from zoo import weights as weight_files
 from zoo.building import HEAD, build, build_from_spec
 from zoo.checks import check_class_names
@@ -38,7 +38,8 @@ def load(
     """Load a compiled `EnsembleClassifier`, ready for `fit`, `evaluate`, `predict` and `zoo.predict`.
 
     Args:
-        name: str, `<method>_<backbone>`, see `zoo.list_models()`.
+        name: str, `<method>_<backbone>`, see `zoo.list_models()`; or the path of a `.keras` file, which is
+            checked before Keras loads it, and takes no other argument.
         weights: str or path: a data set's name; "default", the first weights in the index; the path of a
             folder made by training or of a `.weights.h5` or `.weights.npz` file; or None, to start from
             scratch. Default: "default".
@@ -63,8 +64,9 @@ def load(
         A compiled `EnsembleClassifier`.
 
     Raises:
-        ValueError: for an unknown name, weights that do not exist, are damaged or do not fit.
-        FileNotFoundError: for a path that does not exist.
+        ValueError: for an unknown name or a wrong argument.
+        WeightsError: a ValueError, for weights that do not exist, are damaged or do not fit, and for downloads
+            that fail. Where a file is missing it is also a FileNotFoundError.
 
     Example:
         >>> model = zoo.load("packed_lenet", weights="fashion_mnist")
@@ -73,6 +75,11 @@ def load(
         >>> model.class_names[:3]
         ['T-shirt/top', 'Trouser', 'Pullover']
     """
+    if str(name).endswith(keras_files.SUFFIX):
+        given = (num_classes, input_shape, stem, mean, std, activation, class_names, *method_arguments)
+        if weights != "default" or resize != "default" or any(value is not None for value in given):
+            raise ValueError(f"{name} is a whole model; load it without other arguments")
+        return keras_files.load(name)
     method_name, _ = registry.parse(name)
     method_class = methods.METHODS[method_name]
     try:

@@ -1,0 +1,42 @@
+"""How commands fail: one line on standard error and exit status 2, whatever a file or a library does."""
+
+import argparse
+import os
+import sys
+import traceback
+from typing import Any, NoReturn
+
+from zoo.errors import one_line
+
+
+def report(error: BaseException) -> int:
+    """Print an error as one line; with ZOO_TRACEBACK in the environment, its traceback first.
+
+    Args:
+        error: what a command raised.
+
+    Returns:
+        The exit status: 2, or 130 for Ctrl-C.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    if os.environ.get("ZOO_TRACEBACK"):
+        traceback.print_exception(error)
+    text = str(error)
+    expected = isinstance(error, (ValueError, OSError)) and text.isprintable()
+    if not (expected and text):
+        text = f"{one_line(error, 500)}; ZOO_TRACEBACK=1 shows where"
+    print(f"zoo: {text}", file=sys.stderr)
+    return 2
+
+
+def show_warning(message: Any, *_: Any, **__: Any) -> None:
+    """Print a warning as one line, in the place of `warnings.showwarning`."""
+    print(f"zoo: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with a command."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"zoo: {' '.join(message.split())}; see {self.prog} --help\n")
