@@ -222,7 +222,7 @@ def test_bad_arguments_are_refused_in_one_line(tiny, images, labels, raises_line
         (lambda: calibrate(model, images, labels, "platt"), "member_temperature.*platt"),
         (lambda: calibrate(model, images, labels[:4]), "5 .*images and 4"),
         (lambda: calibrate(model, images[:0], labels[:0]), "empty"),
-        (lambda: calibrate(model, images, None), "None"),
+        (lambda: calibrate(model, images, None), "pass labels="),
         (lambda: calibrate(model, images, labels + 1), "1 to 3.*3 classes"),
         (lambda: calibrate(model, images, labels - 1), "-1 to 1.*3 classes"),
         (lambda: calibrate(model, broken, labels), "NaN.*image 3"),
@@ -271,3 +271,24 @@ def test_a_fresh_process_loads_calibrated_models(tiny, images, labels, tmp_path,
     python("-c", LOAD, *(tmp_path / name for name in ("model.keras", "images.npy", "answers.npy")))
     expected = model.predict(images, verbose=0)
     np.testing.assert_allclose(np.load(tmp_path / "answers.npy"), expected, atol=1e-5)
+
+
+def test_data_sets_and_folders_bring_their_labels(tiny, images, labels, tmp_path, raises_line):
+    from PIL import Image
+
+    model = tiny()
+    expected = calibrate(model, images, labels).calibration.temperature
+    shuffled = [3, 0, 4, 1, 2]
+    batches = iter(
+        [(images[shuffled[:3]], labels[shuffled[:3]]), (images[shuffled[3:]], labels[shuffled[3:]])]
+    )
+    assert calibrate(model, batches).calibration.temperature == pytest.approx(expected, rel=1e-3)
+    model.class_names = ["a", "b", "c"]
+    for index, (image, label) in enumerate(zip(images, labels)):
+        (tmp_path / model.class_names[label]).mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / model.class_names[label] / f"{index}.png")
+    calibrated = calibrate(model, tmp_path)
+    assert calibrated.calibration.temperature == pytest.approx(expected, rel=1e-3)
+    assert calibrated.class_names == ["a", "b", "c"]
+    with raises_line(ValueError, "pass labels=, a labelled data set, or a folder"):
+        calibrate(model, images)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
+import zoo
 from zoo.conformal import METHODS, Conformal, coverage, fit
 
 
@@ -163,3 +164,21 @@ BAD = [
 def test_bad_input_is_refused_in_one_line(call, pattern, raises_line):
     with raises_line(ValueError, pattern):
         call()
+
+
+def test_predictions_models_and_data_sets_are_taken(tiny, images, labels, raises_line):
+    model = tiny()
+    prediction = zoo.predict(model, iter([(images, labels)]), progress=False)
+    expected = fit(prediction.probabilities, labels, alpha=0.5)
+    assert (
+        fit(prediction, alpha=0.5) == fit(prediction, labels, alpha=0.5) == expected
+    )
+    batches = iter([(images[:2], np.eye(3)[labels[:2]]), (images[2:], np.eye(3)[labels[2:]])])
+    assert fit(model, batches, alpha=0.5).threshold == pytest.approx(
+        expected.threshold, abs=1e-5
+    )
+    np.testing.assert_array_equal(
+        expected.predict_sets(prediction), expected.predict_sets(prediction.probabilities)
+    )
+    with raises_line(ValueError, "needs the labels"):
+        fit(zoo.Prediction(prediction.members))

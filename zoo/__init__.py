@@ -29,16 +29,14 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` lo
     from zoo.class_names import decode_predictions as decode_predictions
     from zoo.classifier import EnsembleClassifier as EnsembleClassifier
     from zoo.converting.convert import convert as convert
+    from zoo.deciding import Threshold as Threshold
+    from zoo.deciding import threshold as threshold
     from zoo.errors import WeightsError as WeightsError
     from zoo.exporting.export import export as export
     from zoo.hyper_batch_tuning import HyperparameterTuning as HyperparameterTuning
     from zoo.joining import ensemble as ensemble
     from zoo.joining import fuse as fuse
     from zoo.loading import load as load
-    from zoo.deciding import Threshold as Threshold
-    from zoo.deciding import threshold as threshold
-    from zoo.deciding import Threshold as Threshold
-    from zoo.deciding import threshold as threshold
     from zoo.uncertainty import Prediction as Prediction
     from zoo.uncertainty import predict as predict
 
@@ -60,8 +58,6 @@ _HOMES = {
     "fuse": "zoo.joining",
     "load": "zoo.loading",
     "predict": "zoo.uncertainty",
-    "Threshold": "zoo.deciding",
-    "threshold": "zoo.deciding",
     "Threshold": "zoo.deciding",
     "threshold": "zoo.deciding",
 }

@@ -185,7 +185,7 @@ def _ramps(inputs, outputs):
 def calibrate(
     model: EnsembleClassifier,
     images: Any,
-    labels: ArrayLike,
+    labels: ArrayLike | None = None,
     method: str = "temperature",
     batch_size: int = 128,
 ) -> EnsembleClassifier:
@@ -204,8 +204,10 @@ def calibrate(
 
     Args:
         model: an `EnsembleClassifier`. An earlier calibration of its average is replaced.
-        images: array (N, H, W, C) in [0, 255], held-out images that are neither trained nor tested on.
-        labels: their labels, int array (N,) or distributions (N, K).
+        images: array (N, H, W, C) in [0, 255] or whatever else `zoo.predict` takes: held-out images that
+            are neither trained nor tested on.
+        labels: their labels, int array (N,) or distributions (N, K). Default: None, those of a data set,
+            or of a folder with a subfolder for each class.
         method: str, "temperature", "vector", "isotonic" or "member_temperature". Default: "temperature".
         batch_size: int >= 1, images per step. Default: 128.
 
@@ -241,10 +243,19 @@ def calibrate(
         raise ValueError(f"calibrate takes an EnsembleClassifier; got {type(model).__name__}")
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
-    if images is None or labels is None:
-        raise ValueError("calibrate takes held-out images and their labels; one of them is None")
-    targets = _targets(labels, len(images), model.num_classes)
-    members = predict(model, images, batch_size).members
+    if images is None:
+        raise ValueError("calibrate takes held-out images and their labels; the images are None")
+    if labels is not None and hasattr(images, "__len__") and hasattr(images, "shape"):
+        _targets(labels, len(images), model.num_classes)  # before the work
+    prediction = predict(model, images, batch_size)
+    labels = prediction.targets if labels is None else labels
+    if labels is None:
+        raise ValueError(
+            "calibrate takes held-out images and their labels; pass labels=, a labelled data set, or a folder "
+            "with a subfolder for each of the model's class_names"
+        )
+    members = prediction.members
+    targets = _targets(labels, len(members), model.num_classes)
     log_members = np.log(np.maximum(members, np.finfo("float64").tiny))
     network, spec, calibration = model.network, model.spec, None
     if method == "member_temperature":
@@ -256,8 +267,14 @@ def calibrate(
         )
     return compile_default(
         EnsembleClassifier(
-            network, model.activation, model.member_loss, spec, calibration, model.class_names,
-            model.resize, name=model.name,
+            network,
+            model.activation,
+            model.member_loss,
+            spec,
+            calibration,
+            model.class_names,
+            model.resize,
+            name=model.name,
         )
     )
 

@@ -5,6 +5,7 @@ import os
 import sys
 from typing import Any
 
+from zoo import predict_command
 from zoo.silence import silence
 
 
@@ -15,19 +16,21 @@ def main(arguments: Any = None) -> int:
         arguments: list of str. Default: None, those of the command line.
 
     Returns:
-        The exit status: 0, or 2 after an error.
+        The exit status: 0; 1 if `zoo predict` answered but could not read some of the files; 2 after an
+        error.
     """
     options = _parser().parse_args(arguments)
     if arguments is None:  # a process of its own
         silence()
     try:
-        options.run(options)
+        status = options.run(options)
     except (ValueError, FileNotFoundError) as error:
         print(f"zoo: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `zoo list | head`
         sys.stdout = None
-    return 0
+        return 0
+    return status or 0
 
 
 def _parser():
@@ -44,6 +47,14 @@ def _parser():
     command.add_argument("name")
     command.add_argument("--weights", default="default", help="a data set's name or a folder")
     command.set_defaults(run=_card)
+
+    command = commands.add_parser(
+        "predict",
+        help="what a model says of photographs, and which of them a person should look at",
+        epilog="Exit status: 0, all images answered; 1, some files could not be read; 2, an error.",
+    )
+    predict_command.add_arguments(command)
+    command.set_defaults(run=predict_command.run)
 
     command = commands.add_parser("demo", help="the main job on real images, offline")
     command.add_argument("--output", default="demo", help="folder for pictures and the SavedModel")

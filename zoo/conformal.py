@@ -1,6 +1,9 @@
 """Conformal prediction sets: sets of classes that hold the right one with a chosen probability."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -40,13 +43,14 @@ class Conformal:
     threshold: float
     classes: int
 
-    def predict_sets(self, probabilities: ArrayLike) -> np.ndarray:
+    def predict_sets(self, probabilities: Any) -> np.ndarray:
         """Return the prediction sets of test images.
 
         Randomised sets are drawn from the seed, in the order of the rows.
 
         Args:
-            probabilities: array (N, K), the averaged probabilities of the test images.
+            probabilities: array (N, K), the averaged probabilities of the test images, or a
+                `zoo.Prediction` of them.
 
         Returns:
             Bool array (N, K), True for classes in the set; a set may be empty.
@@ -54,7 +58,7 @@ class Conformal:
         Raises:
             ValueError: for anything but probabilities of K classes.
         """
-        p = check_probabilities(probabilities)
+        p = check_probabilities(getattr(probabilities, "probabilities", probabilities))
         if p.shape[1:] != (self.classes,):
             raise ValueError(f"sets of {self.classes} classes need (N, {self.classes}); got {p.shape}")
         return self._scores(p, stream=1) <= self.threshold
@@ -80,8 +84,8 @@ class Conformal:
 
 
 def fit(
-    probabilities: ArrayLike,
-    labels: ArrayLike,
+    probabilities: Any,
+    labels: Any = None,
     alpha: float = 0.1,
     method: str = "aps",
     *,
@@ -106,8 +110,10 @@ def fit(
 
     Args:
         probabilities: array (n, K), averaged probabilities of held-out images that the model was neither
-            trained nor calibrated on.
-        labels: int array (n,), the labels of those images.
+            trained nor calibrated on; a `zoo.Prediction` of them; or the `EnsembleClassifier` itself.
+        labels: int array (n,), the labels of those images; after an `EnsembleClassifier` the images: a
+            data set with labels, or a folder with a subfolder for each class. Default: None, the
+            `targets` of the prediction.
         alpha: float in (0, 1), the share of labels that may be missed. Default: 0.1.
         method: str, "threshold", "aps" or "raps". Default: "aps".
         penalty: float >= 0, lambda of RAPS. Default: 0.01.
@@ -142,6 +148,7 @@ def fit(
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
     if not (penalty >= 0 and start >= 0):
         raise ValueError(f"penalty and start must be >= 0; got {penalty} and {start}")
+    probabilities, labels = _held_out(probabilities, labels)
     p = check_probabilities(probabilities)
     if p.ndim != 2:
         raise ValueError(f"probabilities must be (N, K), of the average; got shape {p.shape}")
@@ -149,6 +156,21 @@ def fit(
     found = Conformal(method, alpha, penalty, start, randomized, seed, np.inf, p.shape[1])
     scores = found._scores(p, stream=0)[np.arange(len(p)), labels]
     return dataclasses.replace(found, threshold=_quantile(scores, alpha))
+
+
+def _held_out(probabilities, labels):
+    """Probabilities and labels of held-out images, which a model may have to answer first."""
+    if hasattr(probabilities, "num_members"):  # a classifier, told without importing Keras
+        from zoo.uncertainty import predict
+
+        probabilities, labels = predict(probabilities, labels, progress=False), None
+    if labels is None:
+        labels = getattr(probabilities, "targets", None)
+    if labels is None:
+        raise ValueError(
+            "conformal.fit needs the labels of the held-out images; pass labels=, or a model and a labelled data set"
+        )
+    return getattr(probabilities, "probabilities", probabilities), labels
 
 
 def _quantile(scores, alpha):

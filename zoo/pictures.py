@@ -25,13 +25,32 @@ def blank_figure(width: float, height: float) -> Any:
     return figure
 
 
+def displayed(images: np.ndarray) -> np.ndarray:
+    """Return images as RGB pixels that any library draws alike.
+
+    Args:
+        images: array (..., H, W, C), C = 1, 3 or 4 (the last dropped), uint8 or float in [0, 255]; floats
+            that are all in [0, 1] are taken for that range.
+
+    Returns:
+        Uint8 array (..., H, W, 3).
+    """
+    images = np.asarray(images)
+    if images.dtype.kind == "f":
+        images = np.nan_to_num(images) * (255 if images.size and np.nanmax(images) <= 1 else 1)
+    if images.dtype != np.uint8:
+        images = np.clip(np.round(images), 0, 255).astype("uint8")
+    return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images[..., :3]
+
+
 def sorted_by_uncertainty(
     images: np.ndarray, uncertainty: np.ndarray, path: Any, rows: int = 8, columns: int = 16
 ) -> Any:
     """Draw a grid of images, evenly spaced in rank from the most certain to the least.
 
     Args:
-        images: uint8 array (N, H, W, C).
+        images: array (N, H, W, C), grey or RGB, uint8 or float in [0, 255]; floats that are all in [0, 1]
+            are taken for that range.
         uncertainty: float array (N,), in nats; its range is written beside each row.
         path: str or path of the PNG to write.
         rows: int >= 1. Default: 8.
@@ -40,6 +59,7 @@ def sorted_by_uncertainty(
     Returns:
         The path.
     """
+    images = displayed(images)
     order = np.argsort(uncertainty, kind="stable")
     picks = order[np.linspace(0, len(order) - 1, rows * columns).round().astype(int)]
     picks = picks.reshape(rows, columns)

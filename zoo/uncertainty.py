@@ -11,6 +11,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from zoo.classifier import EnsembleClassifier
+    from zoo.data.photographs import Images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,7 +205,27 @@ def predict(
     if _is_batch(images, model):
         images = _checked(images, model.input_shape[1:])
         return _prediction(model, _of_array(model, images, batch_size, progress), batch_size)
-    source = photographs.of(images, model.input_shape[1:], model.resize)
+    return predict_images(
+        model, photographs.of(images, model.input_shape[1:], model.resize), batch_size, progress
+    )
+
+
+def predict_images(
+    model: EnsembleClassifier, source: Images, batch_size: int = 128, progress: bool | None = None
+) -> Prediction:
+    """Predict images as they come, see `predict`.
+
+    Args:
+        model: an `EnsembleClassifier`.
+        source: the images, `zoo.data.photographs.Images`.
+        batch_size: int >= 1. Default: 128.
+        progress: bool, as in `predict`. Default: None.
+
+    Returns:
+        A `Prediction`.
+    """
+    from zoo.data import photographs
+
     logits = _of_batches(model, source, batch_size, progress)
     targets = photographs.labels_of(source.paths, model.class_names)
     if source.labels:
@@ -264,7 +285,23 @@ def _prediction(model, logits, batch_size, paths=None, targets=None):
     calibrated = None
     if model.calibration is not None and len(members):
         calibrated = _calibrated(model.calibration, members.mean(axis=1), batch_size)
-    return Prediction(members, calibrated, model.class_names, paths, targets)
+    return Prediction(members, calibrated, model.class_names, paths, _labels(targets, model.num_classes))
+
+
+def _labels(targets, classes):
+    """Labels as a data set gives them, one-hot ones and columns as plain integers."""
+    if targets is None:
+        return None
+    targets = np.asarray(targets)
+    if targets.ndim == 2 and targets.shape[1] == 1:
+        targets = targets[:, 0]
+    one_hot = (
+        targets.ndim == 2 and targets.shape[1] == classes and ((targets == 0) | (targets == 1)).all()
+    )
+    if one_hot and (targets.sum(axis=1) == 1).all():
+        return targets.argmax(axis=1)
+    whole = targets.ndim == 1 and targets.dtype.kind == "f" and (targets == np.floor(targets)).all()
+    return targets.astype("int64") if whole else targets
 
 
 def _calibrated(calibration, p, batch_size):

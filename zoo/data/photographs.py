@@ -28,6 +28,8 @@ class Images:
             with images and labels.
         count: int, the number of images. Default: None, not known.
         paths: list of paths, one of each image. Default: None, no files.
+        skips: bool, whether files that cannot be read are left out, of `paths` too, and put into
+            `unreadable`, (path, reason) each. Default: False, they raise.
     """
 
     source: Iterable
@@ -36,9 +38,11 @@ class Images:
     batched: bool
     count: int | None = None
     paths: list | None = None
+    skips: bool = False
 
     def __post_init__(self):
         self.labels: list[np.ndarray] = []  # of the batches that `batches` has given
+        self.unreadable: list[tuple] = []
 
     def batches(self, batch_size: int) -> Iterator[np.ndarray]:
         """Give the images batch by batch; `labels` grows where the source has labels.
@@ -57,14 +61,28 @@ class Images:
             yield from map(self._of_dataset, self.source)
             return
         batch: list[np.ndarray] = []
-        for index, image in enumerate(self.source):
-            name = str(self.paths[index]) if self.paths else f"image {index}"
-            batch.append(self._fitted(self._array(image), name)[0])
+        for name, image in self._named():
+            try:
+                array = self._array(image)
+            except ValueError as error:
+                if not self.skips:
+                    raise
+                self.unreadable.append((image, str(error)))
+                continue
+            batch.append(self._fitted(array, name)[0])
             if len(batch) == batch_size:
                 yield np.stack(batch)
                 batch = []
         if batch:
             yield np.stack(batch)
+        bad = {path for path, _ in self.unreadable}
+        if bad:
+            self.paths = [path for path in self.paths or () if path not in bad]
+
+    def _named(self):
+        for index, image in enumerate(self.source):
+            known = self.paths is not None and self.paths[index] is not None
+            yield (str(self.paths[index]) if known else f"image {index}"), image
 
     def _array(self, image):
         if isinstance(image, (str, os.PathLike)):

@@ -1,0 +1,116 @@
+"""`zoo predict`: the table, the CSV file, the page, decisions and exit statuses."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import zoo
+from zoo import cli
+
+NAMES = ["cat", "dog", "owl"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve photographs of two sizes in folders of three classes."""
+    rng = np.random.default_rng(8)
+    for name in NAMES:
+        (tmp_path / "photographs" / name).mkdir(parents=True)
+        for index in range(4):
+            size = (30, 20) if index % 2 else (16, 24)
+            image = Image.fromarray(rng.integers(0, 256, (*size, 3), "uint8"))
+            image.save(tmp_path / "photographs" / name / f"{index}.png")
+    return tmp_path / "photographs"
+
+
+@pytest.fixture
+def saved(tiny, tmp_path):
+    model = tiny(resize="crop")
+    model.class_names = NAMES
+    model.save(tmp_path / "model.keras")
+    return model, str(tmp_path / "model.keras")
+
+
+def test_the_table_says_what_to_do_with_each_image(saved, folder, tmp_path, capsys):
+    model, path = saved
+    prediction = zoo.predict(model, folder)
+    value = float(np.median(prediction.confidence))
+    status = cli.main(
+        ["predict", path, str(folder), "--threshold", str(value), "--csv", str(tmp_path / "a.csv")]
+    )
+    assert status == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["image", "name", "probability", "uncertainty", "decision"]
+    for i, line in enumerate(lines[1:13]):
+        decision = "answer" if prediction.confidence[i] >= value else "ask a person"
+        expected = [str(prediction.paths[i]), prediction.names[i], f"{prediction.confidence[i]:.3f}"]
+        assert line.split()[:4] == [*expected, f"{prediction.entropy[i]:.3f}"]
+        assert line.strip().endswith(decision)
+    rows = list(csv.DictReader((tmp_path / "a.csv").open()))
+    assert [row["name"] for row in rows] == prediction.names.tolist()
+    assert [row["decision"] == "answer" for row in rows] == (prediction.confidence >= value).tolist()
+    assert float(rows[3]["mutual_information"]) == pytest.approx(
+        prediction.mutual_information[3], abs=1e-4
+    )
+
+
+def test_without_a_threshold_nothing_is_decided(saved, folder, capsys):
+    assert cli.main(["predict", saved[1], str(folder / "cat")]) == 0
+    out = capsys.readouterr().out
+    assert "decision" not in out and "ask a person" not in out and len(out.splitlines()) == 5
+    assert cli.main(["predict", saved[1], str(folder / "cat"), "--threshold"]) == 0
+    assert capsys.readouterr().out.count("ask a person") == 4
+
+
+def test_the_page_shows_thumbnails_least_certain_first(saved, folder, tmp_path, capsys):
+    model, path = saved
+    page = tmp_path / "page.html"
+    assert cli.main(["predict", path, str(folder), "--threshold", "0.5", "--html", str(page)]) == 0
+    text = page.read_text()
+    assert capsys.readouterr().out.splitlines()[-1] == str(page)
+    shown = [float(value) for value in re.findall(r"entropy ([\d.]+) nats", text)]
+    assert len(shown) == 12 and shown == sorted(shown, reverse=True)
+    assert text.count('src="data:image/jpeg;base64,') == 12 and "http" not in text
+    answered = int((zoo.predict(model, folder).confidence >= 0.5).sum())
+    assert f"{answered} answered by the model, {12 - answered} for a person" in text
+
+
+def test_files_that_cannot_be_read_are_told_and_the_others_answered(saved, folder, capsys):
+    (folder / "cat" / "1.png").write_bytes(b"no image")
+    assert cli.main(["predict", saved[1], str(folder / "cat")]) == 1
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 4 and "1.png" not in captured.out
+    assert len(captured.err.splitlines()) == 1 and "1.png cannot be read as an image" in captured.err
+
+
+def test_labelled_photographs_give_the_threshold(saved, folder, capsys):
+    assert cli.main(["predict", saved[1], str(folder), "--labelled", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "No threshold can be shown to reach 95.0% at level 95% on 12 images" in out
+    assert out.count("ask a person") == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["packed_lenet", "nowhere.jpg"], "no file or folder nowhere.jpg"),
+        (["nothing.keras", "."], "no file nothing.keras"),
+        (["packed_resnet2000", "."], "unknown model"),
+        (["packed_lenet", ".", "--threshold", "95"], "confidence in [0, 1]; got 95"),
+        (["packed_lenet", ".", "--labelled", "nowhere"], "no file or folder nowhere"),
+    ],
+)
+def test_errors_are_one_line_and_exit_with_2(arguments, hint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["predict", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert len(captured.err.splitlines()) == 1 and hint in captured.err and not captured.out
+
+
+def test_labelled_folders_must_bear_the_names_of_the_classes(saved, folder, capsys):
+    (folder / "owl").rename(folder / "fox")
+    assert cli.main(["predict", saved[1], str(folder), "--labelled", str(folder)]) == 2
+    assert "not all named after a class of the model: cat, dog, owl" in capsys.readouterr().err

@@ -1,0 +1,175 @@
+"""`zoo predict`: a table, a CSV file or a page of what a model says of photographs, and whom to ask."""
+
+from __future__ import annotations
+
+import csv
+import os
+import pathlib
+import sys
+from typing import Any
+
+from zoo import registry
+from zoo.deciding import Threshold, threshold
+from zoo.uncertainty import Prediction, predict, predict_images
+
+ANSWER, ASK = "answer", "ask a person"
+
+
+def add_arguments(command: Any) -> None:
+    """Give a parser of `argparse` the arguments of `zoo predict`."""
+    command.add_argument("name", help="a model's name, a .keras file or hf://owner/name")
+    command.add_argument("paths", nargs="+", metavar="PATH", help="images and folders of images")
+    command.add_argument("--weights", default="default", help="a data set's name or a folder")
+    command.add_argument("--resize", choices=("crop", "squash"), help="as the model does by default")
+    command.add_argument(
+        "--threshold", type=float, nargs="?", const=0.95, metavar="T",
+        help="answer from this confidence on, else ask a person; 0.95 without a value",
+    )  # fmt: skip
+    command.add_argument(
+        "--labelled", metavar="FOLDER",
+        help="find the threshold on these photographs, in a subfolder for each class",
+    )  # fmt: skip
+    command.add_argument(
+        "--accuracy", type=float, default=0.95, help="with --labelled: how often answers are to be right"
+    )
+    command.add_argument("--csv", metavar="FILE", help="write the table to a file")
+    command.add_argument(
+        "--html", metavar="FILE", help="write a page of thumbnails, least certain first"
+    )
+
+
+def run(options: Any) -> int:
+    """Run `zoo predict`.
+
+    Args:
+        options: the parsed arguments of `add_arguments`.
+
+    Returns:
+        The exit status: 0, or 1 if some files could not be read.
+
+    Raises:
+        ValueError: for a threshold that is no confidence, or labelled photographs of other classes.
+        FileNotFoundError: for a path where there is nothing.
+    """
+    _check(options)
+    model = _model(options)
+    from zoo.data import photographs
+
+    source = photographs.of(options.paths, model.input_shape[1:], model.resize)
+    source.skips = True
+    prediction = predict_images(model, source, progress=None if sys.stderr.isatty() else False)
+    found = _threshold(model, options)
+    decisions = None
+    if found is not None and len(prediction):
+        decisions = [ANSWER if sure else ASK for sure in found.answers(prediction)]
+    rows = table(prediction, decisions)
+    _print(rows)
+    if found is not None and options.labelled:
+        print(found)
+    if options.csv:
+        _write_csv(rows, options.csv)
+    if options.html and rows:
+        from zoo.prediction_page import write
+
+        write(prediction, decisions, options.html, title=model.name)
+    for _, reason in source.unreadable:
+        print(f"zoo: {reason}", file=sys.stderr)
+    return 1 if source.unreadable else 0
+
+
+def _check(options):
+    """Refuse what cannot work before TensorFlow is imported."""
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
+        raise ValueError(f"--threshold must be a confidence in [0, 1]; got {options.threshold}")
+    for path in (*options.paths, *filter(None, [options.labelled])):
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"no file or folder {path}; check the path")
+    if not _is_file(options.name):
+        registry.parse(options.name)
+    elif options.name.endswith(".keras") and not os.path.isfile(options.name):
+        raise FileNotFoundError(f"no file {options.name}; check the path")
+
+
+def _is_file(name):
+    return name.endswith(".keras") or name.startswith("hf://")
+
+
+def _model(options):
+    from zoo.loading import load
+
+    model = load(options.name) if _is_file(options.name) else load(options.name, options.weights)
+    if options.resize:
+        model.resize = options.resize
+    return model
+
+
+def _threshold(model, options):
+    """The threshold that was given, or that the labelled photographs show; None for neither."""
+    if options.labelled:
+        held_out = predict(model, options.labelled, progress=False)
+        if held_out.targets is None:
+            raise ValueError(
+                f"the subfolders of {options.labelled} are not all named after a class of the model: "
+                f"{', '.join((model.class_names or ['it has no class names'])[:12])}"
+            )
+        return threshold(held_out, accuracy=options.accuracy)
+    if options.threshold is None:
+        return None
+    return Threshold(options.threshold, float("nan"), float("nan"), float("nan"), 0.0, float("nan"), 0)
+
+
+def table(prediction: Prediction, decisions: list[str] | None = None) -> list[dict]:
+    """Return what there is to say of each image.
+
+    Args:
+        prediction: a `Prediction` with `paths`.
+        decisions: N strings. Default: None, no column of them.
+
+    Returns:
+        A dictionary for each image with the keys image, name, probability, uncertainty (the entropy in
+        nats), mutual_information, disagreement and, if given, decision.
+    """
+    named = prediction.class_names is not None
+    names = prediction.names if named else [f"class {label}" for label in prediction.labels]
+    rows = [
+        {
+            "image": str(path),
+            "name": str(name),
+            "probability": round(float(confidence), 4),
+            "uncertainty": round(float(entropy), 4),
+            "mutual_information": round(float(information), 4),
+            "disagreement": round(float(disagreement), 4),
+        }
+        for path, name, confidence, entropy, information, disagreement in zip(
+            prediction.paths or range(len(prediction)), names, prediction.confidence, prediction.entropy,
+            prediction.mutual_information, prediction.disagreement,
+        )
+    ]  # fmt: skip
+    for row, decision in zip(rows, decisions or ()):
+        row["decision"] = decision
+    return rows
+
+
+def _print(rows):
+    from rich.console import Console
+    from rich.table import Table
+
+    decided = bool(rows) and "decision" in rows[0]
+    shown = Table(
+        "image", "name", "probability", "uncertainty", *(["decision"] if decided else []), box=None
+    )
+    for row in rows:
+        shown.add_row(
+            row["image"], row["name"], f"{row['probability']:.3f}", f"{row['uncertainty']:.3f}",
+            *([row["decision"]] if decided else []),
+        )  # fmt: skip
+    widest = max((len(row["image"]) + len(row["name"]) for row in rows), default=0) + 60
+    Console(width=None if sys.stdout.isatty() else widest, highlight=False).print(shown)
+
+
+def _write_csv(rows, path):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else ["image"])
+        writer.writeheader()
+        writer.writerows(rows)
+    print(pathlib.Path(path))
