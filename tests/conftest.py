@@ -31,6 +31,7 @@ pytest.register_assert_rewrite("helpers")
 
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=0, help="of Keras, NumPy and Python before every test")
+    parser.addoption("--faults", type=int, default=60, help="damaged files of each kind in tests/faults")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks

@@ -226,6 +226,12 @@ def _check_arguments(method):
                 raise WeightsError(f"{_short(key)}={_short(value)} is absurd")
         elif not (value is None or isinstance(value, (str, int))) or len(str(value)) > 100:
             raise WeightsError(f"{_short(key)}={_short(value)} is no argument of a method")
+    if not method.get("num_members", 1) * _number(method.get("rank")) <= 4 * MOST_MEMBERS:
+        raise WeightsError("num_members times rank is absurd")
+
+
+def _number(value):
+    return value if _is_number(value) else 1
 
 
 def _is_number(value):

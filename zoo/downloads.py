@@ -239,15 +239,16 @@ class _DiskError(Exception):
 
 def _opened(draft, mode):
     try:
-        return open(draft, mode)
+        return open(draft, mode, buffering=0)  # so that closing writes nothing and cannot fail
     except OSError as error:
         raise _DiskError(error.strerror or type(error).__name__) from None
 
 
 def _put(target, chunk):
+    chunk = memoryview(chunk)
     try:
-        target.write(chunk)
-        target.flush()
+        while len(chunk):
+            chunk = chunk[target.write(chunk) :]
     except OSError as error:
         raise _DiskError(error.strerror or type(error).__name__) from None
 

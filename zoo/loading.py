@@ -33,6 +33,8 @@ def load(
     activation: str | None = None,
     class_names: Any = None,
     resize: str | None = "default",
+    include_top: bool = True,
+    pooling: str | None = "avg",
     **method_arguments: Any,
 ) -> EnsembleClassifier:
     """Load a compiled `EnsembleClassifier`, ready for `fit`, `evaluate`, `predict` and `zoo.predict`.
@@ -58,6 +60,10 @@ def load(
         resize: str, how images of another size become (H, W), in `fit`, `zoo.predict` and exports alike:
             "crop", the largest middle part with the ratio of its sides; "squash", the whole image; or
             None, to refuse other sizes. Default: "default", as the weights were made, else "crop".
+        include_top: bool; False gives a `keras.Model` of features (B, M, D), see
+            `EnsembleClassifier.backbone`, for images of the model's own size. Default: True.
+        pooling: str, of those features: "avg", as the head sees them, "max", or None for maps (B, M, h, w,
+            D). Default: "avg".
         method_arguments: arguments of the method, such as num_members=4, alpha=2, gamma=1.
 
     Returns:
@@ -108,6 +114,10 @@ def load(
         model.class_names = check_class_names(class_names, model.num_classes)
     if resize != "default":
         model.resize = resize
+    if not include_top:
+        from zoo.fine_tuning import features
+
+        return features(model.network, pooling)
     return model
 
 
@@ -119,6 +129,7 @@ def _loaded(name, weights, given, method, method_arguments, activation):
         return build(method, backbone, activation=activation, resize="crop", **given)
     if _is_file(weights):
         opened = weight_files.open_file(weights)
+        _check_classes(opened, given.get("num_classes", 10))
         try:
             with undrawn(opened.numbers):
                 model = build(method, backbone, activation=activation, resize="crop", **given)
@@ -170,6 +181,7 @@ def _stored(name, folder, config, method_arguments):
                 "pass weights=None"
             )
     opened = weight_files.open_folder(folder, config)
+    _check_classes(opened, config["spec"]["num_classes"])
     try:
         if registry.parse(name) != (trained["name"], config["spec"]["backbone"]):
             raise ValueError(f"it is no {name}")
@@ -185,6 +197,16 @@ def _stored(name, folder, config, method_arguments):
     weight_files.load(model, opened)
     check_probe(model, config, folder)
     return model
+
+
+def _check_classes(opened, num_classes):
+    """Refuse a large number of classes that no weight has columns for, before a head of that size is made."""
+    if isinstance(num_classes, int) and num_classes > 4096:
+        if not any(shape and shape[-1] and shape[-1] % num_classes == 0 for shape in opened.shapes):
+            raise WeightsError(
+                f"{opened.path} holds weights of other shapes, none with num_classes={num_classes} columns; build the "
+                "model with the arguments that the weights were trained with"
+            )
 
 
 def _spec(stored, given):

@@ -194,9 +194,9 @@ def _array(content, kind):
     return array
 
 
-def count_numbers(arrays: dict[str, np.ndarray], path: pathlib.Path) -> int:
-    """Count the weights of the network that a file is of, those that its masks leave out among them."""
-    return sum(math.prod(shape) for shape, _ in _described(arrays, path).values())
+def shapes_in(arrays: dict[str, np.ndarray], path: pathlib.Path) -> list[tuple]:
+    """List the shapes of the weights that a file is of, each with the places that a mask leaves out."""
+    return [shape for shape, _ in _described(arrays, path).values()]
 
 
 def _described(arrays, path):

@@ -232,14 +232,19 @@ def _check_file(path, expected):
 class Stored(NamedTuple):
     """Weights on disk, whose hashes and headers have been read, and of sparse networks the arrays, too.
 
-    `numbers` is how many numbers the network has that they belong to.
+    `shapes` are those of the network's weights that they belong to.
     """
 
     path: pathlib.Path
     parts: list[pathlib.Path]
     headers: list[h5_weights.Header]
     arrays: dict[str, np.ndarray] | None
-    numbers: int
+    shapes: list[tuple]
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the network has that they belong to."""
+        return sum(math.prod(shape) for shape in self.shapes)
 
 
 def open_folder(folder: str | os.PathLike, config: dict) -> Stored:
@@ -324,10 +329,10 @@ def _opened(path):
     if path.name.endswith(sparse_weights.SUFFIX):
         parts = sparse_weights.parts_of(path)
         arrays = sparse_weights.read(path)
-        return Stored(path, parts, [], arrays, sparse_weights.count_numbers(arrays, path))
+        return Stored(path, parts, [], arrays, sparse_weights.shapes_in(arrays, path))
     parts = _shards(path) if path.suffix == ".json" else [path]
     headers = [header for part in parts for header in h5_weights.headers(part)]
-    return Stored(path, parts, headers, None, sum(math.prod(header.shape) for header in headers))
+    return Stored(path, parts, headers, None, [header.shape for header in headers])
 
 
 def _shards(path):
