@@ -1,11 +1,12 @@
 """The `zoo` command."""
 
-import argparse
 import os
 import sys
+import warnings
 from typing import Any
 
-from zoo import predict_command
+from zoo import command_errors, predict_command
+from zoo.errors import one_line
 from zoo.silence import silence
 
 
@@ -17,24 +18,24 @@ def main(arguments: Any = None) -> int:
 
     Returns:
         The exit status: 0; 1 if `zoo predict` answered but could not read some of the files; 2 after an
-        error.
+        error, which is one line; 130 after Ctrl-C.
     """
     options = _parser().parse_args(arguments)
     if arguments is None:  # a process of its own
         silence()
+        warnings.showwarning = command_errors.show_warning
     try:
         status = options.run(options)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"zoo: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # `zoo list | head`
         sys.stdout = None
         return 0
+    except (Exception, KeyboardInterrupt) as error:
+        return command_errors.report(error)
     return status or 0
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="zoo", description="Efficient ensembles for Keras 3.")
+    parser = command_errors.Parser(prog="zoo", description="Efficient ensembles for Keras 3.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("list", help="names of models, and which have weights")
@@ -221,11 +222,7 @@ def _export(options):
     import zoo
 
     if options.name.endswith(".keras"):
-        if not os.path.isfile(options.name):
-            raise FileNotFoundError(f"no file {options.name}")
-        import keras
-
-        model = keras.saving.load_model(options.name)
+        model = zoo.load(options.name)
     else:
         model = zoo.load(options.name, weights=options.weights)
     images = options.representative and _images(options.representative)
@@ -240,12 +237,18 @@ def _images(path):
     """The first 200 images of a file, with a channel axis."""
     import numpy as np
 
-    images = np.load(path)
-    if path.endswith(".npz"):
-        if "x_train" not in images:
-            raise ValueError(f"{path} has no x_train; pass images as .npy")
-        images = images["x_train"]
-    images = images[:200]
+    from zoo.config_files import check_regular
+
+    check_regular(path)
+    try:
+        images = np.load(path, mmap_mode="r")  # a .npy is never read as a whole
+        if path.endswith(".npz"):
+            images = images["x_train"]
+        images = np.array(images[:200])
+    except KeyError:
+        raise ValueError(f"{path} has no x_train; pass images as .npy") from None
+    except Exception as error:  # what a damaged array raises may be anything
+        raise ValueError(f"{path} holds no images ({one_line(error)}); pass images as .npy") from None
     return images[..., None] if images.ndim == 3 else images
 
 
