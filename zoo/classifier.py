@@ -13,6 +13,7 @@ from zoo import fast_weights
 from zoo.array_types import Tensor
 from zoo.checks import check_batch, check_class_names, check_labels, check_loss, check_size
 from zoo.class_names import adopt
+from zoo.fine_tuning import FineTuning
 from zoo.keras_workarounds import TrainsUnderStrategies
 from zoo.layers import keras_internals
 from zoo.losses import label_distribution
@@ -62,7 +63,7 @@ def nan_where_not_finite(values: Tensor, images: Tensor) -> Tensor:
 
 
 @keras.saving.register_keras_serializable(package="zoo")
-class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
+class EnsembleClassifier(TrainsUnderStrategies, FineTuning, keras.Model):
     """A classifier of M members that trains each of them and answers with their average.
 
     Called with `training=True` it returns member logits (B, M, K), or as many as the network gives in
@@ -70,9 +71,10 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
     members' softmaxes, which is a normalised log-distribution and so serves as logits, or that mean
     itself with `activation="softmax"`. An image with a NaN or infinite pixel is answered with NaN.
 
-    `fit` takes plain labels. In training the loss is taken of each member and summed over members
-    (Lakshminarayanan et al., 2017), averaged over the batch, so it is about M times the loss that
-    `evaluate` shows; metrics see the averaged prediction.
+    `fit` takes plain labels. In training the loss is taken of each member, averaged over the batch, and
+    its sum over members is minimised (Lakshminarayanan et al., 2017): its gradient is that of the sum,
+    its value, which `fit` shows, the mean over members, so that it compares with the validation loss.
+    Metrics see the averaged prediction.
 
     Args:
         network: a `keras.Model` from images (B, H, W, C), uint8 or float in [0, 255], to member logits
@@ -210,7 +212,10 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
         return ops.exp(answer) if self.activation == "softmax" else answer
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Tensor:
-        """Return the loss over members, as `member_loss` says; arguments are those of `keras.Model`.
+        """Return the loss of the members; arguments are those of `keras.Model`.
+
+        In training its value is the mean over members, and its gradient that of the sum or the mean, as
+        `member_loss` says.
 
         Raises:
             ValueError: for a Keras cross-entropy that takes the model's answers for something else.
@@ -223,7 +228,11 @@ class EnsembleClassifier(TrainsUnderStrategies, keras.Model):
             keras_internals.compiled_loss(self)(labels, member, sample_weight)
             for labels, member in zip(self._member_labels(y, len(members)), members)
         ]
-        total = sum(losses) / len(losses) * (1 if self.member_loss == "mean" else self.num_members)
+        mean = sum(losses) / len(losses)
+        total = mean
+        if self.member_loss == "sum":
+            total = self.num_members * mean
+            total = ops.stop_gradient(mean) + (total - ops.stop_gradient(total))
         # Not through super(): regularisers count once, not once a member.
         return sum((keras_internals.loss_per_replica(self, loss) for loss in self.losses), total)
 
