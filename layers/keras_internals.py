@@ -5,9 +5,12 @@ public way.  A release that renames something is repaired here.  tests/test_priv
 elsewhere.
 """
 
+import contextlib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+import keras
 
 # Layers and models
 
@@ -32,6 +35,24 @@ def take_losses(layer: Any, losses: list) -> list:
     own = [loss for loss in losses if id(loss) in layer._loss_ids]
     layer._loss_ids.difference_update(map(id, own))
     return own
+
+
+@contextlib.contextmanager
+def without_values() -> Iterator[None]:
+    """Let variables that are made within have a shape and take no memory (keras 3.15.1).
+
+    `keras.StatelessScope` keeps a list of such variables and gives them values when the next scope ends, which
+    only `global_state` prevents. They are of no use afterwards.
+    """
+    from keras.src.backend.common import global_state
+
+    name = "uninitialized_variables"
+    waiting = list(global_state.get_global_attribute(name, []))
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        global_state.set_global_attribute(name, waiting)
 
 
 def compiled_loss(model: Any) -> Any:

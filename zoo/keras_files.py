@@ -19,6 +19,7 @@ import numpy as np
 from zoo import h5_weights
 from zoo.config_files import check_regular
 from zoo.errors import MissingWeightsError, WeightsError, one_line
+from zoo.layers.keras_internals import without_values
 
 SUFFIX = ".keras"
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
@@ -81,7 +82,7 @@ def _check_size(config: Any, numbers: int) -> None:
     if not isinstance(config, dict):
         raise WeightsError("its configuration is no object")
     config = {**config, "compile_config": None}
-    with keras.StatelessScope():
+    with without_values():
         model = keras.saving.deserialize_keras_object(config, safe_mode=True)
     if not isinstance(model, keras.Model):
         raise WeightsError("it is no model")
