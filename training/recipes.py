@@ -10,6 +10,7 @@ import ast
 import dataclasses
 
 from zoo import registry
+from zoo.training.recipe_checks import check_recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,9 @@ class Recipe:
             or a Keras dtype policy.
         seed: int, decides initial weights, the order of images and augmentation.
         stem: "cifar", "imagenet", or "" for that of the image size, as `zoo.build` takes it.
+
+    Raises:
+        ValueError: for a field out of range, with one line that names it.
     """
 
     dataset: str
@@ -88,6 +92,11 @@ class Recipe:
     precision: str = "float32"
     seed: int = 0
     stem: str = ""
+
+    def __post_init__(self):
+        check_recipe(self)
+        size_stages(self)
+        method_arguments(self.arguments)
 
 
 # Per data set and backbone, whatever the method.
