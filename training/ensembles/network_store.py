@@ -131,6 +131,7 @@ class NetworkStore:
             held_out = np.exp(model.predict(self.splits[1].images, batch_size=250, verbose=0))
         np.save(folder / "held_out.npy", held_out)
         model.network.save_weights(folder / "network.weights.h5")
+        weights.write_hash(folder / "network.weights.h5")
         result = {
             "configuration": configuration,
             "recipe": dataclasses.asdict(recipe),

@@ -11,6 +11,7 @@ from zoo.classifier import EnsembleClassifier
 from zoo.layers import TopologyUpdates, sparse_layers
 from zoo.layers.keras_internals import optimizer_slots
 from zoo.layers.sparse.step_callback import StepCallback
+from zoo.weights import write_hash
 
 
 class AtSteps(StepCallback):
@@ -75,7 +76,9 @@ class KeepTickets(AtSteps):
                     path = self.folder / f"ticket{ticket}.weights.h5"
                     draft = path.with_name(f"draft{ticket}.weights.h5")
                     self.network.save_weights(draft)
+                    path.with_name(f"{path.name}.sha256").unlink(missing_ok=True)
                     draft.replace(path)
+                    write_hash(path)
                     best[ticket] = accuracy, step
                     self.best.assign(best)
 
