@@ -78,9 +78,10 @@ def test_saved_model_answers_as_the_model(method, backbone, optimize, tiny, imag
         "members": prediction.members,
         "predictive_entropy": prediction.entropy,
         "mutual_information": prediction.mutual_information,
+        "suspect_range": np.zeros(len(images)),
     }
     arrays = served(ANSWERS, tmp_path / "saved", images, tmp_path, python)
-    assert len(arrays) == 6 * 2 * 4
+    assert len(arrays) == 6 * 2 * 5
     for key, given in arrays.items():
         _, count, output = key.split("/")
         np.testing.assert_allclose(given, expected[output][: int(count)], atol=1e-5, err_msg=key)

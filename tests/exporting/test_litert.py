@@ -62,6 +62,7 @@ def difference(path, model, images):
         "members": prediction.members,
         "predictive_entropy": prediction.entropy,
         "mutual_information": prediction.mutual_information,
+        "suspect_range": np.zeros(len(images), "float32"),
     }
     interpreter = litert.interpreter(path.read_bytes(), num_threads=1)
     runner = interpreter.get_signature_runner("serving_default")
@@ -197,7 +198,7 @@ def restless(tiny):
 
 
 BAD = [
-    ({"format": "onnx"}, "format must be savedmodel or litert.*'onnx'"),
+    ({"format": "pmml"}, "format must be savedmodel, litert, onnx or openvino.*'pmml'"),
     ({"format": "litert", "quantize": "int4"}, "quantize must be.*'int4'"),
     ({"format": "litert", "quantize": "int8"}, "representative=, about 100 images"),
     ({"format": "litert", "quantize": "int8", "representative": []}, "representative="),

@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING
 import keras
 from numpy.typing import ArrayLike
 
-from zoo.exporting.outputs import answers
+from zoo.exporting import saved_model
 
 if TYPE_CHECKING:
     from zoo.classifier import EnsembleClassifier
 
 
-FORMATS = {"savedmodel": ("tensorflow", "jax"), "litert": ("tensorflow",)}  # and backends
+# And the backends on which each is written, and its file; a SavedModel is a folder.
+FORMATS = {
+    "savedmodel": (("tensorflow", "jax"), None),
+    "litert": (("tensorflow",), "model.tflite"),
+    "onnx": (("tensorflow",), "model.onnx"),
+    "openvino": (("tensorflow",), "model.xml"),
+}
 
 
 def export(
@@ -26,28 +32,36 @@ def export(
     representative: ArrayLike | None = None,
     optimize: bool = False,
 ) -> pathlib.Path:
-    """Write a TensorFlow SavedModel or a LiteRT file that runs without this package.
+    """Write a TensorFlow SavedModel, or a LiteRT, ONNX or OpenVINO file, that runs without this package.
 
-    Its batch size is free. Both have a signature `serving_default` that takes `images` (B, H, W, C),
-    float32 in [0, 255], and returns a dictionary of float32 tensors: `probabilities` (B, K), `members`
-    (B, M, K), `predictive_entropy` (B,) and `mutual_information` (B,), the latter in nats. Sparse layers
-    are written as ordinary ones, with zeros.
+    Its batch size is free. All take `images` (B, H, W, C), float32 in [0, 255], and return the same outputs
+    by name, float32: `probabilities` (B, K), `members` (B, M, K), `predictive_entropy` (B,) and
+    `mutual_information` (B,), both in nats, and `suspect_range` (B,): 1 for an image with pixels outside
+    [0, 255] or with none above 1 (as images scaled to [0, 1] have), else 0; black images are not suspect.
+    An image with a NaN or infinite pixel has NaN in all outputs. Images of another size fail, except in a
+    SavedModel of a model with `resize`, which resizes them as the model does. Sparse layers are written as
+    ordinary ones, with zeros.
 
-    A SavedModel's `serving_default` also takes NumPy images of any type; `serving_uint8` takes uint8
-    tensors, and `loaded.serve(images)` both.
+    A SavedModel's signature `serving_default` also takes NumPy images of any type; `serving_uint8` takes
+    uint8 tensors, and `loaded.serve(images)` both. A signature `class_names` without inputs returns the
+    names of the classes, if the model has any; they are also in `assets/class_names.txt`, in the metadata
+    of an ONNX file and in the `rt_info` of an OpenVINO file, as JSON.
 
     A LiteRT file runs on the default interpreter (with XNNPACK), whose `get_signature_runner()` takes
     a batch of any size. Kernels with enough zeros are stored sparsely, which makes the file smaller but
     not faster. Dense layers in blocks of four inputs (`zoo.layers.sparsify` with `block_shape=(1, 4)`)
     are faster, too, one image at a time, in float32 only; with "float16" they are stored densely.
 
+    OpenVINO computes in bfloat16 on processors that can, unless it is told otherwise:
+    `core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})`.
+
     Args:
         model: an `EnsembleClassifier`; on the TensorFlow backend, for a SavedModel also on JAX.
         directory: str or path of the folder to write to; its files are replaced.
-        format: str, "savedmodel" or "litert". Default: "savedmodel".
+        format: str, "savedmodel", "litert", "onnx" or "openvino"; the last two need the extra of their
+            name. Default: "savedmodel".
         quantize: str, for a LiteRT file: "float16", half the size at the same speed; or "int8", about a
-            quarter of the size: weights and activations up to the logits are integers, inputs and
-                outputs
+            quarter of the size: weights and activations up to the logits are integers, inputs and outputs
             float32. This makes large kernels much faster, small networks not. Default: None.
         representative: array (N, H, W, C) in [0, 255], for "int8": about 100 images such as the model
             will see, from which the ranges of activations are measured. Default: None.
@@ -56,12 +70,14 @@ def export(
             with the model's before anything is written. Default: False.
 
     Returns:
-        The directory, or the LiteRT file `model.tflite` in it, a `pathlib.Path`.
+        The directory, or the file in it: `model.tflite`, `model.onnx` or `model.xml` (with its weights in
+        `model.bin`), a `pathlib.Path`.
 
     Raises:
         ValueError: for another model, backend, format or quantization; representative images that are
-            missing, needless or do not fit; a LiteRT file of MC dropout that draws anew at every call;
-            with optimize, a layer that cannot be copied, or outputs that differ.
+            missing, needless or do not fit; MC dropout that draws anew at every call, unless in a
+            SavedModel; a format whose package is not installed; with optimize, a layer that cannot be
+            copied, or outputs that differ.
 
     Example:
         >>> import tempfile
@@ -77,20 +93,39 @@ def export(
     if not isinstance(model, EnsembleClassifier):
         raise ValueError(f"zoo.export takes an EnsembleClassifier; got {type(model).__name__}")
     if format not in FORMATS:
-        raise ValueError(f"format must be {' or '.join(FORMATS)}; got {format!r}")
-    if format == "savedmodel" and not (quantize is None and representative is None):
+        *names, last = FORMATS
+        raise ValueError(f"format must be {', '.join(names)} or {last}; got {format!r}")
+    if format != "litert" and not (quantize is None and representative is None):
         raise ValueError(f'quantize={quantize!r} and representative= go with format="litert"')
     backend = keras.backend.backend()
-    if backend not in FORMATS[format]:
+    backends, name = FORMATS[format]
+    if backend not in backends:
         raise ValueError(
-            f"format={format!r} needs the {' or '.join(FORMATS[format])} backend, not {backend}: save the "
+            f"format={format!r} needs the {' or '.join(backends)} backend, not {backend}: save the "
             "model as .keras, load it with KERAS_BACKEND=tensorflow and export it there"
         )
     directory, model = pathlib.Path(directory), _serving(model, optimize)
-    if format == "litert":
-        return _export_litert(model, directory, quantize, representative)
-    {"tensorflow": _export_tensorflow, "jax": _export_jax}[backend](model, directory)
-    return directory
+    if name is None:
+        saved_model.write(model, directory)
+        return directory
+    return _write(model, directory, name, quantize, representative)
+
+
+def _write(model, directory, name, quantize, representative):
+    from zoo.exporting import litert, onnx, openvino
+
+    path = directory / name
+    if path.suffix == ".xml":
+        directory.mkdir(parents=True, exist_ok=True)
+        openvino.write(model, path)
+        return path
+    if path.suffix == ".onnx":
+        content = onnx.contents(model)
+    else:
+        content = litert.contents(model, quantize, representative)
+    directory.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
 
 
 def _serving(model, optimize):
@@ -103,44 +138,6 @@ def _serving(model, optimize):
     network = folded(network) if optimize else network
     if network is model.network:
         return model
-    return EnsembleClassifier(network, calibration=model.calibration)
-
-
-def _export_litert(model, directory, quantize, representative):
-    from zoo.exporting import litert
-
-    contents = litert.contents(model, quantize, representative)
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "model.tflite"
-    path.write_bytes(contents)
-    return path
-
-
-def _export_tensorflow(model, directory):
-    import tensorflow as tf
-
-    def serve(images):
-        return answers(model, images)
-
-    module = tf.Module()
-    module.serve = tf.function(serve)
-    signatures = {
-        name: module.serve.get_concrete_function(tf.TensorSpec(model.input_shape, dtype, name="images"))
-        for name, dtype in (("serving_default", tf.float32), ("serving_uint8", tf.uint8))
-    }
-    used = {id(variable) for function in signatures.values() for variable in function.variables}
-    # Not the seeds of what happens in training.
-    values = [variable.value for variable in model.network.variables]
-    module.weights = [value for value in values if id(value) in used]
-    tf.saved_model.save(module, str(directory), signatures=signatures)
-
-
-def _export_jax(model, directory):
-    from keras.export import ExportArchive
-
-    archive = ExportArchive()
-    archive.track(model.network)
-    for name, dtype in (("serve", "float32"), ("serving_uint8", "uint8")):
-        spec = keras.InputSpec(shape=model.input_shape, dtype=dtype, name="images")
-        archive.add_endpoint(name, lambda images: answers(model, images), input_signature=[spec])
-    archive.write_out(str(directory), verbose=False)
+    return EnsembleClassifier(
+        network, calibration=model.calibration, class_names=model.class_names, resize=model.resize
+    )

@@ -8,9 +8,7 @@ from keras import ops
 
 from zoo.exporting.folding import HALF, in_float32
 from zoo.layers import keras_internals
-from zoo.layers.monte_carlo import MonteCarloDropout
 from zoo.layers.sparse.layers import all_layers
-from zoo.layers.tiling import TileMembers, members_of_rows
 
 QUANTIZE = (None, "float16", "int8")
 _BATCH = 32  # images whose ranges are measured at a time
@@ -37,7 +35,7 @@ def contents(model: Any, quantize: str | None = None, representative: Any = None
     """
     check_quantize(quantize)
     images = _representative(model, quantize, representative)
-    return converted(*_function(model), quantize, images)
+    return converted(*portable(model), quantize, images)
 
 
 def converted(
@@ -115,8 +113,19 @@ def _representative(model, quantize, images):
     return _checked(images, model.input_shape[1:]).astype("float32")
 
 
-def _function(model):
-    """What is converted, and the module that holds its variables."""
+def portable(model: Any) -> tuple[Any, Any]:
+    """Return what is converted: a function without operations that other runtimes lack.
+
+    Args:
+        model: an `EnsembleClassifier`, on the TensorFlow backend.
+
+    Returns:
+        The `tf.Module` that holds the variables and the function as `serve`, and its concrete function of
+        float32 `images`, which returns the dictionary of `zoo.exporting.outputs.answers`.
+
+    Raises:
+        ValueError: for MC dropout that draws anew at every call.
+    """
     import tensorflow as tf
 
     from zoo.exporting.outputs import of_logits
@@ -126,7 +135,7 @@ def _function(model):
     def serve(images):
         logits = network(images, training=False)
         with tf.name_scope(_ANSWERS):
-            return of_logits(logits, model.calibration, images)
+            return of_logits(logits, model.calibration, images, _brightness(images))
 
     module = tf.Module()
     module.weights = [variable.value for variable in network.variables]
@@ -135,43 +144,35 @@ def _function(model):
     return module, module.serve.get_concrete_function(spec)
 
 
-class _Repeated(TileMembers):
-    """`TileMembers` by concatenation: the converter drops a tiling of a free batch before a product."""
+def _brightness(images):
+    """The mean of each image's pixels, computed so that images of another size fail.
 
-    def call(self, inputs, training=None):
-        return ops.concatenate([inputs] * self.num_members, axis=0)
-
-
-class _Drawn(MonteCarloDropout):
-    """`MonteCarloDropout` whose draws are constants: LiteRT has no generator of the same numbers."""
-
-    def call(self, inputs, training=None):
-        import tensorflow as tf
-
-        with tf.init_scope():  # now, not in the file
-            drawn = keras.random.uniform(self.units(inputs, self.num_members), seed=self.seed)
-        scaled = (ops.convert_to_numpy(drawn) >= self.rate) / (1 - self.rate)
-        members = members_of_rows(ops.shape(inputs)[0], self.num_members)
-        return inputs * ops.take(ops.cast(scaled, inputs.dtype), members, axis=0)
+    LiteRT changes the size of a file's input to that of what it gets, and a network that ends in global
+    pooling would answer. Reshaping with a batch size that is read off the images needs equal sizes.
+    """
+    count, (height, width, channels) = ops.shape(images)[0], images.shape[1:]
+    parts = [
+        ops.reshape(images, (count, height * width * channels)),
+        ops.reshape(ops.mean(images, axis=2), (count, height * channels)),
+        ops.reshape(ops.mean(images, axis=3), (count, height * width)),
+    ]
+    return sum(ops.mean(part, axis=1) for part in parts) / len(parts)
 
 
-_CONVERTIBLE = {TileMembers: _Repeated, MonteCarloDropout: _Drawn}
+def _litert(layer):
+    """The layer's own function of its configuration that makes a layer for LiteRT; None without one."""
+    return getattr(layer, "litert_layer", None)
 
 
 def _convertible(network):
     """The network, or a copy of it without layers that LiteRT cannot run."""
-    found = [layer for layer in all_layers(network) if type(layer) in _CONVERTIBLE]
-    if any(isinstance(layer, MonteCarloDropout) and not layer.consistent for layer in found):
-        raise ValueError(
-            "MC dropout with consistent=False draws anew at every call, and a LiteRT file cannot; build the "
-            "model with consistent=True"
-        )
-    if not found and all(layer.compute_dtype not in HALF for layer in all_layers(network)):
+    found = all_layers(network)
+    if not any(_litert(layer) or layer.compute_dtype in HALF for layer in found):
         return network
 
     def twin(layer):
         config = in_float32(layer.get_config())
-        return _CONVERTIBLE.get(type(layer), type(layer)).from_config(config)
+        return (_litert(layer) or type(layer).from_config)(config)
 
     copy = keras.models.clone_model(network, clone_function=twin, recursive=True)
     copy.set_weights(network.get_weights())

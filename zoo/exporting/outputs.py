@@ -16,25 +16,29 @@ def answers(model: Any, images: Tensor) -> dict[str, Tensor]:
 
     Returns:
         A dictionary of float32 tensors: `probabilities` (B, K), calibrated where the model is; `members`
-        (B, M, K); and in nats `predictive_entropy` (B,) of the probabilities and `mutual_information`
-        (B,) between the members' plain mean and the member.
+        (B, M, K); in nats `predictive_entropy` (B,) of the probabilities and `mutual_information` (B,)
+        between the members' plain mean and the member; and `suspect_range` (B,), 1 for images that look as
+        if they were not in [0, 255], else 0. All are NaN for an image with a NaN or infinite pixel.
     """
-    logits = model.network(ops.cast(images, "float32"), training=False)
-    return of_logits(logits, model.calibration, images)
+    images = ops.cast(images, "float32")
+    return of_logits(model.network(images, training=False), model.calibration, images)
 
 
-def of_logits(logits: Tensor, calibration: Any, images: Tensor) -> dict[str, Tensor]:
-    """Return the dictionary of `answers` for member logits: NaN for images that are not finite.
+def of_logits(
+    logits: Tensor, calibration: Any, images: Tensor, brightness: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Return the dictionary of `answers` for member logits.
 
     Args:
         logits: tensor (B, M, K).
         calibration: the model's layer of calibration, or None.
-        images: tensor (B, H, W, C), which the logits are of.
+        images: float32 tensor (B, H, W, C), which the logits are of.
+        brightness: tensor (B,), the mean of each image's pixels. Default: None, to compute it here.
 
     Returns:
         A dictionary of float32 tensors.
     """
-    from zoo.classifier import ensemble_log_probabilities, nan_where_not_finite
+    from zoo.classifier import ensemble_log_probabilities
 
     log_members = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
     members = ops.exp(log_members)
@@ -48,9 +52,30 @@ def of_logits(logits: Tensor, calibration: Any, images: Tensor) -> dict[str, Ten
         "members": members,
         "predictive_entropy": _entropy(probabilities),
         "mutual_information": ops.maximum(information, 0.0),
+        "suspect_range": _suspect(images),
     }
-    # At the very end: LiteRT's exponential of NaN is 0.
-    return {name: nan_where_not_finite(value, images) for name, value in outputs.items()}
+    brightness = ops.mean(images, axis=(1, 2, 3)) if brightness is None else brightness
+    # At the very end, as LiteRT's exponential of NaN is 0.
+    return {name: _nan_unless_finite(value, brightness) for name, value in outputs.items()}
+
+
+def _nan_unless_finite(value, brightness):
+    """The value, or NaN for images whose mean is not finite, by a division that every converter keeps.
+
+    It is by 1, or by infinity / infinity. LiteRT's converter takes `isfinite` for always true, int8 makes 0
+    of a NaN that is chosen or added, and tf2onnx chooses by adding a product with 0. A sum of pixels would
+    overflow in half precision, in which LiteRT may compute.
+    """
+    size = 1 + ops.abs(ops.reshape(brightness, (-1,) + (1,) * (len(value.shape) - 1)))
+    return value / (size / size)
+
+
+def _suspect(images):
+    """1 where pixels are outside [0, 255], or none is above 1 though the image is not black; else 0."""
+    low, high = ops.min(images, axis=(1, 2, 3)), ops.max(images, axis=(1, 2, 3))
+    scaled = ops.logical_and(high > 0, high <= 1)
+    outside = ops.logical_or(low < 0, high > 255)
+    return ops.cast(ops.logical_or(scaled, outside), "float32")
 
 
 def _entropy(p):
