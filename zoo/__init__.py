@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` lo
     from zoo.deciding import threshold as threshold
     from zoo.errors import WeightsError as WeightsError
     from zoo.exporting.export import export as export
+    from zoo.hub import save_to_hub as save_to_hub
     from zoo.hyper_batch_tuning import HyperparameterTuning as HyperparameterTuning
     from zoo.joining import ensemble as ensemble
     from zoo.joining import fuse as fuse
@@ -58,6 +59,7 @@ _HOMES = {
     "fuse": "zoo.joining",
     "load": "zoo.loading",
     "predict": "zoo.uncertainty",
+    "save_to_hub": "zoo.hub",
     "Threshold": "zoo.deciding",
     "threshold": "zoo.deciding",
 }

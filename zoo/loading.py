@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from zoo import imagenet, keras_files, methods, registry
+from zoo import hub, imagenet, keras_files, methods, registry
 from zoo import weights as weight_files
 from zoo.building import HEAD, build, build_from_spec
 from zoo.checks import check_class_names
@@ -41,7 +41,8 @@ def load(
 
     Args:
         name: str, `<method>_<backbone>`, see `zoo.list_models()`; or the path of a `.keras` file, which is
-            checked before Keras loads it, and takes no other argument.
+            checked before Keras loads it; or "hf://owner/name@revision", a model on the Hugging Face Hub
+            (see `zoo.save_to_hub`). The latter two take no other argument.
         weights: str or path: a data set's name; "default", the first weights in the index; the path of a
             folder made by training or of a `.weights.h5` or `.weights.npz` file; or None, to start from
             scratch. Default: "default".
@@ -81,11 +82,12 @@ def load(
         >>> model.class_names[:3]
         ['T-shirt/top', 'Trouser', 'Pullover']
     """
-    if str(name).endswith(keras_files.SUFFIX):
+    on_hub = str(name).startswith(hub.PREFIX)
+    if on_hub or str(name).endswith(keras_files.SUFFIX):
         given = (num_classes, input_shape, stem, mean, std, activation, class_names, *method_arguments)
         if weights != "default" or resize != "default" or any(value is not None for value in given):
             raise ValueError(f"{name} is a whole model; load it without other arguments")
-        return keras_files.load(name)
+        return hub.load(name) if on_hub else keras_files.load(name)
     method_name, _ = registry.parse(name)
     method_class = methods.METHODS[method_name]
     try:
