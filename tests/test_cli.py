@@ -99,7 +99,7 @@ def test_publish_copies_runs_and_rebuilds_index_and_table(tmp_path):
     entry = next(e for e in zoo.registry.entries("packed_lenet") if e["dataset"] == "mnist")
     run = locate(entry)
     (tmp_path / "README.md").write_text(
-        "before\n<!-- weights: made by zoo.training.publish -->\nold\n<!-- end of weights -->\nafter\n"
+        "before\n<!-- methods: made by zoo.training.publish -->\nold\n<!-- end of methods -->\nafter\n"
     )
     saved_models = tmp_path / "saved_models"
     saved_models.mkdir()
@@ -107,7 +107,7 @@ def test_publish_copies_runs_and_rebuilds_index_and_table(tmp_path):
     assert [e["folder"] for e in index] == ["packed_lenet-mnist"]
     assert json.loads((saved_models / "index.json").read_text()) == index
     readme = (tmp_path / "README.md").read_text()
-    assert "packed_lenet" in readme
+    assert "| `packed` |" in readme
     assert "old" not in readme
     assert readme.startswith("before") and readme.endswith("after\n")
 

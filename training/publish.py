@@ -4,7 +4,8 @@
 
 Each RUN is an `--output_dir` of `zoo.training.train`.  Of runs that differ only in their seed, the one
 with the lowest held-out NLL is shipped (the lowest seed if no images were held out), and all of them go
-into the table of `docs/results.md`.  Without a RUN the index and the tables are written again.
+into the table of `docs/results.md`.  Without a RUN the index and the tables are written again: those of
+README.md, docs/weights.md and docs/results.md.
 """
 
 import json
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Iterable
 
 from zoo import registry, weights
-from zoo.training import marked_sections
+from zoo.training import marked_sections, method_overview
 
 COMMAND = "zoo.training.publish"
 
@@ -44,10 +45,19 @@ def publish(runs: Iterable, folder: str | os.PathLike | None = None) -> list[dic
         _copy(run, config, folder / name)
     index = weights.rebuild_index(folder)
     root = folder.parent
-    for page, made in (("README.md", table(index)), ("docs/results.md", seeds_table(folder, index))):
+    for page, sections in _sections(folder, index).items():
         if (root / page).is_file():  # an installation has no pages
-            marked_sections.fill(root / page, COMMAND, {"weights": made})
+            marked_sections.fill(root / page, COMMAND, sections)
     return index
+
+
+def _sections(folder, index):
+    """{page: {section: its text}}."""
+    return {
+        "README.md": {"methods": method_overview.table(index, folder.parent / "docs" / "speed")},
+        "docs/weights.md": {"weights": table(index)},
+        "docs/results.md": {"weights": seeds_table(folder, index)},
+    }
 
 
 def _best(name, group):

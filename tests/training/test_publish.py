@@ -5,7 +5,7 @@ import json
 import pytest
 
 from zoo import cards, registry
-from zoo.training import publish
+from zoo.training import method_overview, publish
 
 
 def _run(folder, seed, held_out_nll, accuracy, **recipe):
@@ -30,11 +30,13 @@ def _run(folder, seed, held_out_nll, accuracy, **recipe):
 @pytest.fixture
 def project(tmp_path):
     """A project with marked pages, and its folder of weights."""
-    for page in ("README.md", "docs/results.md"):
+    for page, name in (
+        ("README.md", "methods"), ("docs/weights.md", "weights"), ("docs/results.md", "weights"),
+    ):  # fmt: skip
         path = tmp_path / page
         path.parent.mkdir(exist_ok=True)
         path.write_text(
-            "before\n<!-- weights: made by zoo.training.publish -->\nold\n<!-- end of weights -->\nafter\n"
+            f"before\n<!-- {name}: made by zoo.training.publish -->\nold\n<!-- end of {name} -->\nafter\n"
         )
     (tmp_path / "saved_models").mkdir()
     return tmp_path
@@ -57,7 +59,8 @@ def test_the_seed_of_the_lowest_held_out_nll_is_shipped_with_the_record_of_all(p
     results = (project / "docs" / "results.md").read_text()
     assert "| `mimo_lenet` | fashion_mnist | 3 | 8,420 | 0.9000 ± 0.0400 | 0.1000 ± 0.0400 |" in results
     assert results.startswith("before") and results.endswith("after\n") and "old" not in results
-    assert "| 0.8600 | 0.1400 | 0.0100 |" in (project / "README.md").read_text()
+    assert "| 0.8600 | 0.1400 | 0.0100 |" in (project / "docs" / "weights.md").read_text()
+    assert "| `mimo` | 0.8600 | 0.1400 | - | 0.00 | one pass" in (project / "README.md").read_text()
     text = str(cards.Card("mimo_lenet", config))
     assert "seed 1 (held-out NLL 0.4000, this one)" in text and "seed 2 (held-out NLL 0.6000)" in text
     publish.publish([], project / "saved_models")
@@ -68,7 +71,7 @@ def test_one_run_needs_no_held_out_part(project):
     run = _run(project / "runs", 0, None, 0.9)
     publish.publish([run], project / "saved_models")
     assert "mimo_lenet" not in (project / "docs" / "results.md").read_text()
-    assert "mimo_lenet" in (project / "README.md").read_text()
+    assert "mimo_lenet" in (project / "docs" / "weights.md").read_text()
 
 
 def test_runs_that_cannot_be_compared_are_refused_before_anything_is_copied(project, raises_line):
@@ -93,3 +96,36 @@ def test_of_sparse_models_the_existing_parameters_are_shown():
     entry = {"parameters": 185_118}
     assert registry.parameters(entry) == "185,118"
     assert registry.parameters({**entry, "nonzeros": 37_590}) == "37,590 of 185,118"
+
+
+def test_the_methods_are_those_of_the_backbone_with_most_weights_and_have_measured_speeds(tmp_path):
+    index = [
+        _entry("single_lenet", "mnist", 5), _entry("single_lenet", "fashion_mnist", 5),
+        _entry("packed_lenet", "fashion_mnist", 6), _entry("single_resnet20", "cifar10", 90),
+        _entry("packed_resnet20", "cifar10", 99),
+    ]  # fmt: skip
+    shown = method_overview.table(index, tmp_path)
+    assert shown.startswith("`resnet20` on `cifar10`") and "ms:" not in shown
+    model = {"of": "zoo", "label": "packed", "tasks": {"predict 1": {"wall_ms": 2.34}}}
+    speeds = {
+        "models": [model], "settings": {"weights": "cifar10"},
+        "machine": {"cores": 2, "processor": "Z80", "backend": "tensorflow"},
+    }  # fmt: skip
+    (tmp_path / "resnet20.json").write_text(json.dumps(speeds))
+    lines = method_overview.table(index, tmp_path).splitlines()
+    assert "2 cores of an Z80, TensorFlow" in lines[0]
+    assert lines[4].startswith("| `single` | 0.9000 | 0.1000 | - | 1.50 |")
+    assert lines[5].startswith("| `packed` | 0.9000 | 0.1000 | 2.3 | 1.50 |")
+    speeds["settings"]["weights"] = None  # of other weights
+    (tmp_path / "resnet20.json").write_text(json.dumps(speeds))
+    assert "2.3" not in method_overview.table(index, tmp_path)
+
+
+def test_every_method_says_when_to_take_it():
+    assert set(method_overview.TAKE_IT_WHEN) == set(registry.METHODS)
+
+
+def _entry(name, dataset, macs):
+    metrics = {dataset: {"accuracy": 0.9, "nll": 0.1, "ece": 0.01}}
+    files = {"model.weights.h5": {"bytes": 1_500_000}}
+    return {"name": name, "dataset": dataset, "macs": macs, "metrics": metrics, "files": files}
