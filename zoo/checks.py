@@ -1,26 +1,152 @@
 """Checks of what users pass in, each failing with one line that says what to do."""
 
+import math
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+LABEL_TOLERANCE = 1e-2  # of a sum of soft labels: half precision and a thousand classes pass
+_CHUNK = 1 << 22  # pixels that are looked at in one go
+
+
+def is_array(values: Any) -> bool:
+    """Tell whether values can be looked at: an array, a tensor with values, or a list.
+
+    Args:
+        values: anything.
+    """
+    if isinstance(values, (list, tuple)):
+        return True
+    return hasattr(values, "__array__") and not isinstance(values, type)
+
+
+def as_array(values: Any, name: str) -> np.ndarray:
+    """Return values as a NumPy array.
+
+    Args:
+        values: an array, a tensor of any backend, or a list.
+        name: str, what they are, for the message.
+
+    Raises:
+        ValueError: for lists of different lengths.
+    """
+    try:
+        if hasattr(values, "detach"):  # a tensor of PyTorch, maybe on another device
+            values = values.detach().cpu()
+        return np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name} of different shapes make no batch; bring them to one shape") from None
+
+
+def check_images(
+    images: Any, input_shape: Iterable[int | None], finite: bool = True, scaled: bool = True
+) -> None:
+    """Check the images that a classifier is to learn from or to answer, and warn of values in [0, 1].
+
+    Args:
+        images: array or list (N, H, W, C), N >= 1. Anything that is not an array passes.
+        input_shape: (H, W, C), what the model takes; None for a size that is free.
+        finite: bool, whether NaN and infinite values are refused. Default: True.
+        scaled: bool, whether to warn. Default: True.
+
+    Raises:
+        ValueError: for images that the model cannot take.
+
+    Warns:
+        UserWarning: for float images whose values are all in [0, 1].
+
+    Example:
+        >>> zoo.checks.check_images(np.zeros((4, 8, 8, 3), "uint8"), (8, 8, 1))
+        Traceback (most recent call last):
+        ValueError: images must be (N, 8, 8, 1); got (4, 8, 8, 3)
+    """
+    if not is_array(images):
+        return
+    if isinstance(images, (list, tuple)):
+        images = as_array(images, "images")
+    shape, wanted = tuple(images.shape), tuple(input_shape)
+    free = tuple(here if size is None else size for here, size in zip(shape[1:], wanted))
+    if len(shape) != 4 or shape[1:] != free:
+        named = ", ".join("any" if size is None else str(size) for size in wanted)
+        hint = "; add a batch axis: images[None]" if shape == wanted else ""
+        raise ValueError(f"images must be (N, {named}); got {shape}{hint}")
+    if not shape[0]:
+        raise ValueError("the images are empty: there is nothing to learn from or to answer")
+    dtype = as_array(images[:1], "images").dtype
+    if dtype.kind not in "uif" and dtype.name != "bfloat16":
+        raise ValueError(f"images must be uint8 or float in [0, 255]; got dtype {dtype}")
+    if dtype.kind in "ui":
+        return
+    bad, first, small = 0, 0, scaled
+    step = max(_CHUNK // math.prod(shape[1:]), 1)
+    for start in range(0, shape[0], step):
+        part = as_array(images[start : start + step], "images").reshape(-1, math.prod(shape[1:]))
+        sums = part.sum(
+            axis=1, dtype="float32"
+        )  # finite exactly where all pixels are; one pass, no copy
+        broken = ~np.isfinite(sums)
+        if broken.any():
+            first, bad = first if bad else start + broken.argmax(), bad + broken.sum()
+        small = small and not broken.any() and sums.max() <= part.shape[1] and part.max() <= 1
+        small = small and (start or part.max() > 0)  # an image of zeros says nothing
+    if bad and finite:
+        raise ValueError(
+            f"{bad} of {shape[0]} images hold NaN or infinite values (first: image {first}); remove or "
+            "repair them"
+        )
+    if small:
+        warnings.warn("images look scaled to [0, 1]; this zoo takes [0, 255]", stacklevel=3)
+
+
+def check_lengths(images: Any, labels: Any, weights: Any = None) -> None:
+    """Check that there is a label, and a weight if there are any, for each image.
+
+    Args:
+        images: array or list (N, ...).
+        labels: array or list (N, ...).
+        weights: array or list (N,), or None. Default: None.
+
+    Raises:
+        ValueError: for different numbers.
+    """
+    for name, values in (("labels", labels), ("sample weights", weights)):
+        if is_array(images) and is_array(values) and np.ndim(values) and len(values) != len(images):
+            raise ValueError(
+                f"{len(images)} images and {len(values)} {name}; there must be one for each image"
+            )
+
+
+def check_batch_size(batch_size: Any) -> None:
+    """Check a number of images per step.
+
+    Args:
+        batch_size: int >= 1, or None for the default.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    integer = isinstance(batch_size, (int, np.integer)) and not isinstance(batch_size, bool)
+    if batch_size is not None and not (integer and batch_size >= 1):
+        raise ValueError(f"batch_size must be an integer >= 1; got {batch_size!r}")
+
 
 def check_labels(labels: Any, num_classes: int) -> None:
     """Check the labels that a classifier is to learn from.
 
     Args:
-        labels: array of integers (N,) or (N, 1), or one-hot or soft labels (N, K). Anything that is not
-            an array (None, a symbolic tensor) passes: the loss turns NaN for bad labels met later.
+        labels: array or list of integers (N,) or (N, 1), or one-hot or soft labels (N, K). Anything that
+            is not an array (None, a symbolic tensor) passes: the loss turns NaN for bad labels met later.
         num_classes: int >= 1, K.
 
     Raises:
         ValueError: for labels that fit no model of K classes.
     """
-    if labels is None or (not hasattr(labels, "__array__") and not isinstance(labels, (list, tuple))):
+    if not is_array(labels):
         return
-    labels = np.asarray(labels)
+    labels = as_array(labels, "labels")
     if not labels.size:
         raise ValueError("the labels are empty: there is nothing to learn from or to measure")
     if labels.dtype.kind not in "biuf":
@@ -30,7 +156,16 @@ def check_labels(labels: Any, num_classes: int) -> None:
     if labels.ndim == 2 and labels.shape[1] == num_classes and num_classes > 1:
         if not np.isfinite(labels).all() or labels.min() < 0:
             raise ValueError("soft labels must be finite and not negative")
+        sums = labels.sum(axis=1, dtype="float32")
+        off = np.abs(sums - 1) > LABEL_TOLERANCE
+        if off.any():
+            raise ValueError(
+                f"{off.sum()} of {len(labels)} soft labels do not sum to 1 (first: label {off.argmax()} sums "
+                f"to {sums[off.argmax()]:.6g}); divide each by its sum"
+            )
         return
+    if not labels.ndim:
+        raise ValueError(f"labels must be (N,), one for each image; got the single number {labels}")
     if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] != 1):
         raise ValueError(
             f"labels of shape {labels.shape} fit no model of {num_classes} classes; pass integers "

@@ -11,7 +11,8 @@ from keras import ops
 
 from zoo import fast_weights
 from zoo.array_types import Tensor
-from zoo.checks import check_batch, check_class_names, check_labels, check_loss, check_size
+from zoo.checked_training import ChecksInputs
+from zoo.checks import check_batch, check_class_names, check_loss, check_size
 from zoo.class_names import adopt
 from zoo.fine_tuning import FineTuning
 from zoo.keras_workarounds import TrainsUnderStrategies
@@ -63,7 +64,7 @@ def nan_where_not_finite(values: Tensor, images: Tensor) -> Tensor:
 
 
 @keras.saving.register_keras_serializable(package="zoo")
-class EnsembleClassifier(TrainsUnderStrategies, FineTuning, keras.Model):
+class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.Model):
     """A classifier of M members that trains each of them and answers with their average.
 
     Called with `training=True` it returns member logits (B, M, K), or as many as the network gives in
@@ -259,13 +260,9 @@ class EnsembleClassifier(TrainsUnderStrategies, FineTuning, keras.Model):
             ValueError: for labels that do not fit the model, or a batch smaller than the number of
                 members among whom it is split.
         """
-        check_labels(y, self.num_classes)
         self._check_images(x)
         adopt(self, x)
         check_batch(self.spec, 32 if batch_size is None and hasattr(x, "__array__") else batch_size)
-        validation = kwargs.get("validation_data")
-        if isinstance(validation, (tuple, list)) and len(validation) > 1:
-            check_labels(validation[1], self.num_classes)
         return super().fit(x, y, batch_size, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs) -> Any:
@@ -274,7 +271,6 @@ class EnsembleClassifier(TrainsUnderStrategies, FineTuning, keras.Model):
         Raises:
             ValueError: for labels that do not fit the model.
         """
-        check_labels(y, self.num_classes)
         self._check_images(x)
         return super().evaluate(x, y, *args, **kwargs)
 
@@ -307,16 +303,6 @@ class EnsembleClassifier(TrainsUnderStrategies, FineTuning, keras.Model):
         """Build the training function, with the fast weights' learning-rate multipliers applied."""
         fast_weights.apply_multipliers(self.optimizer, self)
         return super().make_train_function(force)
-
-    def train_on_batch(self, x, y=None, *args, **kwargs) -> Any:
-        """Train on one batch as `keras.Model` does, after a check of the labels."""
-        check_labels(y, self.num_classes)
-        return super().train_on_batch(x, y, *args, **kwargs)
-
-    def test_on_batch(self, x, y=None, *args, **kwargs) -> Any:
-        """Evaluate one batch as `keras.Model` does, after a check of the labels."""
-        check_labels(y, self.num_classes)
-        return super().test_on_batch(x, y, *args, **kwargs)
 
     def export(
         self, filepath: Any, format: str = "tf_saved_model", input_signature: Any = None, **kwargs: Any

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from zoo.array_types import Tensor
+from zoo.checks import LABEL_TOLERANCE
 
 
 def label_distribution(labels: Tensor, num_classes: int, dtype: str = "float32") -> Tensor:
@@ -17,7 +18,7 @@ def label_distribution(labels: Tensor, num_classes: int, dtype: str = "float32")
         dtype: str, the type of the result. Default: "float32".
 
     Returns:
-        A tensor (B, K); rows of labels out of range are zero.
+        A tensor (B, K); rows of labels out of range, or of fractions, are zero.
 
     Example:
         >>> keras.ops.convert_to_numpy(zoo.losses.label_distribution([1, 0], 2)).tolist()
@@ -26,7 +27,20 @@ def label_distribution(labels: Tensor, num_classes: int, dtype: str = "float32")
     labels = ops.convert_to_tensor(labels)
     if len(labels.shape) == 2 and labels.shape[-1] == num_classes and num_classes > 1:
         return ops.cast(labels, dtype)
-    integers = ops.cast(ops.reshape(labels, (-1,)), "int32")
+    if len(labels.shape) == 2 and labels.shape[-1] is None:  # known when it runs, on TensorFlow
+        return ops.cond(
+            ops.shape(labels)[-1] == num_classes,
+            lambda: ops.reshape(ops.cast(labels, dtype), (-1, num_classes)),
+            lambda: _one_hot(labels, num_classes, dtype),
+        )
+    return _one_hot(labels, num_classes, dtype)
+
+
+def _one_hot(labels, num_classes, dtype):
+    labels = ops.reshape(labels, (-1,))
+    integers = ops.cast(labels, "int32")
+    if "float" in keras.backend.standardize_dtype(labels.dtype):
+        integers = ops.where(ops.cast(integers, labels.dtype) == labels, integers, -1)
     return ops.one_hot(integers, num_classes, dtype=dtype)
 
 
@@ -35,7 +49,8 @@ class CrossEntropy(keras.losses.Loss):
     """Cross-entropy, in nats, of logits or log-probabilities with labels of any kind.
 
     Labels are integer (B,) or (B, 1), one-hot or soft (B, K); predictions are logits or probabilities
-    (B, K). A label outside [0, K) makes the loss NaN on every backend, rather than teach anything.
+    (B, K). A label outside [0, K), a fraction, or soft labels that do not sum to 1 make the loss NaN on
+    every backend, rather than teach anything.
 
     Args:
         label_smoothing: float in [0, 1), the share of a label that is spread over all classes. Default:
@@ -73,7 +88,7 @@ class CrossEntropy(keras.losses.Loss):
         return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true, y_pred):
-        mass = ops.sum(y_true, axis=-1)
+        mass = ops.sum(ops.cast(y_true, "float32"), axis=-1)
         if self.label_smoothing:
             y_true = y_true * (1 - self.label_smoothing) + self.label_smoothing / y_pred.shape[-1]
         if self.from_probabilities:
@@ -81,7 +96,7 @@ class CrossEntropy(keras.losses.Loss):
         else:
             log_probabilities = ops.log_softmax(y_pred, axis=-1)
         loss = -ops.sum(y_true * log_probabilities, axis=-1)
-        return ops.where(mass > 0, loss, float("nan"))
+        return ops.where(ops.abs(mass - 1) <= LABEL_TOLERANCE, loss, float("nan"))
 
     def get_config(self):
         return {

@@ -1,0 +1,275 @@
+"""`fit`, `evaluate` and `predict` that look at what they are given, and stop at what is not finite.
+
+Arrays are looked at once, before anything begins; data sets batch by batch (`zoo.checked_data`).
+"""
+
+import contextlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from zoo.checked_data import BatchCheck, checked, in_one_line
+from zoo.checks import as_array, check_batch_size, check_images, check_labels, check_lengths, is_array
+from zoo.layers.keras_internals import distribute_strategy
+
+
+class NotFiniteError(ValueError):
+    """A loss or a weight became NaN or infinite in training."""
+
+
+class ChecksInputs:
+    """A mix-in before `keras.Model` for classifiers with `num_classes` and `input_shape`."""
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as `keras.Model.fit` does, on inputs that are checked.
+
+        Raises:
+            ValueError: for images or labels that do not fit the model, or data that end early.
+            NotFiniteError: for a loss or weights that become NaN or infinite.
+        """
+        given = arguments(super().fit, *args, **kwargs)
+        check_batch_size(given.get("batch_size"))
+        check_batch_size(given.get("validation_batch_size"))
+        checks = [self._check_argument(given)]
+        if given.get("validation_data") is not None:
+            checks.append(self._check_validation(given))
+        _check_epochs(given)
+        stop = StopAtTrouble(given.get("steps_per_epoch"), given.get("validation_steps"))
+        given["callbacks"] = first_in(given.get("callbacks"), stop, self)
+        with in_one_line(*checks), _variables_back(self):
+            return super().fit(**given)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate as `keras.Model.evaluate` does, on inputs that are checked.
+
+        Raises:
+            ValueError: for images or labels that do not fit the model, or data that end early.
+        """
+        given = arguments(super().evaluate, *args, **kwargs)
+        if given.get("_use_cached_eval_dataset"):  # called by `fit`, which has looked already
+            return super().evaluate(**given)
+        check_batch_size(given.get("batch_size"))
+        check = self._check_argument(given)
+        stop = StopAtTrouble(None, given.get("steps"), tested="x", test_argument="steps")
+        given["callbacks"] = first_in(given.get("callbacks"), stop, self)
+        with in_one_line(check), _variables_back(self):
+            return super().evaluate(**given)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Predict as `keras.Model.predict` does, on inputs that are checked.
+
+        Images with NaN are answered with NaN, and no images with an empty array.
+
+        Raises:
+            ValueError: for images of another shape or type.
+        """
+        given = arguments(super().predict, *args, **kwargs)
+        check_batch_size(given.get("batch_size"))
+        images = given.get("x")
+        if isinstance(images, (list, tuple)):
+            images = given["x"] = as_array(images, "images")
+        if is_array(images) and not len(images):
+            return np.zeros((0, self.num_classes), "float32")
+        check_images(images, self._image_shape(), finite=False)
+        check = self._batch_check("x", labelled=False, finite=False)
+        given["x"] = self._checked(images, check)
+        with in_one_line(check), _variables_back(self):
+            return super().predict(**given)
+
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Train on one batch as `keras.Model` does, after a check."""
+        x, y = self._checked_arrays(x, y)
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate one batch as `keras.Model` does, after a check."""
+        x, y = self._checked_arrays(x, y)
+        return super().test_on_batch(x, y, *args, **kwargs)
+
+    def _image_shape(self):
+        """(H, W, C), with a free height and width where the model resizes."""
+        shape = self.input_shape[1:]
+        return (None, None, shape[-1]) if getattr(self, "resize", None) else shape
+
+    def _batch_check(self, name, **options):
+        return BatchCheck(self._image_shape(), self.num_classes, name, **options)
+
+    def _checked(self, data, check):
+        """A data set that is checked, but for those that `tf.distribute` divides among devices."""
+        strategy = distribute_strategy(self)
+        return (
+            data if strategy is not None and strategy.num_replicas_in_sync > 1 else checked(data, check)
+        )
+
+    def _checked_arrays(self, images, labels, weights=None):
+        """Images and labels after the checks, lists among them as arrays."""
+        if is_array(images) and labels is None:
+            raise ValueError("there are no labels: pass y, an integer or a distribution for each image")
+        if isinstance(images, (list, tuple)):
+            images = as_array(images, "images")
+        if isinstance(labels, (list, tuple)):
+            labels = as_array(labels, "labels")
+        check_images(images, self._image_shape())
+        check_labels(labels, self.num_classes)
+        check_lengths(images, labels, weights)
+        return images, labels
+
+    def _check_argument(self, given):
+        """Check x, y and sample_weight of a call, in place; returns the check of a data set's batches."""
+        check, data = self._batch_check("x"), given.get("x")
+        if is_array(data) or data is None:
+            weights = given.get("sample_weight")
+            given["x"], given["y"] = self._checked_arrays(data, given.get("y"), weights)
+        else:
+            check_labels(given.get("y"), self.num_classes)
+            given["x"] = self._checked(data, check)
+        return check
+
+    def _check_validation(self, given):
+        data, check = given["validation_data"], self._batch_check("validation_data")
+        if not isinstance(data, (tuple, list)):
+            given["validation_data"] = self._checked(data, check)
+        elif len(data) not in (2, 3):
+            raise ValueError(
+                f"validation_data must be (images, labels) or a data set; got {len(data)} parts"
+            )
+        elif is_array(data[0]):
+            try:
+                given["validation_data"] = (*self._checked_arrays(*data), *data[2:])
+            except ValueError as error:
+                raise ValueError(f"validation_data: {error}") from None
+        return check
+
+
+@contextlib.contextmanager
+def _variables_back(model):
+    """A context in which an error leaves the model usable: while JAX trains, variables live elsewhere."""
+    try:
+        yield
+    except BaseException:
+        if keras.backend.backend() == "jax":
+            model.jax_state_sync()
+        raise
+
+
+def _check_epochs(given):
+    """ValueError for a generator that would have to begin again; Keras repeats its first batches."""
+    if given.get("epochs", 1) - given.get("initial_epoch", 0) <= 1:
+        return
+    for name, steps in (("x", "steps_per_epoch"), ("validation_data", "validation_steps")):
+        if inspect.isgenerator(given.get(name)) and given.get(steps) is None:
+            raise ValueError(
+                f"{name} is a generator, which cannot begin again for a second epoch; pass {steps}, or a "
+                "data set (keras.utils.PyDataset, tf.data)"
+            )
+
+
+def check_finite_weights(model: keras.Model) -> None:
+    """Check that the trained weights of a model are finite.
+
+    Args:
+        model: a `keras.Model`.
+
+    Raises:
+        NotFiniteError: naming the first weight that is not.
+    """
+    for weight in model.trainable_variables:
+        if "float" in weight.dtype and not np.isfinite(float(ops.sum(ops.cast(weight, "float32")))):
+            if not np.isfinite(ops.convert_to_numpy(ops.cast(weight, "float32"))).all():
+                raise NotFiniteError(
+                    f"the weight {weight.path} became NaN or infinite: training is lost; lower the learning "
+                    "rate, clip gradients (clip_norm), or look for extreme images"
+                )
+
+
+class StopAtTrouble(keras.callbacks.Callback):
+    """Stop training at a loss or weights that are not finite, and at data that end too early.
+
+    It comes before all other callbacks, so that none of them keeps what is lost.  Each step looks at the
+    loss of the step before, which is there by then: no step waits for its own.
+
+    Args:
+        steps: int, the batches that an epoch was promised to have, or None.
+        test_steps: int, the same of the data to evaluate on, or None. Default: None.
+        tested: str, the argument that those came by. Default: "validation_data".
+        test_argument: str, the argument that promised their number. Default: "validation_steps".
+    """
+
+    async_safe = True  # the order in which means of the loss are looked at does not matter
+
+    def __init__(
+        self,
+        steps: int | None,
+        test_steps: int | None = None,
+        tested: str = "validation_data",
+        test_argument: str = "validation_steps",
+    ):
+        super().__init__()
+        self.steps, self.test_steps = steps, test_steps
+        self.test_data, self.test_argument = tested, test_argument
+        self.before, self.seen, self.tested, self.epoch = None, 0, 0, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.seen, self.before = epoch, 0, None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._look()
+        self.before, self.seen = (batch, logs and logs.get("loss")), batch + 1
+
+    def _look(self):
+        step, loss = self.before or (0, None)
+        if loss is not None and not np.isfinite(value := float(ops.convert_to_numpy(loss))):
+            raise NotFiniteError(
+                f"the loss became {value} at step {step + 1} of epoch {self.epoch + 1}: training is lost; lower "
+                "the learning rate, or look for NaN in the images and labels"
+            )
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._look()
+        _check_count("x", self.seen, self.steps, f" in epoch {epoch + 1}", "steps_per_epoch")
+        check_finite_weights(self.model)
+
+    def on_test_begin(self, logs=None):
+        self.tested = 0
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.tested = batch + 1
+
+    def on_test_end(self, logs=None):
+        _check_count(self.test_data, self.tested, self.test_steps, "", self.test_argument)
+
+
+def _check_count(name, seen, steps, where, argument):
+    if seen < (steps or 1):
+        promised = f"{argument}={steps}" if steps else "one at least"
+        raise ValueError(
+            f"{name} ended after {seen} batches{where}, and {promised} was expected; let it go on (repeat it), "
+            f"or lower {argument}"
+        )
+
+
+def first_in(callbacks: Any, first: keras.callbacks.Callback, model: keras.Model) -> Any:
+    """Return the callbacks of `fit` with another before them.
+
+    Args:
+        callbacks: None, a callback, a list of them, or a `keras.callbacks.CallbackList`.
+        first: the callback that comes first.
+        model: the `keras.Model` that is trained.
+    """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        if not any(isinstance(callback, StopAtTrouble) for callback in callbacks.callbacks):
+            first.set_model(model)
+            callbacks.callbacks.insert(0, first)
+        return callbacks
+    return [first, *(keras.tree.flatten(callbacks) if callbacks else [])]
+
+
+def arguments(function: Callable, *args: Any, **kwargs: Any) -> dict:
+    """Return the arguments of a call by name, those of `**kwargs` among them."""
+    bound = inspect.signature(function).bind(*args, **kwargs).arguments
+    others = bound.pop("kwargs", {})
+    return {**bound, **others}
