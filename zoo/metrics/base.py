@@ -10,6 +10,7 @@ from zoo.array_types import Tensor
 from zoo.losses import label_distribution
 from zoo.metrics.checks import check_integers, check_predictions, check_shapes, check_weights
 
+TINY = 2.0**-126  # the least normal float32: what is smaller is 0 to some operations and not to others
 ROWS = 1024  # at once: bounds both the memory of a huge batch and the rounding of its float32 sums
 
 
@@ -119,10 +120,13 @@ class ProbabilityMetric(keras.metrics.Metric):
             self._add(labels, predictions, weights)
 
     def _log_probabilities(self, y_pred):
-        return ops.log_softmax(y_pred, axis=-1) if self.from_logits else ops.log(y_pred)
+        if self.from_logits:
+            return ops.log_softmax(y_pred, axis=-1)
+        return ops.log(self._probabilities(y_pred))
 
     def _probabilities(self, y_pred):
-        return ops.softmax(y_pred, axis=-1) if self.from_logits else y_pred
+        p = ops.softmax(y_pred, axis=-1) if self.from_logits else y_pred
+        return ops.where(p >= TINY, p, 0.0)
 
     def _weights(self, sample_weight, rows):
         if sample_weight is None:

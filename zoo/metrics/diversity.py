@@ -82,7 +82,9 @@ class MutualInformation(_MemberMetric):
 
     def _scores(self, labels, y_pred):
         p, log_p = self._probabilities(y_pred), self._log_probabilities(y_pred)
-        mean = ops.log(ops.mean(p, axis=1, keepdims=True))
+        mean = ops.expand_dims(
+            log_of_mean(log_p), axis=1
+        )  # the mean of p may be too small for a float32
         terms = ops.where(p > 0, p * (log_p - mean), 0.0)
         return ops.maximum(ops.mean(ops.sum(terms, axis=-1), axis=1), 0.0)
 
