@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import keras
 import numpy as np
@@ -187,3 +188,44 @@ def test_nested_networks_by_hand():
     outer = keras.Input((8, 8, 3))
     model = keras.Model(outer, keras.layers.Dense(2)(keras.layers.Flatten()(inner(outer))))
     assert counts.macs(model) == 64 * 9 * 6 + 16 * 6 * 4 + 64 * 2
+
+
+def test_a_card_shows_what_the_model_is_and_the_single_network_beside():
+    """Of published weights: shape, method and its arguments, classes, and both models' figures."""
+    text = str(zoo.card("packed_resnet20"))
+    spec = zoo.card("packed_resnet20").config["spec"]
+    assert "Images 32x32x3 in [0, 255]." in text and "10 classes: airplane" in text
+    assert (
+        f"Method packed(num_members=4, alpha={spec['method']['alpha']:g}, gamma=1) on resnet20." in text
+    )
+    (single,) = zoo.registry.entries("single_resnet20")
+    assert f"| cifar10, single_resnet20 | {single['metrics']['cifar10']['accuracy']:.4f} |" in text
+    assert f"* beside it, single_resnet20: {single['parameters']:,} parameters" in text
+    assert "`zoo card packed_resnet20 --latency` measures it" in text
+    assert "beside it" not in str(zoo.card("single_resnet20"))
+
+
+@pytest.mark.slow
+def test_latency_is_measured_beside_the_single_network():
+    text = str(zoo.card("packed_lenet", "mnist", latency=True))
+    assert re.search(
+        r"\* latency: \d+\.\d\d ms, single_lenet \d+\.\d\d ms \(one image at a time, measured", text
+    )
+
+
+def test_a_name_with_several_data_sets_is_asked_about(monkeypatch, capsys):
+    from zoo import cli
+
+    datasets = [entry["dataset"] for entry in zoo.registry.entries("packed_lenet")]
+    assert len(datasets) > 1
+    assert cli.main(["card", "packed_lenet"]) == 0
+    captured = capsys.readouterr()
+    assert f"Trained on {datasets[0]}" in captured.out
+    assert f"weights of {', '.join(datasets)}; this is {datasets[0]}, --weights chooses" in captured.err
+    answers = iter(["imagenet", datasets[1]])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: next(answers))
+    assert cli.main(["card", "packed_lenet"]) == 0
+    assert f"Trained on {datasets[1]}" in capsys.readouterr().out
+    assert cli.main(["card", "packed_lenet", "--weights", datasets[-1]]) == 0
+    assert f"Trained on {datasets[-1]}" in capsys.readouterr().out

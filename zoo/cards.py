@@ -29,13 +29,15 @@ class Card:
         return "\n".join(_lines(self.name, self.config))
 
 
-def card(name: str, weights: str | os.PathLike | None = "default") -> Card:
+def card(name: str, weights: str | os.PathLike | None = "default", latency: bool = False) -> Card:
     """Return the card of a model: test scores, cost and training of its weights, all of it measured.
 
     Args:
         name: str, a model's name, as in `zoo.load`.
         weights: str or path: a data set's name, "default", or a folder made by training.
             Default: "default".
+        latency: bool, whether to load the model and the single network of its backbone and time them, side by
+            side on this machine. Default: False.
 
     Returns:
         A `Card`; where no weights exist yet, one that says so.
@@ -59,7 +61,10 @@ def card(name: str, weights: str | os.PathLike | None = "default") -> Card:
     if weights in (None, "default") and not registry.entries(name):
         return Card(name, {})
     folder, config = find(name, weights)
-    found = Card(name, {**config, "folder": str(folder)})
+    config = {**config, "folder": str(folder)}
+    if latency:
+        config["latency_here"] = _latency(name, weights, config["dataset"])
+    found = Card(name, config)
     try:
         str(found)
     except Exception as error:  # any entry may be of any type
@@ -81,6 +86,7 @@ def _lines(name, config):
     if names:
         more = f" and {len(names) - 12} more" if len(names) > 12 else ""
         yield f"{len(names)} classes: {', '.join(names[:12])}{more}."
+    yield from _spec_lines(config)
     yield ""
     yield "| test set | accuracy | NLL | ECE (15 bins) | images |"
     yield "|---|---|---|---|---|"
@@ -88,6 +94,13 @@ def _lines(name, config):
         yield (
             f"| {dataset} | {metrics['accuracy']:.4f} | {metrics['nll']:.4f} | {metrics['ece']:.4f} "
             f"| {metrics['images']} |"
+        )
+    single = _single(name, config["dataset"])
+    if single:
+        measured = single["metrics"][config["dataset"]]
+        yield (
+            f"| {config['dataset']}, {single['name']} | {measured['accuracy']:.4f} | {measured['nll']:.4f} "
+            f"| {measured['ece']:.4f} | {measured['images']} |"
         )
     for run in config.get("seeds", ()):
         measured, held_out = run["metrics"][config["dataset"]], run["held_out"]
@@ -101,11 +114,69 @@ def _lines(name, config):
     yield ""
     for key, value in {**_cost(config), **_run(config)}.items():
         yield f"* {key}: {value}"
+    if single:
+        size = sum(file["bytes"] for file in single["files"].values())
+        yield (
+            f"* beside it, {single['name']}: {single['parameters']:,} parameters, {single['macs']:,} MACs an image, "
+            f"{size:,} bytes"
+        )
+    yield from _latency_lines(name, config)
     yield f"* command: `{config['command']}`"
     for file, record in config["files"].items():
         yield f"* sha256 of {file}: {record['sha256']}"
     if config.get("tickets"):
         yield from _ticket_lines(config["tickets"])
+
+
+def _spec_lines(config):
+    """What the network is made of, where the record says."""
+    spec = config.get("spec")
+    if not spec:
+        return
+    names = config.get("class_names")
+    classes = "" if names else f", {spec['num_classes']} classes without names"
+    yield f"Images {'x'.join(map(str, spec['input_shape']))} in [0, 255]{classes}."
+    arguments = {key: value for key, value in spec["method"].items() if key != "name"}
+    given = ", ".join(f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+                      for key, value in arguments.items())  # fmt: skip
+    yield f"Method {spec['method']['name']}({given}) on {spec['backbone']}."
+
+
+def _single(name, dataset):
+    """The index entry of the single network to compare with, or None."""
+    try:
+        method, backbone = registry.parse(name)
+    except ValueError:
+        return None
+    if method == "single":
+        return None
+    return next((e for e in registry.entries(f"single_{backbone}") if e["dataset"] == dataset), None)
+
+
+def _latency(name, weights, dataset):
+    """Milliseconds for one image, of the model and of the single network, timed in turns."""
+    from zoo.latency import conditions, latencies
+    from zoo.loading import load
+
+    models = {name: load(name, weights)}
+    single = _single(name, dataset)
+    if single:
+        models[single["name"]] = load(single["name"], dataset)
+    times = latencies(models, batch_sizes=(1,))
+    return {"conditions": conditions(), "ms": {key: value[1] for key, value in times.items()}}
+
+
+def _latency_lines(name, config):
+    latency = config.get("latency_here")
+    if latency is None:
+        if "spec" in config:
+            yield f"* latency: depends on the machine; `zoo card {name} --latency` measures it on yours"
+        return
+    others = "".join(f", {key} {value:.2f} ms" for key, value in latency["ms"].items() if key != name)
+    yield (
+        f"* latency: {latency['ms'][name]:.2f} ms{others} (one image at a time, measured now: "
+        f"{latency['conditions']})"
+    )
 
 
 def _cost(config):

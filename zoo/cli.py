@@ -46,7 +46,10 @@ def _parser():
 
     command = commands.add_parser("card", help="metrics, cost, recipe and hashes of a model")
     command.add_argument("name")
-    command.add_argument("--weights", default="default", help="a data set's name or a folder")
+    command.add_argument("--weights", help="a data set's name or a folder; asked for where there are several")
+    command.add_argument(
+        "--latency", action="store_true", help="time the model and the single network on this machine"
+    )
     command.set_defaults(run=_card)
 
     command = commands.add_parser(
@@ -169,7 +172,27 @@ def _list(options):
 def _card(options):
     from zoo.cards import card
 
-    print(card(options.name, options.weights))
+    weights = options.weights
+    if weights is None:
+        weights = _chosen_dataset(options.name)
+    print(card(options.name, weights, options.latency))
+
+
+def _chosen_dataset(name):
+    """The data set whose weights are meant where a name has several; asked on a terminal."""
+    from zoo import registry
+
+    datasets = [entry["dataset"] for entry in registry.entries(name)]
+    if len(datasets) < 2:
+        return "default"
+    choices = ", ".join(datasets)
+    if not sys.stdin.isatty():
+        print(f"zoo: {name} has weights of {choices}; this is {datasets[0]}, --weights chooses", file=sys.stderr)
+        return datasets[0]
+    while True:
+        answer = input(f"{name} has weights of {choices}. Which? [{datasets[0]}] ").strip()
+        if not answer or answer in datasets:
+            return answer or datasets[0]
 
 
 def _demo(options):
