@@ -32,6 +32,7 @@ pytest.register_assert_rewrite("helpers")
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=0, help="of Keras, NumPy and Python before every test")
     parser.addoption("--faults", type=int, default=60, help="damaged files of each kind in tests/faults")
+    parser.addoption("--serving_seconds", type=float, default=3, help="of load in tests/faults")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
@@ -192,6 +193,7 @@ def served(folder, tmp_path, monkeypatch):
     entry = {
         "folder": folder.name,
         **{key: config[key] for key in ("name", "dataset", "metrics", "files")},
+        "config": zoo.weights.fingerprint(folder / "config.json"),
     }
     (tmp_path / "home").mkdir()
     monkeypatch.setattr(zoo.registry, "index", lambda: (entry,))

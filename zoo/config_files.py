@@ -26,7 +26,7 @@ FOLDER = re.compile(r"[A-Za-z0-9_][\w.-]{0,200}", re.ASCII)
 ENTRIES = frozenset(
     "name dataset class_names spec num_members parameters macs metrics probe held_out recipe steps_per_epoch "
     "command seconds hardware software date commit licence files seeds tickets hyper_deep joined placement "
-    "flops replicas workers resize".split()
+    "flops replicas workers resize data".split()
 )
 SPEC = ("method", "backbone", "num_classes", "input_shape", "stem", "mean", "std")
 

@@ -41,7 +41,7 @@ def load(path: str | os.PathLike) -> keras.Model:
         WeightsError: for a file that is damaged, hostile or not of a model.
     """
     path = pathlib.Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise MissingWeightsError(f"no file {path}; check the path")
     size = check_regular(path, kind=f"{SUFFIX} file")
     try:

@@ -290,7 +290,7 @@ def open_file(path: str | os.PathLike) -> Stored:
         WeightsError: for a file that was changed, or is no whole weights file.
     """
     path = pathlib.Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise MissingWeightsError(f"no weights file {path}; check the path")
     check_regular(path, kind="weights file")
     stored = _opened(path)
@@ -311,7 +311,7 @@ def open_file(path: str | os.PathLike) -> Stored:
 def _hash_beside(path):
     """The recorded sha256 of a file, in a file of its own or in the config of its folder."""
     beside = path.with_name(f"{path.name}.sha256")
-    if beside.exists():
+    if os.path.exists(beside):
         check_regular(beside, 10_000)
         digest = beside.read_bytes()[:64].decode("latin-1")
         if not re.fullmatch("[0-9a-f]{64}", digest):
