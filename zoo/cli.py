@@ -5,7 +5,7 @@ import sys
 import warnings
 from typing import Any
 
-from zoo import command_errors, predict_command
+from zoo import app_command, command_errors, predict_command
 from zoo.errors import one_line
 from zoo.silence import silence
 
@@ -60,6 +60,12 @@ def _parser():
     predict_command.add_arguments(command)
     command.set_defaults(run=predict_command.run)
 
+    command = commands.add_parser(
+        "app", help="a page on this machine: drop a photograph, see what is said"
+    )
+    app_command.add_arguments(command)
+    command.set_defaults(run=app_command.run)
+
     command = commands.add_parser("demo", help="the main job on real images, offline")
     command.add_argument("--output", default="demo", help="folder for pictures and the SavedModel")
     command.add_argument("--model", default="packed_resnet20", help="the ensemble")
@@ -90,11 +96,15 @@ def _parser():
     command.add_argument("--seconds", type=float, default=10, help="rounds of each setting")
     command.set_defaults(run=_doctor)
 
-    command = commands.add_parser("export", help="write a model as a SavedModel or a LiteRT file")
+    command = commands.add_parser(
+        "export", help="write a model as a SavedModel, LiteRT, ONNX or OpenVINO file"
+    )
     command.add_argument("name", help="a model's name or a .keras file")
     command.add_argument("directory")
     command.add_argument("--weights", default="default", help="a data set's name or a folder")
-    command.add_argument("--format", choices=("savedmodel", "litert"), default="savedmodel")
+    command.add_argument(
+        "--format", choices=("savedmodel", "litert", "onnx", "openvino"), default="savedmodel"
+    )
     command.add_argument("--quantize", choices=("float16", "int8"), help="of a LiteRT file")
     command.add_argument(
         "--representative", help="for int8: .npy of images, or .npz with x_train, whose first 200 serve"
@@ -252,7 +262,7 @@ def _export(options):
     path = zoo.export(
         model, options.directory, options.format, options.quantize, images, options.optimize
     )
-    size = f"  {path.stat().st_size:,} bytes" if options.format == "litert" else ""
+    size = f"  {path.stat().st_size:,} bytes" if path.is_file() else ""
     print(f"{path}{size}")
 
 

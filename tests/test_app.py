@@ -1,0 +1,174 @@
+"""The page of `zoo app`: answers, log, refusals, and how it looks in Chromium."""
+
+import csv
+import html
+import http.client
+import io
+import json
+import re
+import shutil
+import subprocess
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import zoo
+from zoo import app
+from zoo.deciding import Threshold
+
+NAMES = ["a ship", "a truck that is not a lorry", "zebra"]
+NAN = float("nan")
+MARKS = [
+    Threshold(value, target, 0.95, NAN, NAN, NAN, 100) for value, target in ((0.45, 0.9), (0.7, 0.95))
+]
+
+# Drops two photographs and a text, after the page has asked what it shows.
+DROP = """<script>
+if (location.search) setTimeout(async () => {
+  const data = new DataTransfer();
+  for (const [name, colour] of [["a photograph.png", "#337"], ["second.png", "#ec8"]]) {
+    const canvas = Object.assign(document.createElement("canvas"), {width: 300, height: 200});
+    const pen = canvas.getContext("2d");
+    pen.fillStyle = colour; pen.fillRect(0, 0, 300, 200); pen.fillStyle = "#dde"; pen.fillRect(80, 60, 90, 50);
+    data.items.add(new File([await new Promise(done => canvas.toBlob(done))], name));
+  }
+  document.getElementById("drop").dispatchEvent(new DragEvent("drop", {dataTransfer: data, cancelable: true}));
+}, 300);
+</script>"""
+
+
+def photograph(size=(40, 30), seed=0, format="PNG"):
+    content = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), "uint8")
+    Image.fromarray(pixels).save(content, format)
+    return content.getvalue()
+
+
+class Page:
+    """A server in a thread."""
+
+    def __init__(self, session, page=None):
+        self.server = app.server(session)
+        if page:
+            self.server.RequestHandlerClass.page = page
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.address = f"http://127.0.0.1:{self.server.server_port}/"
+
+    def ask(self, method, path, body=None, **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=60)
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        content = response.read()
+        connection.close()
+        return response.status, content
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def session(tiny, tmp_path):
+    (tmp_path / "example.png").write_bytes(photograph())
+    model = tiny()
+    model.class_names = NAMES
+    return app.Session(model, MARKS, [tmp_path / "example.png"])
+
+
+@pytest.fixture
+def page(session):
+    found = Page(session)
+    yield found
+    found.close()
+
+
+def test_an_image_is_answered_as_predict_does_and_logged(page, session):
+    content = photograph()
+    status, body = page.ask("POST", "/answer?name=holiday%20photo.png", content)
+    found, prediction = json.loads(body), zoo.predict(session.model, [Image.open(io.BytesIO(content))])
+    assert status == 200 and found["row"]["image"] == "holiday photo.png"
+    assert found["row"]["answer"] == prediction.names[0] == found["classes"][0]["name"]
+    assert found["classes"][0]["probability"] == pytest.approx(prediction.confidence[0])
+    assert [one["probability"] for one in found["each"]] == pytest.approx(
+        prediction.members[0].max(axis=-1)
+    )
+    page.ask("POST", "/answer?name=b", photograph((16, 16), 1, "JPEG"))
+    rows = list(csv.DictReader(io.StringIO(page.ask("GET", "/log.csv")[1].decode())))
+    assert [row["image"] for row in rows] == ["holiday photo.png", "b"]
+    assert json.loads(page.ask("GET", "/about")[1])["log"][0] == found["row"]
+    assert page.ask("GET", "/examples/0") == (200, content)
+
+
+REFUSED = [
+    ("POST", "/answer", b"no image", {}, 400, "no image that Pillow can read"),
+    ("POST", "/answer", photograph()[:60], {}, 400, "no image that Pillow can read"),
+    ("POST", "/answer", b"", {}, 400, "send an image"),
+    ("POST", "/other", b"x", {}, 400, "send an image"),
+    ("GET", "/examples/9", None, {}, 404, "no such example"),
+    ("GET", "/examples/../app.py", None, {}, 404, "no such page"),
+    ("GET", "/", None, {"Host": "evil.example"}, 400, "127.0.0.1"),
+]
+
+
+def test_what_is_no_image_or_not_from_here_is_refused(page, session):
+    for method, path, body, headers, status, said in REFUSED:
+        given, content = page.ask(method, path, body, **headers)
+        assert given == status and said in json.loads(content)["error"], path
+    assert session.log == []
+
+
+def test_the_nearest_threshold_is_named():
+    marks = [(0.45, 0.9), (0.7, 0.95)]
+    assert app.decision(0.3, marks) == "ask a person: 90% right need .450"
+    assert app.decision(0.5, marks) == "answer: above .450, where 90% are right; 95% need .700"
+    assert app.decision(0.9, marks) == "answer: above .700, where 95% are right"
+    assert app.decision(0.3, [(0.5, None)]) == "ask a person: the threshold is .500"
+    assert app.decision(0.3, []) == "no threshold given"
+
+
+def test_the_page_takes_nothing_from_elsewhere():
+    source = app.Handler.page.read_text()
+    assert not re.findall(r"https?://|//[a-z]+\.[a-z]+/|@import|src=", source.replace("image.src", ""))
+
+
+# Headless Chromium's window is at least 500 wide, so the page is shown in a frame of the wanted width.
+FRAME = """<script>
+if (location.search) {
+  setTimeout(() => parent.postMessage([innerWidth, document.documentElement.scrollWidth, document.body.innerText], "*"),
+    6000);
+} else {
+  document.body.innerHTML = "<iframe src='/?framed' style='width:WIDTHpx;height:1600px;border:0'></iframe>";
+  onmessage = event => { document.body.append(Object.assign(document.createElement("pre"),
+    {id: "found", textContent: JSON.stringify(event.data)})); };
+}
+</script>"""
+
+
+def chromium(page, folder):
+    process = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile",
+         "--window-size=1400,1700", "--timeout=60000", "--virtual-time-budget=9000", "--dump-dom",
+         page.address],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    return json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', process.stdout, re.S)[1]))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_dropped_photographs_are_shown_and_nothing_is_wider_than_the_window(width, session, tmp_path):
+    (tmp_path / "page.html").write_text(
+        app.Handler.page.read_text() + FRAME.replace("WIDTH", str(width)) + DROP
+    )
+    page = Page(session, tmp_path / "page.html")
+    page.server.RequestHandlerClass.policy += "; frame-src 'self'"
+    window, needed, text = chromium(page, tmp_path)
+    page.close()
+    assert window == width and needed <= width
+    assert {row["image"] for row in session.log} == {"a photograph.png", "second.png"}
+    for row in session.log:
+        assert row["image"] in text and f"{row['confidence']:.3f}" in text and row["decision"] in text
+    assert "members agree" in text and "90 %" in text

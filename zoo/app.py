@@ -1,0 +1,262 @@
+"""`zoo app`: a page on this machine that shows what an ensemble says of a photograph.
+
+It is served by Python's standard library and is one file without anything from elsewhere, so it works
+offline and needs no further package. (Gradio brings 38 packages and a front end that refers to fonts and
+scripts of other hosts.)
+"""
+
+from __future__ import annotations
+
+import csv
+import http.server
+import io
+import json
+import pathlib
+import threading
+import urllib.parse
+from typing import Any
+
+import numpy as np
+
+from zoo.deciding import Threshold
+from zoo.errors import one_line
+
+MOST_BYTES = 30_000_000
+SHOWN = 5  # classes
+COLUMNS = (
+    "image", "answer", "confidence", "entropy", "mutual_information", "members_agreeing", "members", "decision"
+)  # fmt: skip
+
+
+class Session:
+    """A model, the thresholds to compare with, and what was asked since the start.
+
+    Args:
+        model: an `EnsembleClassifier`; images of any size are cropped to its own unless it says otherwise.
+        thresholds: `Threshold`s. Default: none.
+        examples: paths of images that the page offers. Default: none.
+    """
+
+    def __init__(self, model: Any, thresholds: list[Threshold] = [], examples: list = []):  # noqa: B006
+        model.resize = model.resize or "crop"
+        self.model = model
+        marks = {_mark(found) for found in thresholds if np.isfinite(found.value)}
+        self.marks = sorted(marks, key=lambda mark: mark[0])
+        self.examples = [pathlib.Path(path) for path in examples]
+        self.log: list[dict] = []
+        self._lock = threading.Lock()  # one prediction at a time
+
+    def names(self) -> list[str]:
+        """The names of the classes, or "class 0" and so on."""
+        return list(self.model.class_names or [f"class {k}" for k in range(self.model.num_classes)])
+
+    def about(self) -> dict:
+        """What the page shows before the first image."""
+        return {
+            "model": self.model.name,
+            "classes": self.model.num_classes,
+            "members": self.model.num_members,
+            "marks": self.marks,
+            "examples": [path.name for path in self.examples],
+            "log": self.log,
+        }
+
+    def answer(self, content: bytes, image: str) -> dict:
+        """Predict one image and log the answer.
+
+        Args:
+            content: bytes of an image file.
+            image: str, its name.
+
+        Returns:
+            A dictionary of what the page shows.
+
+        Raises:
+            ValueError: for what Pillow cannot read.
+        """
+        import zoo
+
+        picture = _picture(content, self.model.input_shape[-1])
+        with self._lock:
+            prediction = zoo.predict(self.model, [picture], progress=False)
+        p, members, names = prediction.probabilities[0], prediction.members[0], self.names()
+        order = np.argsort(-p)[:SHOWN]
+        top = members.argmax(axis=-1)
+        confidence = float(p[order[0]])
+        row = {
+            "image": image,
+            "answer": names[order[0]],
+            "confidence": round(confidence, 4),
+            "entropy": round(float(prediction.entropy[0]), 4),
+            "mutual_information": round(float(prediction.mutual_information[0]), 4),
+            "members_agreeing": int((top == order[0]).sum()),
+            "members": len(members),
+            "decision": decision(confidence, self.marks),
+        }
+        self.log.append(row)
+        return {
+            "row": row,
+            "classes": [{"name": names[k], "probability": float(p[k])} for k in order],
+            "each": [
+                {
+                    "answer": names[k],
+                    "probability": float(one[k]),
+                    "of_top": [float(one[j]) for j in order],
+                }
+                for k, one in zip(top, members)
+            ],
+            "entropy_share": float(prediction.entropy[0] / np.log(max(2, len(p)))),
+        }
+
+    def table(self) -> str:
+        """The session's log as CSV."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS)
+        writer.writeheader()
+        writer.writerows(self.log)
+        return text.getvalue()
+
+
+def _mark(found):
+    """(confidence, target accuracy or None) of a threshold."""
+    return float(found.value), None if np.isnan(found.target) else float(found.target)
+
+
+def decision(confidence: float, marks: list[tuple]) -> str:
+    """Say in a sentence what the nearest threshold means for a confidence.
+
+    Args:
+        confidence: float.
+        marks: sorted (confidence, accuracy or None).
+
+    Returns:
+        A str.
+
+    Example:
+        >>> from zoo.app import decision
+        >>> decision(0.8, [(0.5, 0.9), (0.85, 0.95)])
+        'answer: above .500, where 90% are right; 95% need .850'
+        >>> decision(0.4, [(0.5, 0.9)])
+        'ask a person: 90% right need .500'
+    """
+    below = [mark for mark in marks if mark[0] <= confidence]
+    above = [mark for mark in marks if mark[0] > confidence]
+    if not marks:
+        return "no threshold given"
+    if not below:
+        value, accuracy = above[0]
+        need = "the threshold is" if accuracy is None else f"{accuracy:.0%} right need"
+        return f"ask a person: {need} {_short(value)}"
+    value, accuracy = below[-1]
+    text = f"answer: above {_short(value)}" + (
+        "" if accuracy is None else f", where {accuracy:.0%} are right"
+    )
+    if above and above[0][1] is not None:
+        text += f"; {above[0][1]:.0%} need {_short(above[0][0])}"
+    return text
+
+
+def _short(value):
+    return f"{value:.3f}".removeprefix("0")
+
+
+def _picture(content, channels):
+    """An image file as Pillow's image with the model's number of channels, turned as its camera says."""
+    from PIL import Image, ImageOps
+
+    try:
+        picture = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+        return picture.convert("L" if channels == 1 else "RGB")
+    except Exception as error:  # what Pillow raises for a damaged file may be anything
+        raise ValueError(f"this is no image that Pillow can read ({one_line(error)})") from None
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """The page, the model's answers and the log; `session` is set by `server`."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = 120
+    session: Session
+    page = pathlib.Path(__file__).with_name("app_page.html")
+    policy = (
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+        "img-src 'self' blob: data:; connect-src 'self'"
+    )
+
+    def do_GET(self):
+        path = urllib.parse.urlsplit(self.path).path
+        if not self._is_local():
+            return
+        if path == "/":
+            self._send(200, self.page.read_bytes(), "text/html; charset=utf-8")
+        elif path == "/about":
+            self._send_json(200, self.session.about())
+        elif path == "/log.csv":
+            self._send(200, self.session.table().encode(), "text/csv; charset=utf-8")
+        elif path.startswith("/examples/") and path[10:].isdigit():
+            self._example(int(path[10:]))
+        else:
+            self._send_json(404, {"error": "there is no such page"})
+
+    def do_POST(self):
+        parts = urllib.parse.urlsplit(self.path)
+        if not self._is_local():
+            return
+        length = self.headers.get("Content-Length", "")
+        if parts.path != "/answer" or not length.isdigit() or not 0 < int(length) <= MOST_BYTES:
+            self.close_connection = True  # the body stays unread
+            self._send_json(400, {"error": f"send an image of at most {MOST_BYTES // 10**6} MB"})
+            return
+        name = urllib.parse.parse_qs(parts.query).get("name", ["image"])[0][:200]
+        try:
+            found = self.session.answer(self.rfile.read(int(length)), name)
+        except ValueError as error:
+            self._send_json(400, {"error": str(error)})
+        else:
+            self._send_json(200, found)
+
+    def _is_local(self):
+        """Whether the page was asked for by its local name; other sites could lead a browser here."""
+        host = urllib.parse.urlsplit(f"//{self.headers.get('Host', '')}").hostname
+        if host in ("127.0.0.1", "localhost", "::1"):
+            return True
+        self.close_connection = True
+        self._send_json(400, {"error": "open the page by its address 127.0.0.1"})
+        return False
+
+    def _example(self, number):
+        if number < len(self.session.examples):
+            self._send(200, self.session.examples[number].read_bytes(), "application/octet-stream")
+        else:
+            self._send_json(404, {"error": "there is no such example"})
+
+    def _send_json(self, status, content):
+        self._send(status, json.dumps(content).encode(), "application/json")
+
+    def _send(self, status, body, kind):
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Content-Security-Policy", self.policy)
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+def server(session: Session, port: int = 0) -> http.server.ThreadingHTTPServer:
+    """Make the server of a session, on this machine's own address alone.
+
+    Args:
+        session: a `Session`.
+        port: int. Default: 0, any free one.
+
+    Returns:
+        A `ThreadingHTTPServer`, to be run by `serve_forever`.
+    """
+    handler = type("SessionHandler", (Handler,), {"session": session})
+    return http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)

@@ -1,0 +1,82 @@
+"""The command `zoo app`; the page itself is in `zoo/app.py`."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from zoo.app import Session, server
+from zoo.deciding import Threshold, threshold
+from zoo.errors import one_line
+
+ACCURACIES = (0.8, 0.9, 0.95, 0.98, 0.99)
+
+
+def add_arguments(command: Any) -> None:
+    """Give a parser of `argparse` the arguments of `zoo app`."""
+    command.add_argument("name", help="a model's name, a .keras file or hf://owner/name")
+    command.add_argument("examples", nargs="*", metavar="PATH", help="images that the page offers")
+    command.add_argument("--weights", default="default", help="a data set's name or a folder")
+    command.add_argument("--resize", choices=("crop", "squash"), help="crop unless the model says")
+    command.add_argument("--threshold", type=float, metavar="T", help="answer from this confidence on")
+    command.add_argument(
+        "--labelled", metavar="FOLDER",
+        help="find thresholds on these photographs, in a subfolder for each class",
+    )  # fmt: skip
+    command.add_argument("--port", type=int, default=7860)
+
+
+def run(options: Any) -> int:
+    """Run `zoo app` until it is stopped.
+
+    Args:
+        options: the parsed arguments of `add_arguments`.
+
+    Returns:
+        The exit status, 0.
+
+    Raises:
+        ValueError: for a threshold that is no confidence, a port that is taken, or labelled photographs of
+            other classes.
+        FileNotFoundError: for a path where there is nothing.
+    """
+    for path in (*options.examples, *filter(None, [options.labelled])):
+        if not pathlib.Path(path).exists():
+            raise FileNotFoundError(f"no file or folder {path}; check the path")
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
+        raise ValueError(f"--threshold must be a confidence in [0, 1]; got {options.threshold}")
+    model = _model(options)
+    try:
+        found = server(Session(model, _thresholds(model, options), options.examples), options.port)
+    except OSError as error:
+        raise ValueError(
+            f"port {options.port} cannot be used ({one_line(error)}); pass another --port"
+        ) from None
+    print(f"http://127.0.0.1:{found.server_port}  (Ctrl-C stops it)", flush=True)
+    found.serve_forever()
+    return 0
+
+
+def _model(options):
+    from zoo.loading import load
+
+    is_file = options.name.endswith(".keras") or options.name.startswith("hf://")
+    model = load(options.name) if is_file else load(options.name, options.weights)
+    model.resize = options.resize or model.resize or "crop"
+    return model
+
+
+def _thresholds(model, options):
+    """Those that were given, and those that the labelled photographs show."""
+    found = []
+    if options.threshold is not None:
+        nan = float("nan")
+        found.append(Threshold(options.threshold, nan, nan, nan, 0.0, nan, 0))
+    if options.labelled:
+        import zoo
+
+        held_out = zoo.predict(model, options.labelled, progress=False)
+        if held_out.targets is None:
+            raise ValueError(f"the subfolders of {options.labelled} are not all classes of the model")
+        found += [threshold(held_out, accuracy=accuracy) for accuracy in ACCURACIES]
+    return found
