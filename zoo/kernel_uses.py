@@ -33,7 +33,10 @@ def kernel_uses(layer: Any, input_shape: tuple, output_shape: tuple) -> Iterator
         for inner in keras_internals.child_layers(layer):
             shape = inner.get_build_config().get("input_shape") if inner.weights else None
             if isinstance(shape, (tuple, list)) and shape and not isinstance(shape[0], (tuple, list)):
-                yield from kernel_uses(inner, tuple(shape), inner.compute_output_shape(tuple(shape)))
+                # Of sizes that the layer leaves open, such as the number of tokens, those of its input.
+                known = [*input_shape[:-1], *[None] * len(shape)]
+                shape = tuple(size or other for size, other in zip(shape, known))
+                yield from kernel_uses(inner, shape, _output_shape(inner, shape))
 
 
 def macs(layer: Any, input_shape: tuple, output_shape: tuple) -> int:
@@ -47,6 +50,13 @@ def macs(layer: Any, input_shape: tuple, output_shape: tuple) -> int:
     """
     uses = kernel_uses(layer, input_shape, output_shape)
     return sum(count * math.prod(kernel.shape) for kernel, count in uses)
+
+
+def _output_shape(layer, input_shape):
+    try:
+        return layer.compute_output_shape(input_shape)
+    except (NotImplementedError, TypeError):  # a layer of layers, which count by their own shapes
+        return input_shape
 
 
 def _positions(layer, kernel, input_shape, output_shape):

@@ -9,7 +9,6 @@ import zoo
 from zoo import counts
 from zoo.layers import TileMembers
 from zoo.methods import (
-    MIMO,
     BatchEnsemble,
     DeepEnsemble,
     HyperBatch,
@@ -226,8 +225,6 @@ def model_of(*stack, shape=(4, 4, 3)):
 
 def test_what_cannot_be_converted_is_refused(user, raises_line):
     cases = [
-        (user, Packed(4), {}, "packed.* draws new weights: use zoo.build"),
-        (user, MIMO(2), {}, "draws new weights: use zoo.build"),
         (user, Masksembles(2, tile_at=3), {}, "tile_at=3 is a stage"),
         (user, "batch_ensemble", {"tile_at": "nowhere"}, "no layer 'nowhere'"),
         (user, "batch_ensemble", {"tile_at": 1.5}, "share of the MACs"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 
 import keras
@@ -12,7 +13,9 @@ from zoo.building import compile_default
 from zoo.checks import check_dense
 from zoo.classifier import EnsembleClassifier
 from zoo.converting import cut, graphs, heads, zoo_models
+from zoo.converting.asked import Asked
 from zoo.converting.copies import Copies
+from zoo.converting.narrow import Narrow
 from zoo.converting.preprocessing import checked_preprocessing, preprocess
 from zoo.converting.rows import Rows
 from zoo.layers import sparsify
@@ -20,10 +23,7 @@ from zoo.layers.sparse.layers import sparse_layers
 from zoo.methods.tiled import Tiled
 
 _SHARING = (Tiled, methods.HyperBatch)
-_MAKES = (
-    "zoo.convert makes batch_ensemble, mc_dropout, masksembles or hyper_batch, whose members share the weights, "
-    "or copies of the network: deep_ensemble, packed with alpha = num_members and gamma = 1, tickets, single"
-)
+_HOOKS = ("conv", "depthwise_conv", "dense", "norm", "per_member", "expand", "members", "layer_factory")
 
 
 def convert(
@@ -49,13 +49,16 @@ def convert(
     BatchEnsemble, MC dropout and Masksembles change Dense, Conv2D and DepthwiseConv2D layers; all other
     layers are shared. Layers before `tile_at` are computed once for all members.
 
+    Packed-Ensembles of another width than M networks, MIMO and methods of your own start from new weights
+    in layers whose shapes they change. A warning says which; all stand in the result's `new_weights`.
+
     Args:
         model: a functional or sequential `keras.Model` from images (B, H, W, C) to logits or softmax
             probabilities (B, K), or with `num_classes` to features (B, C); or a single
             `EnsembleClassifier`.
-        method: `zoo.methods.BatchEnsemble`, `MCDropout`, `Masksembles`, `HyperBatch`, `DeepEnsemble`,
-            `Packed` with alpha = num_members and gamma = 1, `Tickets` or `Single`, or its name for the
-            default arguments.
+        method: a method of `zoo.methods`, or its name for the default arguments. `BatchEnsemble`,
+            `MCDropout`, `Masksembles`, `HyperBatch`, `DeepEnsemble`, `Packed` with alpha = num_members
+            and gamma = 1, `Tickets` and `Single` keep all weights.
         spread: float >= 0, the standard deviation around one of BatchEnsemble's factors, and of the
             factors by which the kernels of a deep ensemble's members are multiplied. Default: 0.05.
         seed: int, the seed of that draw. Default: 0.
@@ -74,11 +77,11 @@ def convert(
 
     Returns:
         A compiled `EnsembleClassifier`, to be fine-tuned with `fit`. It has a `spec` if it could be made
-        of `zoo.build`.
+        of `zoo.build`. Its attribute `new_weights` lists the names of the layers that start anew.
 
     Raises:
-        ValueError: for a method that cannot keep the weights of one network, a model that is not a graph
-            of layers, a layer that the method cannot take, or an argument out of range.
+        ValueError: for a model that is not a graph of layers, a layer that the method cannot take, or an
+            argument out of range.
 
     Example:
         >>> user = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(),
@@ -100,28 +103,41 @@ def convert(
             kept["class_names"] = single.class_names
         activation = activation or single.activation
         if isinstance(method, _SHARING) and tile_at is preprocessing is num_classes is None:
-            return zoo_models.rebuilt(single, method, spread, seed, activation=activation, name=name)
+            rebuilt = zoo_models.rebuilt(single, method, spread, seed, activation=activation, name=name)
+            rebuilt.new_weights = []
+            return rebuilt
     graph = heads.with_logits(_graph(model), num_classes, from_logits)
     into = checked_preprocessing(preprocessing, graph.images.shape[-1])
     builder = _builder(graph, method, tile_at)
     network = builder.build(functools.partial(preprocess, into), spread, seed)
     if isinstance(method, methods.Tickets):
         network = sparsify(network, method.sparsity, criterion="magnitude", seed=seed)
+    if builder.new_weights and isinstance(builder, (Narrow, Asked)):
+        warnings.warn(_new_weights(method, builder.new_weights), stacklevel=2)
     name = name or f"{method.name}_{model.name}"
-    return compile_default(EnsembleClassifier(network, activation, method.member_loss, name=name, **kept))
+    converted = EnsembleClassifier(network, activation, method.member_loss, name=name, **kept)
+    converted.new_weights = builder.new_weights
+    return compile_default(converted)
 
 
 def _method(method):
-    """A method of which members start from one network's weights."""
+    """An instance of a method, given as such or by its name."""
     if isinstance(method, str) and method in methods.METHODS:
         method = methods.METHODS[method]()
-    packed = isinstance(method, methods.Packed)
-    copies = packed and (method.alpha, method.gamma) == (method.num_members, 1)
-    if not isinstance(method, (*_SHARING, methods.Single)) and not copies:
-        draws = isinstance(method, methods.Method)
-        hint = ", which draws new weights: use zoo.build" if draws else ""
-        raise ValueError(f"{_MAKES}; not {method!r}{hint}")
+    if not isinstance(method, methods.Method):
+        raise ValueError(
+            f"method must be one of zoo.methods, such as zoo.methods.BatchEnsemble(4), or a name: "
+            f"{', '.join(methods.METHODS)}; got {method!r}"
+        )
     return method
+
+
+def _new_weights(method, names):
+    shown = ", ".join([*names[:4], "..."] if len(names) > 5 else names)
+    return (
+        f"{method.name} starts {len(names)} layers from new weights, because their shapes differ: {shown} "
+        "(the model's new_weights has all); train it longer than a model that keeps its weights"
+    )
 
 
 def _network_of_single(model):
@@ -162,6 +178,10 @@ def _graph(model):
 def _builder(graph, method, tile_at):
     """What builds the network, after all checks."""
     shares = isinstance(method, Tiled)
+    if not isinstance(method, _SHARING) and not _makes_copies(method):
+        if tile_at is not None:
+            raise ValueError(f"{method.name}'s members part at the images; leave tile_at out")
+        return Asked(graph, method)
     if tile_at is None:
         stage = method.tile_at if shares else 0
         if stage not in (0, 1, "head"):
@@ -174,7 +194,16 @@ def _builder(graph, method, tile_at):
         start = cut.position(graph, tile_at)
     if isinstance(method, _SHARING):
         return Rows(graph, method, start)
-    return Copies(graph, method.num_members, start)
+    whole = isinstance(method, methods.Single) or (method.alpha, method.gamma) == (method.num_members, 1)
+    return Copies(graph, method.num_members, start) if whole else Narrow(graph, method, start)
+
+
+def _makes_copies(method):
+    """Whether members are networks side by side, by `Packed`'s own hooks or those of a single network."""
+    base = methods.Packed if isinstance(method, methods.Packed) else methods.Single
+    return isinstance(method, base) and all(
+        getattr(type(method), hook) is getattr(base, hook) for hook in _HOOKS
+    )
 
 
 def _after_stem(graph):

@@ -53,12 +53,13 @@ class Copies:
             logits = [keras.layers.Concatenate(axis=1, name="members")(logits)]
         network = keras.Model(images, logits[0], name="network")
         rng = np.random.default_rng(seed)
+        self.new_weights = []
         for (_, member), (step, layer) in self.layers.items():
-            if not step.fresh:
-                noise = (
-                    None if member is None or not spread else lambda size: rng.normal(1, spread, size)
-                )
-                copying.load(step.operation, layer, noise)
+            noise = None if member is None or not spread else lambda size: rng.normal(1, spread, size)
+            kept = not step.fresh and copying.load(step.operation, layer, noise)
+            if not kept:
+                layer.trainable = True  # even where the source is frozen
+                self.new_weights += [step.name] * (step.name not in self.new_weights)
         return network
 
     def _each(self, value):
@@ -85,5 +86,12 @@ class Copies:
         key = step.key, member
         if key not in self.layers:
             name = step.name if member is None else f"member{member + 1}_{step.name}"
-            self.layers[key] = step, copying.twin(step, name)
-        return keras.tree.flatten(self.layers[key][1](*args, **kwargs))
+            tensors = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
+            self.layers[key] = step, self._twin(step, name, member, tensors)
+        return keras.tree.flatten(self._run(step, self.layers[key][1], args, kwargs, member))
+
+    def _twin(self, step, name, member, inputs):
+        return copying.twin(step, name)
+
+    def _run(self, step, layer, args, kwargs, member):
+        return layer(*args, **kwargs)

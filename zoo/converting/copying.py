@@ -8,15 +8,17 @@ import keras
 import numpy as np
 
 from zoo.converting import graphs
+from zoo.layers.keras_internals import inbound_node
 from zoo.layers.sparse.layers import all_layers
 
 
-def twin(step: graphs.Step, name: str) -> Any:
+def twin(step: graphs.Step, name: str, changes: dict | None = None) -> Any:
     """A new layer or operation of a step's configuration, without weights.
 
     Args:
         step: a `Step`.
         name: str, the new layer's name.
+        changes: dict, what else its configuration differs in. Default: None.
 
     Returns:
         A layer or operation.
@@ -26,29 +28,45 @@ def twin(step: graphs.Step, name: str) -> Any:
     """
     operation = step.operation
     try:
-        return type(operation).from_config({**operation.get_config(), **step.changes, "name": name})
+        config = {**operation.get_config(), **step.changes, **(changes or {}), "name": name}
+        return type(operation).from_config(config)
     except (TypeError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{step.name} cannot be copied, give it a get_config: {reason}") from None
+    except ValueError as error:
+        if isinstance(operation, keras.layers.Lambda):
+            raise ValueError(
+                f"{step.name} is a Lambda layer, which no file can hold safely; replace it by Keras layers or a "
+                "registered layer of your own, or pass it as preprocessing= if it scales the images"
+            ) from None
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"{step.name} cannot be copied: {reason}") from None
 
 
-def load(source: Any, copy: Any, noise: Any = None) -> None:
-    """Copy the weights of a layer and of the layers inside it.
+def load(source: Any, copy: Any, noise: Any = None) -> bool:
+    """Copy the weights of a layer and of the layers inside it, if all have the shapes of the copy's.
 
     Args:
         source: a layer or operation.
-        copy: another one of the same configuration.
+        copy: another one of the same configuration, but for its width.
         noise: function of a shape that returns factors for kernels. Default: None.
+
+    Returns:
+        Whether the weights were copied, or there are none.
     """
     if not isinstance(source, keras.Layer):
-        return
+        return True
+    if [weight.shape for weight in source.weights] != [weight.shape for weight in copy.weights]:
+        return False
     for part, other in zip(all_layers(source), all_layers(copy), strict=True):
+        other.trainable = part.trainable  # the configuration of a layer does not tell it of those inside
         store = {}
         part.save_own_variables(store)
         values = {key: keras.ops.convert_to_numpy(value) for key, value in store.items()}
         if noise is not None:
             values = {key: _noisy(value, noise) for key, value in values.items()}
         other.load_own_variables(values)
+    return True
 
 
 def _noisy(value, noise):
@@ -78,3 +96,44 @@ def share(source: Any, layer: Any, spread: float, rng: np.random.Generator) -> N
             weight.assign(np.zeros(weight.shape))
         elif weight.name in values:  # one for all, or the same for each member
             weight.assign(np.broadcast_to(values[weight.name], weight.shape))
+
+
+def fit(source: Any, layer: Any) -> bool:
+    """Give a method's layer those weights of a plain layer that have its names and shapes.
+
+    Args:
+        source: the plain layer.
+        layer: what the method made in its place.
+
+    Returns:
+        Whether no weight that both have by name was left out.
+    """
+    values = {weight.name: keras.ops.convert_to_numpy(weight) for weight in source.weights}
+    fits = True
+    for weight in layer.weights:
+        value = values.get(weight.name)
+        if value is not None and value.shape == tuple(weight.shape)[-value.ndim :]:
+            weight.assign(np.broadcast_to(value, weight.shape))
+        elif value is not None:
+            fits = False
+    return fits
+
+
+def layers_between(outputs: Any, known: set) -> list:
+    """The operations that made symbolic tensors, without those that are known, the last first.
+
+    Args:
+        outputs: symbolic tensors.
+        known: set of ids of operations; the new ones are added.
+
+    Returns:
+        A list of layers and operations.
+    """
+    found, stack = [], list(keras.tree.flatten(outputs))
+    while stack:
+        node = inbound_node(stack.pop())
+        if id(node.operation) not in known:
+            known.add(id(node.operation))
+            found.append(node.operation)
+            stack.extend(node.input_tensors)
+    return found

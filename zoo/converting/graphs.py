@@ -130,11 +130,23 @@ def _walk(model, inputs, path, training, steps, names):
                 operation, "call_signature_parameters", ()
             ):
                 kwargs.setdefault("training", training)
-            outputs = [_like(tensor) for tensor in node.outputs]
+            outputs = _outputs(node, args, kwargs)
             name = _name(operation, path, names)
             steps.append(Step(operation, args, kwargs, outputs, name, (*path, operation.name)))
         values.update((id(tensor), value) for tensor, value in zip(node.outputs, outputs))
     return [values[id(tensor)] for tensor in model.outputs]
+
+
+def _outputs(node, args, kwargs):
+    """Symbolic outputs of a call; of the sizes that a model inside has left open, those that are known."""
+    outputs = [_like(tensor) for tensor in node.outputs]
+    if any(None in tensor.shape[1:] for tensor in outputs):
+        try:
+            made = keras.tree.flatten(node.operation.compute_output_spec(*args, **kwargs))
+        except (TypeError, ValueError, NotImplementedError):
+            return outputs
+        outputs = [_like(tensor) for tensor in made]
+    return outputs
 
 
 def _ordered(inputs, outputs):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from zoo.converting import copying, graphs
-from zoo.layers import BatchNormalization, MemberLogits, TileMembers, keras_internals
+from zoo.layers import BatchNormalization, MemberLogits, TileMembers
 from zoo.methods.tiled import Tiled
 
 _NORMS = (keras.layers.BatchNormalization, BatchNormalization)
@@ -86,14 +86,17 @@ class Rows:
         """
         images = keras.Input(self.graph.images.shape[1:], name="images")
         self.once, self.rows = {id(self.graph.images): preprocess(images)}, {}
-        self.loads, self.expanded = {}, False
+        self.loads, self.expanded, self.known = {}, False, set()
         for index, step in enumerate(self.graph.steps):
             self._call(index, step)
         finish = MemberLogits(self.method.num_members, self._mode(), name="members")
         logits = finish(self._on_rows(self.graph.output))
         network = keras.Model(images, logits, name="network")
         rng = np.random.default_rng(seed)
+        self.new_weights = list(dict.fromkeys(s.name for s, _, _ in self.loads.values() if s.fresh))
         for step, layer, is_own in self.loads.values():
+            if step.fresh:
+                layer.trainable = True  # even where the source is frozen
             if is_own:
                 copying.share(None if step.fresh else step.operation, layer, spread, rng)
             elif not step.fresh:
@@ -124,9 +127,10 @@ class Rows:
         if step.dropped:
             results = [args[0]]
         elif is_own:
+            copying.layers_between(args[0], self.known)
             results = [self.own[step.key](args[0])]
-            layer = keras_internals.inbound_node(results[0]).operation
-            self.loads[id(layer)] = step, layer, True
+            for layer in copying.layers_between(results, self.known):
+                self.loads[id(layer)] = step, layer, True
         else:
             layer = self.twins[step.key]
             results = keras.tree.flatten(layer(*args, **kwargs))

@@ -1,0 +1,89 @@
+"""Packed-Ensembles of any network: M copies, each alpha / M times as wide, with `gamma` groups."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+
+from zoo import methods
+from zoo.converting import copying, graphs
+from zoo.converting.copies import Copies
+
+_CHANNELS_A_GROUP = 64  # the least, as in `zoo.layers.PackedConv2D`
+
+
+class Narrow(Copies):
+    """Build a network of M copies of another whose layers have other widths.
+
+    A layer keeps its weights where all their shapes stay, and starts from new ones elsewhere.
+
+    Args:
+        graph: a `Graph` that gives logits.
+        method: `Packed`.
+        start: int, the index of the first step of which members have copies.
+
+    Raises:
+        ValueError: for a layer that cannot be copied, or when built for one of a fixed width.
+    """
+
+    def __init__(self, graph: graphs.Graph, method: methods.Packed, start: int):
+        super().__init__(graph, method.num_members, start)
+        self.method, self.roles = method, graphs.roles(graph)
+
+    def _twin(self, step, name, member, inputs):
+        if member is None:
+            return super()._twin(step, name, member, inputs)
+        return copying.twin(step, name, self._changes(step, inputs))
+
+    def _run(self, step, layer, args, kwargs, member):
+        if member is None:
+            return layer(*args, **kwargs)
+        try:
+            return layer(*args, **kwargs)
+        except (TypeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"{step.name} cannot be another width, as packed needs ({reason}); take an earlier or later "
+                "tile_at, deep_ensemble, or packed with alpha = num_members and gamma = 1"
+            ) from None
+
+    def _wide(self, size):
+        return max(1, round(size * self.method.alpha / self.method.num_members))
+
+    def _changes(self, step, inputs):
+        """What a member's layer differs in from the source's."""
+        operation = step.operation
+        if isinstance(operation, keras.layers.Reshape):
+            return {"target_shape": _reshaped(operation.target_shape, inputs[0].shape[1:])}
+        if hasattr(operation, "newshape"):  # keras.ops.reshape
+            batch, *target = operation.newshape
+            return {"newshape": (batch, *_reshaped(tuple(target), inputs[0].shape[1:]))}
+        if self.roles.get(step) == "head" or not isinstance(operation, keras.Layer):
+            return {}
+        config = operation.get_config()
+        changes = {key: self._wide(config[key]) for key in ("filters", "units") if key in config}
+        if isinstance(operation, keras.layers.MultiHeadAttention):
+            changes = {key: self._wide(config[key]) for key in ("key_dim", "value_dim")}
+        elif isinstance(operation, keras.layers.EinsumDense):
+            *others, last = config["output_shape"]
+            changes = {"output_shape": (*others, self._wide(last))}
+        if "filters" in changes and config.get("groups", 1) == 1 and self.roles.get(step) != "stem":
+            changes["groups"] = self._groups(inputs[0].shape[-1], changes["filters"])
+        return changes if "groups" in config else {k: v for k, v in changes.items() if k != "groups"}
+
+    def _groups(self, inputs, outputs):
+        groups = self.method.gamma
+        while groups > 1 and (
+            inputs % groups or outputs % groups or inputs // groups < _CHANNELS_A_GROUP
+        ):
+            groups -= 1
+        return groups
+
+
+def _reshaped(target: tuple, given: tuple) -> tuple:
+    """A target shape with as many channels, the last axis, as are given."""
+    if -1 in target[-1:] or None in given:
+        return target
+    rest = math.prod(size for size in target[:-1] if size != -1)
+    return (*target[:-1], math.prod(given) // rest if -1 not in target else given[-1])
