@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo import counts
+from zoo.exporting import litert
+from zoo.exporting.folding import folded
+from zoo.layers import MemberLogits
 from zoo.training import recipes
+from zoo.training.cost.step_cost import step_cost
+from zoo.training.memory.graph_cuts import costs, ordered
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "extending.md"
 
@@ -20,7 +26,7 @@ def page():
     for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
         exec(code, names)
     yield names
-    del zoo.registry.METHODS["dropped_batch_ensemble"]
+    del zoo.registry.METHODS["dropped_batch_ensemble"], zoo.registry.METHODS["gains"]
     del zoo.registry.BACKBONES["small_net"]
 
 
@@ -75,3 +81,72 @@ def _other_lenet(method, images, stem=None):
 
 
 _other_lenet.__name__, _other_lenet.stages = "lenet", 0
+
+
+def gains(page, norm=True):
+    """A network of three members with a `GainDense` before a normalisation and one as a head."""
+    method = page["Gains"](3)
+    images = keras.Input((4, 4, 3))
+    x = keras.layers.Flatten()(method.layer_factory(0).expand(images))
+    x = method.dense(6, use_bias=False, name="hidden")(x)
+    x = keras.layers.ReLU()(method.norm(name="norm")(x) if norm else x)
+    logits = method.dense(2, role="head", name="head")(x)
+    network = keras.Model(images, MemberLogits(3, name="members")(logits))
+    rng = np.random.default_rng(0)
+    network.set_weights([w + rng.uniform(0.1, 0.5, w.shape) for w in network.get_weights()])
+    return network
+
+
+def test_a_layer_from_outside_says_what_the_zoo_asks(page):
+    network = gains(page)
+    copy = folded(network)  # which compares the answers
+    assert len(copy.layers) == len(network.layers) - 1 and "norm" not in [x.name for x in copy.layers]
+    assert counts.macs(network) == 3 * (48 * 6 + 6 * 2)
+    cost = step_cost(gains(page, norm=False))
+    # Of each member: pixels; six outputs before the gain, and rectified; two outputs before the gain.
+    assert cost.activation_bytes == 4 * 3 * (48 + 6 + 6 + 2)
+    assert cost.macs == 3 * (48 * 6 + 6 * 2)
+    weights = zoo.metrics.member_weights(network)
+    layer = network.get_layer("hidden")
+    expected = layer.kernel[None] * layer.gain[:, None]
+    np.testing.assert_allclose(weights["hidden/kernel"], expected, rtol=1e-6)
+    assert weights["norm/gamma"].shape == (3, 6)  # shared
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Twice(keras.layers.Layer):
+    """Each row twice, in training and at inference; the LiteRT file has each row once and says so."""
+
+    def row_factor(self, training):
+        return 2
+
+    def litert_layer(self, config):
+        return keras.layers.Identity(name=config["name"])
+
+    def call(self, inputs):
+        return keras.ops.concatenate([inputs, inputs], axis=0)
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor((None, *inputs.shape[1:]), inputs.dtype)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Thrice(keras.layers.Dense):
+    """A kernel that is applied three times to each row."""
+
+    def kernel_uses(self, input_shape, output_shape):
+        yield self.kernel, 3
+
+
+def test_rows_and_kernels_of_layers_from_outside_are_counted():
+    images = keras.Input((4, 4, 3))
+    x = Twice(name="twice")(keras.layers.Conv2D(5, 3)(images))
+    logits = Thrice(2)(keras.layers.Flatten()(x))
+    network = keras.Model(images, logits)
+    macs = 4 * 27 * 5 + 2 * 3 * 20 * 2
+    assert counts.macs(network) == step_cost(network).macs == macs
+    nodes = ordered([images], [logits])
+    assert costs(nodes, [logits])[0] == [4 * 20, 2 * 4 * 20, 2 * 4 * 20, 2 * 4 * 2]
+    converted = litert._convertible(network)
+    assert type(converted.get_layer("twice")) is keras.layers.Identity
+    np.testing.assert_array_equal(converted.get_weights()[0], network.get_weights()[0])
