@@ -30,11 +30,12 @@ ul { list-style: none; margin: 0; padding: 0; display: grid; gap: .8rem;
 li { background: var(--card); border: 1px solid var(--line); border-radius: 8px; overflow: hidden; display: flex;
   flex-direction: column; }
 img { width: 100%; aspect-ratio: 1; object-fit: contain; background: var(--line); display: block; }
-li div { padding: .5rem .65rem .65rem; }
+li > div { padding: .5rem .65rem .65rem; }
 b { overflow-wrap: anywhere; }
-meter { width: 100%; height: .6rem; display: block; }
+.bar { height: .4rem; margin: .3rem 0; border-radius: 3px; background: var(--line); overflow: hidden; }
+.bar i { display: block; height: 100%; background: var(--bar); }
 small { display: block; color: var(--soft); font-size: .8rem; overflow-wrap: anywhere; }
-.answer, .ask { font-size: .8rem; font-weight: 600; }
+.answer, .ask { display: block; font-size: .8rem; font-weight: 600; }
 .answer { color: var(--sure); }
 .ask { color: var(--ask); }
 @media (max-width: 420px) { ul { grid-template-columns: 1fr 1fr; } }
@@ -81,7 +82,7 @@ def _card(prediction, index, decision):
     then = ", ".join(f"{html.escape(str(other))} {q:.0%}" for other, q in others)
     return (
         f'<li><img alt="{html.escape(path.name)}" loading="lazy" src="{_thumbnail(path)}"><div>'
-        f'<b>{html.escape(str(name))}</b> {p:.0%} {badge}<meter value="{p:.4f}" max="1"></meter>'
+        f'<b>{html.escape(str(name))}</b> {p:.0%}{badge}<div class="bar"><i style="width: {p:.1%}"></i></div>'
         f"<small>then {then}</small>"
         f"<small>{votes}entropy {prediction.entropy[index]:.2f} nats</small>"
         f"<small>{html.escape(path.parent.name)}/{html.escape(path.name)}</small></div></li>"
