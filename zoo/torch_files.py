@@ -2,10 +2,13 @@
 
 import collections
 import io
+import math
 import pickle
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from zoo.errors import WeightsError, one_line
 
 _DTYPES = {
     "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "LongStorage": "<i8",
@@ -57,7 +60,7 @@ def read_state_dict(content: bytes) -> dict[str, np.ndarray]:
         A dictionary of NumPy arrays by parameter name, in the order of the file.
 
     Raises:
-        ValueError: for anything but a whole file of this kind.
+        WeightsError: a ValueError, for anything but a whole file of this kind.
     """
     file = io.BytesIO(content)
     try:
@@ -69,9 +72,8 @@ def read_state_dict(content: bytes) -> dict[str, np.ndarray]:
         storages = {key: _storage(file, dtypes[key]) for key in keys}
         return {name: _array(tensor, storages[tensor.storage[1]]) for name, tensor in state.items()}
     except Exception as error:  # what a damaged pickle raises may be anything
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"this is no PyTorch weights file ({reason}); restore it from its source"
+        raise WeightsError(
+            f"this is no PyTorch weights file ({one_line(error)}); restore it from its source"
         ) from None
 
 
@@ -90,6 +92,8 @@ def _array(tensor, storage):
     last = tensor.offset + sum((size - 1) * stride for size, stride in steps)
     if min([tensor.offset, *tensor.shape, *tensor.strides]) < 0 or last >= len(storage):
         raise ValueError("it has a tensor outside its storage")
+    if math.prod(tensor.shape) > len(storage):  # by a stride of 0
+        raise ValueError("it has a tensor that is larger than its storage")
     strides = [stride * storage.itemsize for stride in tensor.strides]
     view = np.lib.stride_tricks.as_strided(storage[tensor.offset :], tensor.shape, strides)
     return view.copy()
