@@ -7,6 +7,11 @@ import pytest
 from zoo import cards, registry
 from zoo.training import method_overview, publish
 
+SPEC = {
+    "method": {"name": "mimo", "num_members": 4}, "backbone": "lenet", "num_classes": 10,
+    "input_shape": [28, 28, 1], "stem": "cifar", "mean": [72.9], "std": [90.0],
+}  # fmt: skip
+
 
 def _run(folder, seed, held_out_nll, accuracy, **recipe):
     """A finished run's folder, as far as publishing reads it."""
@@ -16,7 +21,7 @@ def _run(folder, seed, held_out_nll, accuracy, **recipe):
     metrics = {"accuracy": accuracy, "nll": 1 - accuracy, "ece": 0.01 * seed, "images": 100}
     config = {
         "name": "mimo_lenet", "dataset": "fashion_mnist", "num_members": 4, "parameters": 10, "macs": 20,
-        "spec": {}, "metrics": {"fashion_mnist": metrics}, "steps_per_epoch": 421, "seconds": 60 * (seed + 1),
+        "spec": SPEC, "metrics": {"fashion_mnist": metrics}, "steps_per_epoch": 421, "seconds": 60 * (seed + 1),
         "held_out": None if held_out_nll is None else {**metrics, "nll": held_out_nll},
         "recipe": {"epochs": 20, "seed": seed, **recipe},
         "files": {"model.weights.h5": {"sha256": "0" * 64, "bytes": 17}},
