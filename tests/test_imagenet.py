@@ -271,3 +271,13 @@ def test_the_published_weights_know_a_palace_and_a_daisy():
     model = zoo.load("single_efficientnet_lite0", weights="imagenet")
     likely = zoo.predict(model, np.stack(images)).probabilities.argmax(axis=-1)
     assert [model.class_names[index] for index in likely] == ["palace", "daisy"]
+
+
+def test_lists_and_cards_know_the_weights_of_imagenet():
+    names = zoo.list_models(dataset="imagenet")
+    assert "single_efficientnet_lite0" in names and "batch_ensemble_efficientnet_lite0" in names
+    assert all(name.endswith("_efficientnet_lite0") for name in names)
+    assert not {"mimo_efficientnet_lite0", "packed_efficientnet_lite0"} & set(names)
+    for weights in ("imagenet", "default"):
+        assert "Apache-2.0" in str(zoo.card("mc_dropout_efficientnet_lite0", weights))
+    assert "No weights" in str(zoo.card("mimo_efficientnet_lite0"))

