@@ -47,6 +47,7 @@ def test_a_whole_model_answers_as_before(content, tmp_path, raises_line):
         zoo.load(str(tmp_path / "nowhere.keras"))
 
 
+@pytest.mark.slow
 def test_models_of_keras_alone_load(tmp_path):
     model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.RandomFlip(), keras.layers.Flatten(),
                               keras.layers.Dropout(0.5), keras.layers.Dense(3)])  # fmt: skip

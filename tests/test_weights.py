@@ -1,14 +1,20 @@
 """Weights on disk: whole, in shards, downloaded, and every way in which they can be wrong."""
 
 import json
+import math
+import warnings
 
 import h5py
 import numpy as np
 import pytest
 
 import zoo
+from helpers import mutations
+from zoo import registry
 from zoo import weights as weight_files
 from zoo.methods import Packed, Single
+
+pytestmark = pytest.mark.filterwarnings("ignore:.* has no hash beside it")
 
 
 def halved(weight):
@@ -223,3 +229,133 @@ def test_a_damaged_cache_is_noticed(served, folder, raises_line):
     flip(served / folder.name / "model.weights.h5")
     with raises_line(ValueError, "sha256"):
         zoo.load("packed_lenet")
+
+
+def test_a_changed_config_is_refused_on_the_way_and_in_the_cache(served, folder, raises_line):
+    good = (folder / "config.json").read_bytes()
+    _edit(folder, date="2000-01-01")
+    with raises_line(zoo.WeightsError, "config.json"):
+        zoo.load("packed_lenet")
+    assert not list(served.rglob("*.json")) and not list(served.rglob("model*"))
+    (folder / "config.json").write_bytes(good)
+    zoo.load("packed_lenet")
+    cached = served / folder.name / "config.json"
+    cached.write_bytes(good.replace(b"127.5", b"227.5") if b"127.5" in good else b" " * len(good))
+    for use in (zoo.load, zoo.card):
+        with raises_line(zoo.WeightsError, "config.json.*(sha256|bytes)"):
+            use("packed_lenet")
+
+
+def test_the_index_has_the_hash_of_every_config():
+    for entry in registry.index():
+        config = registry.home() / entry["folder"] / "config.json"
+        assert weight_files.fingerprint(config) == entry["config"]
+
+
+@pytest.mark.parametrize("changes", [{"mean": [0, 0, 0]}, {"std": [9, 9, 9]}])
+def test_a_config_with_other_answers_than_its_weights_give_is_refused(changes, folder, raises_line):
+    config = json.loads((folder / "config.json").read_text())
+    config["spec"] |= changes
+    (folder / "config.json").write_text(json.dumps(config))
+    with raises_line(zoo.WeightsError, "records other answers.*restore"):
+        zoo.load("packed_lenet", weights=folder)
+
+
+def test_a_network_larger_than_its_weights_is_never_made(folder, raises_line):
+    config = json.loads((folder / "config.json").read_text())
+    for key, value in (("input_shape", [2048, 2048, 3]), ("num_classes", 900_000)):
+        changed = {**config, "spec": {**config["spec"], key: value}}
+        (folder / "config.json").write_text(json.dumps(changed))
+        with raises_line(zoo.WeightsError, "larger than its weights|of other shapes"):
+            zoo.load("packed_lenet", weights=folder)
+    options = {"num_members": 2, "input_shape": (2048, 2048, 3)}
+    with raises_line(zoo.WeightsError, "fewer than packed_lenet has; build the model"):
+        zoo.load("packed_lenet", weights=folder / "model.weights.h5", **options)
+
+
+def _mlp_file(folder):
+    path = folder / "mine.weights.h5"
+    zoo.build(Single(), "mlp", 3, (4, 4, 1)).network.save_weights(path)
+    return path
+
+
+def test_a_hash_beside_a_file_is_compared_and_none_is_said(tmp_path, trained, raises_line):
+    path, model = _mlp_file(tmp_path), zoo.build(Single(), "mlp", 3, (4, 4, 1))
+    with pytest.warns(UserWarning, match="mine.weights.h5 has no hash beside it.*write_hash"):
+        weight_files.load_file(model, path)
+    weight_files.write_hash(path)
+    assert (tmp_path / "mine.weights.h5.sha256").read_text().endswith("  mine.weights.h5\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        weight_files.load_file(model, path)
+        zoo.load(
+            "packed_lenet", weights=trained / "model.weights.h5", num_members=2
+        )  # config.json has it
+    flip(path)
+    with raises_line(zoo.WeightsError, "sha256 is not the one beside it"):
+        weight_files.load_file(model, path)
+    (tmp_path / "mine.weights.h5.sha256").write_text("nothing")
+    with raises_line(zoo.WeightsError, "holds no sha256"):
+        weight_files.load_file(model, path)
+
+
+@pytest.mark.fast(*map(str, range(0, len(mutations.H5_CHANGES), 4)))
+@pytest.mark.parametrize("change", range(len(mutations.H5_CHANGES)))
+def test_changed_arrays_and_links_are_refused_and_leave_the_model_as_it_was(change, tmp_path):
+    path, model = _mlp_file(tmp_path), zoo.build(Single(), "mlp", 3, (4, 4, 1))
+    before = model.network.get_weights()
+    with h5py.File(path, "r+") as root:
+        name = "layers/dense/vars/0"
+        mutations.H5_CHANGES[change](root, name, root[name][()], np.random.default_rng(0))
+    try:
+        weight_files.load_file(model, path)
+    except zoo.WeightsError as error:
+        assert str(error).isprintable()
+        for old, new in zip(before, model.network.get_weights(), strict=True):
+            np.testing.assert_array_equal(old, new)
+    else:  # float16, a finite number, or a mark that says nothing of float32
+        assert all(np.isfinite(weight).all() for weight in model.network.get_weights())
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+@pytest.mark.parametrize("kind", ["int32", "float64", "complex64", "O"])
+def test_foreign_types_and_numbers_that_are_none_are_refused(kind, number, tmp_path, raises_line):
+    path, model = _mlp_file(tmp_path), zoo.build(Single(), "mlp", 3, (4, 4, 1))
+    good = path.read_bytes()
+    with h5py.File(path, "r+") as root:
+        root["layers/dense/vars/1"][0] = number
+    with raises_line(zoo.WeightsError, "NaN or infinite"):
+        weight_files.load_file(model, path)
+    path.write_bytes(good)
+    with h5py.File(path, "r+") as root:
+        value = root["layers/dense/vars/0"][()]
+        del root["layers/dense/vars/0"]
+        data = value.astype(str).astype(object) if kind == "O" else value.astype(kind)
+        root["layers/dense/vars/0"] = data
+    with raises_line(zoo.WeightsError, "type|not numbers|says that it holds"):
+        weight_files.load_file(model, path)
+
+
+def test_shards_are_those_that_are_listed(shards, raises_line):
+    folder, config = shards
+    model = zoo.build(Packed(2, 1), "resnet20", 5, (8, 8, 3))
+    parts = sorted(name for name in config["files"] if name.endswith(".h5"))
+    stray = folder / "model_00099.weights.h5"
+    stray.write_bytes((folder / parts[0]).read_bytes())
+    with raises_line(zoo.WeightsError, "model_00099.*not among the files"):
+        weight_files.load_folder(model, folder, config)
+    stray.unlink()
+    places = json.loads((folder / "model.weights.json").read_text())
+    for name in ("../x.weights.h5", "/proc/kmsg", 3, "model.weights.npz"):
+        places["weight_map"][next(iter(places["weight_map"]))] = name
+        (folder / "model.weights.json").write_text(json.dumps(places))
+        with raises_line(zoo.WeightsError, "no file in its folder"):
+            weight_files.load_file(model, folder / "model.weights.json")
+
+
+def test_a_kernel_beyond_float16_stays_as_it_is(tmp_path, same_weights):
+    model = zoo.build(Single(), "mlp", 3, (4, 4, 1))
+    kernel = model.network.weights[0]
+    kernel.assign(np.full(kernel.shape, 1e5))
+    weight_files.load_folder(model, tmp_path, {"files": weight_files.write(model, tmp_path)})
+    assert (model.network.get_weights()[0] == 1e5).all()

@@ -84,8 +84,8 @@ def load(
     """
     on_hub = str(name).startswith(hub.PREFIX)
     if on_hub or str(name).endswith(keras_files.SUFFIX):
-        given = (num_classes, input_shape, stem, mean, std, activation, class_names, *method_arguments)
-        if weights != "default" or resize != "default" or any(value is not None for value in given):
+        others = (num_classes, input_shape, stem, mean, std, activation, class_names, *method_arguments)
+        if weights != "default" or resize != "default" or any(value is not None for value in others):
             raise ValueError(f"{name} is a whole model; load it without other arguments")
         return hub.load(name) if on_hub else keras_files.load(name)
     method_name, _ = registry.parse(name)

@@ -64,6 +64,10 @@ def test_every_way_to_send_a_file_is_understood(name, server, tmp_path):
     assert not list((tmp_path / "cache").rglob("*.part/*"))
 
 
+@pytest.mark.fast(
+    "cut_without_ranges-model.weights.h5", "changed-config.json", "endless-model.weights.h5", "page-config.json",
+    "compressed-model.weights.h5", "no_status-config.json", "loop-config.json", "missing-model.weights.h5",
+)  # fmt: skip
 @pytest.mark.parametrize("file", ["config.json", "model.weights.h5"])
 @pytest.mark.parametrize("name", [answer.__name__ for answer in lying_server.LIES])
 def test_lies_are_one_line_and_never_stay(name, file, server, tmp_path):
