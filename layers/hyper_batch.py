@@ -102,7 +102,7 @@ class LogUniformHyperparameters(keras.layers.Layer):
 
     def build(self, input_shape):
         shape = (self.num_members, len(self.ranges))
-        draw = keras.random.normal(shape, seed=keras.random.SeedGenerator(self.seed))
+        draw = keras.random.normal(shape, dtype="float32", seed=keras.random.SeedGenerator(self.seed))
         # As in the reference, whose centres spread by a tenth of the width.
         centres = ops.log(self._means()) + 0.1 * self.initial_width * draw
         for name, factor in (

@@ -235,7 +235,8 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
             total = self.num_members * mean
             total = ops.stop_gradient(mean) + (total - ops.stop_gradient(total))
         # Not through super(): regularisers count once, not once a member.
-        return sum((keras_internals.loss_per_replica(self, loss) for loss in self.losses), total)
+        added = (keras_internals.loss_per_replica(self, loss) for loss in self.losses)
+        return sum((ops.cast(loss, total.dtype) for loss in added), total)
 
     def _member_labels(self, y, count):
         """Labels for each member: `y`, smoothed where a member's label smoothing is a hyperparameter."""
