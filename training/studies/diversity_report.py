@@ -21,7 +21,7 @@ TABLES = {
         "pairwise_kl": ("pairwise KL", 3),
         "jensen_gap": ("Gibbs - ensemble NLL", 4),
     },
-    "On Fashion-MNIST, which is foreign, and between members' weights": {
+    "On Fashion-MNIST, which is out of distribution, and between members' weights": {
         "ood_mutual_information": ("mutual information", 3),
         "ood_disagreement": ("disagreement", 3),
         "ood_auroc_mutual_information": ("AUROC by mutual information", 3),
