@@ -151,7 +151,11 @@ class MonteCarloDropout(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class DrawnDropout(MonteCarloDropout):
-    """`MonteCarloDropout` at inference, drawn when it is built: LiteRT has no generator of the same numbers."""
+    """`MonteCarloDropout` at inference, drawn when it is built: LiteRT has no generator of the same numbers.
+
+    Args:
+        rate, num_members, consistent, seed, filterwise, kwargs: see `MonteCarloDropout`.
+    """
 
     def build(self, input_shape):
         shape = self.units(keras.KerasTensor(input_shape), self.num_members)

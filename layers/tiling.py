@@ -207,7 +207,11 @@ class TileMembers(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class ConcatenatedMembers(TileMembers):
-    """`TileMembers` by concatenation: LiteRT's converter drops a tiling of a free batch before a product."""
+    """`TileMembers` by concatenation: LiteRT's converter drops a tiling of a free batch before a product.
+
+    Args:
+        num_members, training_mode, kwargs: see `TileMembers`.
+    """
 
     def call(self, inputs, training=None):
         return ops.concatenate([inputs] * self.num_members, axis=0)
