@@ -23,6 +23,7 @@ from zoo.layers.packed import (
     PackedDense,
     PackedDepthwiseConv2D,
 )
+from zoo.layers.repaired import Repaired as Repaired
 from zoo.layers.sparse.dense_gradients import dense_gradients
 from zoo.layers.sparse.densities import erk_densities
 from zoo.layers.sparse.layers import (

@@ -9,6 +9,7 @@ import numpy as np
 
 from zoo.converting import graphs
 from zoo.layers.keras_internals import inbound_node
+from zoo.layers.repaired import Repaired, accepted
 from zoo.layers.sparse.layers import all_layers
 
 
@@ -29,7 +30,7 @@ def twin(step: graphs.Step, name: str, changes: dict | None = None) -> Any:
     operation = step.operation
     try:
         config = {**operation.get_config(), **step.changes, **(changes or {}), "name": name}
-        return type(operation).from_config(config)
+        return _made(type(operation), config)
     except (TypeError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{step.name} cannot be copied, give it a get_config: {reason}") from None
@@ -41,6 +42,16 @@ def twin(step: graphs.Step, name: str, changes: dict | None = None) -> Any:
             ) from None
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{step.name} cannot be copied: {reason}") from None
+
+
+def _made(kind, config):
+    try:
+        return kind.from_config(config)
+    except (TypeError, ValueError):
+        fewer = accepted(kind, config) if issubclass(kind, keras.Layer) else config
+        if len(fewer) == len(config) or issubclass(kind, keras.layers.Lambda):
+            raise
+    return Repaired(kind.from_config(fewer), name=config["name"])
 
 
 def load(source: Any, copy: Any, noise: Any = None) -> bool:
@@ -56,6 +67,7 @@ def load(source: Any, copy: Any, noise: Any = None) -> bool:
     """
     if not isinstance(source, keras.Layer):
         return True
+    copy = copy.layer if isinstance(copy, Repaired) else copy
     if [weight.shape for weight in source.weights] != [weight.shape for weight in copy.weights]:
         return False
     for part, other in zip(all_layers(source), all_layers(copy), strict=True):

@@ -30,6 +30,18 @@ class Narrow(Copies):
     def __init__(self, graph: graphs.Graph, method: methods.Packed, start: int):
         super().__init__(graph, method.num_members, start)
         self.method, self.roles = method, graphs.roles(graph)
+        for step in graph.steps[start:] if method.alpha != method.num_members else []:
+            self._check_width(step)
+
+    def _check_width(self, step):
+        kind = type(step.operation)
+        if not step.kernel or self.roles.get(step) == "head" or kind.__module__.startswith("keras."):
+            return
+        if not {"filters", "units"} & set(step.operation.get_config()):
+            raise ValueError(
+                f"{step.name} ({kind.__name__}) cannot be another width, as packed needs; take deep_ensemble, packed "
+                "with alpha = num_members and gamma = 1, or a later tile_at"
+            )
 
     def _twin(self, step, name, member, inputs):
         if member is None:
