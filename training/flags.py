@@ -25,7 +25,9 @@ flags.DEFINE_integer("num_devices", None, "devices of this machine (default: all
 flags.DEFINE_bool("dry_run", False, "report what the run will take, and stop; needs no data")
 flags.DEFINE_bool("remat", False, "gradient checkpointing: less memory, a third more time")
 flags.DEFINE_bool("tensorboard", True, "write TensorBoard events, where TensorBoard is installed")
-flags.DEFINE_integer("limit", None, "train and test on only this many images, for a trial run")
+flags.DEFINE_integer(
+    "limit", None, "train and test on only this many images, for a trial run", lower_bound=1
+)
 
 _TYPES = {"int": flags.DEFINE_integer, "float": flags.DEFINE_float, "bool": flags.DEFINE_bool,
           "str": flags.DEFINE_string}  # fmt: skip
@@ -111,12 +113,12 @@ def run_command(
         check: function that is called first, without a backend. Default `check_inputs`.
 
     Raises:
-        SystemExit: with one line if `work` or `check` raises ValueError or FileNotFoundError, or `work`
-            raises `preemption.CannotGoOn`.
+        SystemExit: with one line if `work` or `check` raises ValueError or OSError, or `work` raises
+            `preemption.CannotGoOn`.
     """
     try:
         check()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"{script}: {error}") from None
     # Where TensorFlow leaves oneDNN off (processors without AVX-512) training is three times slower.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -125,7 +127,7 @@ def run_command(
     config = None
     try:
         config = work()
-    except (ValueError, FileNotFoundError, preemption.CannotGoOn) as error:
+    except (ValueError, OSError, preemption.CannotGoOn) as error:
         raise SystemExit(f"{script}: {error}") from None
     except preemption.Preempted as stopped:
         print(f"{script}: {stopped}; the same command resumes", file=sys.stderr)

@@ -230,7 +230,7 @@ class Members:
         if not (folder / "config.json").is_file():  # else its worker died at the very end
             run.train(
                 dataclasses.replace(self.recipe, seed=self.recipe.seed + index), self.data_dir, folder,
-                limit=self.limit, command=f"{self.command} --member={index}", **self.options,
+                limit=self.limit, command=f"{self.command} --member={index}", alone=False, **self.options,
             )  # fmt: skip
         for checkpoint in folder.glob("checkpoint*"):
             checkpoint.unlink()

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from zoo import weights
+from zoo.checked_training import NotFiniteError
 from zoo.classifier import EnsembleClassifier
 from zoo.training.ensembles.attempts import appear, working_folder
 from zoo.training.ensembles.greedy_selection import likelihoods, negative_log_likelihood
@@ -57,6 +58,8 @@ class NetworkStore:
         classes: int K, from `from_recipe.load_splits`.
         options: dict or None, further arguments of `compile`. Default None.
     """
+
+    keeps_diverged = True  # with NaN for predictions, so that a search knows and never chooses it
 
     def __init__(
         self,
@@ -127,8 +130,14 @@ class NetworkStore:
 
     def _train_and_keep(self, name, recipe, configuration, folder, callbacks):
         with from_recipe.precision(recipe.precision):
-            model, seconds, more = self.train_one(recipe, configuration, folder, callbacks)
-            held_out = np.exp(model.predict(self.splits[1].images, batch_size=250, verbose=0))
+            try:
+                model, seconds, more = self.train_one(recipe, configuration, folder, callbacks)
+                held_out = np.exp(model.predict(self.splits[1].images, batch_size=250, verbose=0))
+            except NotFiniteError as error:
+                if not self.keeps_diverged:
+                    raise
+                model, seconds, more = self.blank(), 0.0, {"diverged": str(error)}
+                held_out = np.full((len(self.splits[1]), self.classes), np.nan, "float32")
         np.save(folder / "held_out.npy", held_out)
         model.network.save_weights(folder / "network.weights.h5")
         weights.write_hash(folder / "network.weights.h5")

@@ -1,6 +1,7 @@
 """Checkpoints from which a run resumes exactly: after each epoch, and at any step on request."""
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 import time
@@ -9,7 +10,11 @@ import keras
 import numpy as np
 
 from zoo import files
+from zoo.checked_training import check_finite_weights
+from zoo.errors import one_line
 from zoo.training.devices.placement import Placement
+from zoo.training.loop import identity
+from zoo.weights import fingerprint
 
 NAMES = ("checkpoint-0.weights.h5", "checkpoint-1.weights.h5")
 
@@ -17,8 +22,9 @@ NAMES = ("checkpoint-0.weights.h5", "checkpoint-1.weights.h5")
 class Checkpoint(keras.callbacks.Callback):
     """Save weights, optimiser slots and random states after every epoch, and restore them on request.
 
-    There are two weights files, written in turn; `checkpoint.json` names the complete one, so the
-    process may die at any moment.
+    There are two weights files, written in turn, each with a state that holds its sha256, and
+    `checkpoint.json`, which repeats the newer state.  The process may die at any moment, and of two files
+    one may be damaged.
 
     Args:
         folder: `pathlib.Path` of the folder of the files.
@@ -27,37 +33,65 @@ class Checkpoint(keras.callbacks.Callback):
             Default ().
         remat: bool, whether the model is rematerialised, which changes the keys in its weights files.
             Default False.
+        data: dict, what identifies the data (`zoo.training.loop.identity.of_splits`); a checkpoint of
+            others is refused. Default None, nothing.
     """
 
-    def __init__(self, folder: pathlib.Path, recipe, variables=(), remat: bool = False):
+    def __init__(
+        self, folder: pathlib.Path, recipe, variables=(), remat: bool = False, data: dict | None = None
+    ):
         super().__init__()
         self.remat = remat
         self.folder, self.state = folder, folder / "checkpoint.json"
         self.others = list(variables)
         self.recipe = json.loads(json.dumps(dataclasses.asdict(recipe)))
+        self.data = {"backend": keras.backend.backend(), **(data or {})}
         self.seconds, self.started, self.saved = 0.0, time.time(), 0
 
     def position(self) -> tuple[int, int]:
-        """Return how far training was at the last checkpoint.
+        """Return how far training was at the last checkpoint that is whole.
 
         Returns:
             (whole epochs, steps of the next epoch); (0, 0) if there is no checkpoint.
 
         Raises:
-            ValueError: if the checkpoint belongs to another recipe, or differs in --remat.
+            ValueError: if the checkpoint belongs to another recipe or other data, differs in --remat, or
+                nothing of it is whole.
         """
-        if not self.state.is_file():
-            return 0, 0
-        state = json.loads(self.state.read_text())
+        state = self._newest()
+        return (state["epochs"], state["steps"]) if state else (0, 0)
+
+    def _newest(self):
+        """The furthest state whose weights are whole, or None if nothing was saved yet."""
+        states = [self.folder / name for name in (self.state.name, *map(_state_of, NAMES))]
+        found = [state for state in map(_read, states) if state]
+        for state in found:
+            self._check(state)
+        for state in sorted(found, key=lambda state: (state["epochs"], state["steps"]), reverse=True):
+            weights = self.folder / state["weights"]
+            if weights.is_file() and fingerprint(weights)["sha256"] == state["sha256"]:
+                return state
+        if found or any(path.exists() for path in states):
+            raise ValueError(
+                f"no checkpoint in {self.folder} is whole (sha256); delete its checkpoint* to begin again"
+            )
+        return None
+
+    def _check(self, state):
         if state["recipe"] != self.recipe:
-            raise ValueError(f"{self.folder} holds a run of another recipe; choose another --output_dir")
-        if state.get("remat", False) != self.remat:
-            had = "with" if state.get("remat") else "without"
+            fields = {**state["recipe"], **self.recipe}
+            name = next(f for f in fields if state["recipe"].get(f) != self.recipe.get(f))
+            raise ValueError(
+                f"{self.folder} holds a run of another recipe ({name}={state['recipe'].get(name)}, not "
+                f"{self.recipe.get(name)}); choose another --output_dir"
+            )
+        if state["remat"] != self.remat:
+            had = "with" if state["remat"] else "without"
             raise ValueError(f"{self.folder} holds a run {had} --remat; go on {had} it")
-        return state["epochs"], state.get("steps", 0)
+        identity.check(self.folder, state["data"], self.data)
 
     def restore(self, model: keras.Model) -> tuple[int, int]:
-        """Load the last checkpoint into a model.
+        """Load the last checkpoint that is whole into a model.
 
         Args:
             model: compiled `keras.Model`.
@@ -66,19 +100,18 @@ class Checkpoint(keras.callbacks.Callback):
             The checkpoint's `position`.
 
         Raises:
-            ValueError: if the checkpoint belongs to another recipe, or differs in --remat.
+            ValueError: as `position`.
         """
-        epochs, steps = self.position()
-        if (epochs, steps) == (0, 0):
+        state = self._newest()
+        if not state or (state["epochs"], state["steps"]) == (0, 0):
             return 0, 0
-        state = json.loads(self.state.read_text())
         model.optimizer.build(model.trainable_variables)
         model.load_weights(self.folder / state["weights"])
-        for variable, value in zip([*_random_state(model), *self.others], state.get("random", [])):
+        for variable, value in zip([*_random_state(model), *self.others], state["random"]):
             variable.assign(np.array(value, variable.dtype))
         self.seconds = state["seconds"]
         self.saved = 1 + NAMES.index(state["weights"])
-        return epochs, steps
+        return state["epochs"], state["steps"]
 
     def on_epoch_end(self, epoch, logs=None):
         self.save(epoch + 1)
@@ -89,14 +122,29 @@ class Checkpoint(keras.callbacks.Callback):
         Args:
             epochs: int, whole epochs since the start of training.
             steps: int, steps of the next epoch. Default 0.
+
+        Raises:
+            NotFiniteError: for weights with NaN or infinite values; the last checkpoint stays.
+            OSError: with one line, if the disk is full or cannot be written to.
         """
+        check_finite_weights(self.model)
         weights = self.folder / NAMES[self.saved % 2]
+        try:
+            self.model.save_weights(weights)
+            self._write_state(weights, epochs, steps)
+        except (OSError, RuntimeError) as error:  # h5py raises both
+            raise OSError(
+                f"cannot save a checkpoint in {self.folder} ({one_line(error)}); the one before is kept: "
+                "make room and start the same command again"
+            ) from None
         self.saved += 1
-        self.model.save_weights(weights)
+
+    def _write_state(self, weights, epochs, steps):
         state = {
             "epochs": epochs,
             "steps": steps,
             "weights": weights.name,
+            "sha256": fingerprint(weights)["sha256"],
             "random": [
                 np.asarray(keras.ops.convert_to_numpy(variable)).tolist()
                 for variable in [*_random_state(self.model), *self.others]
@@ -104,8 +152,11 @@ class Checkpoint(keras.callbacks.Callback):
             "seconds": self.seconds + time.time() - self.started,
             "remat": self.remat,
             "recipe": self.recipe,
+            "data": self.data,
         }
-        files.replace(self.state, json.dumps(state))
+        text = json.dumps({**state, "digest": digest(state)})
+        for path in (self.state, self.folder / _state_of(weights.name)):
+            files.replace(path, text)
 
     def share(self, placement: Placement) -> None:
         """Copy the most advanced checkpoint to all workers that lack it.
@@ -122,13 +173,38 @@ class Checkpoint(keras.callbacks.Callback):
         if all(position == furthest for position in positions):
             return
         source = positions.index(furthest)
-        weights = json.loads(self.state.read_text())["weights"] if placement.worker == source else ""
+        sent = placement.worker == source
+        weights = self._newest()["weights"] if sent else ""
         name = placement.broadcast(weights.encode(), source).decode()
-        for path in (self.folder / name, self.state):
-            sent = placement.worker == source
+        for path in (self.folder / name, self.folder / _state_of(name)):
             contents = placement.broadcast(path.read_bytes() if sent else b"", source)
             if not sent:
                 files.replace(path, contents)
+        files.replace(self.state, (self.folder / _state_of(name)).read_bytes())
+
+
+def _state_of(weights):
+    """The name of the state of a weights file."""
+    return weights.replace(".weights.h5", ".json")
+
+
+def digest(state: dict) -> str:
+    """Return the sha256 by which a state tells whether it is whole.
+
+    Args:
+        state: dict, JSON-serialisable.
+    """
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _read(path):
+    """A state, or None if it is missing or damaged."""
+    try:
+        state = json.loads(path.read_bytes())
+        recorded = state.pop("digest")
+        return state if recorded == digest(state) else None
+    except (OSError, ValueError, KeyError, AttributeError, RecursionError):
+        return None
 
 
 def _random_state(model):

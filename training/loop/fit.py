@@ -10,6 +10,7 @@ from zoo import methods
 from zoo.classifier import EnsembleClassifier
 from zoo.metrics import Accuracy
 from zoo.training.devices.placement import Placement
+from zoo.training.loop import identity
 from zoo.training.loop.checkpoint import Checkpoint
 from zoo.training.loop.preemption import SaveOnSignal
 from zoo.training.recipes import Recipe
@@ -54,11 +55,12 @@ def fit_with_checkpoints(
     for callback in callbacks:
         callback.set_model(student)  # so that its variables are there to be restored
     kept = [v for callback in callbacks for v in getattr(callback, "variables", ())]
-    checkpoint = Checkpoint(folder, recipe, kept, remat)
+    checkpoint = Checkpoint(folder, recipe, kept, remat, identity.of_splits((training, held_out)))
     checkpoint.share(placement)
     with placement.scope():
         epoch, first = checkpoint.restore(student)
     if placement.chief:
+        identity.trim_log(folder / "log.csv", epoch)
         callbacks.append(keras.callbacks.CSVLogger(folder / "log.csv", append=epoch > 0 or first > 0))
     started = time.time()
     # The rest of an interrupted epoch is a separate `fit`.

@@ -9,6 +9,7 @@ import numpy as np
 
 from zoo import layers, methods
 from zoo.building import build
+from zoo.checks import check_images, check_labels, check_lengths
 from zoo.classifier import EnsembleClassifier
 from zoo.data import arrays
 from zoo.training import recipes
@@ -99,7 +100,9 @@ def load_splits(recipe: recipes.Recipe, data_dir, limit: int | None = None) -> t
     training = arrays.load(recipe.dataset, "train", data_dir)
     test = arrays.load(recipe.dataset, "test", data_dir)
     classes = training.num_classes
-    if limit:
+    for name, split in (("training", training), ("test", test)):
+        _check_split(f"the {name} data of {recipe.dataset}", split, training.image_shape, classes)
+    if limit is not None:
         training, test = training.subset(slice(limit)), test.subset(slice(limit))
     training, held_out = arrays.hold_out(training, recipe.held_out, seed=0)
     if len(training) < recipe.batch_size:
@@ -107,6 +110,16 @@ def load_splits(recipe: recipes.Recipe, data_dir, limit: int | None = None) -> t
             f"batch_size={recipe.batch_size} is more than the {len(training)} training images"
         )
     return (training, held_out, test), classes
+
+
+def _check_split(name, split, shape, classes):
+    """ValueError for data that no classifier of these shapes can learn or be measured by."""
+    try:
+        check_lengths(split.images, split.labels)
+        check_images(split.images, shape, scaled=False)
+        check_labels(split.labels, classes)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _streams(recipe, data_dir, limit):

@@ -1,24 +1,28 @@
 """One training run: data, model, optimiser, fit with resume, and the record beside the weights."""
 
+import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 from collections.abc import Callable
 
 import keras
 
-from zoo import fast_weights
+from zoo import fast_weights, weights
 from zoo.checks import check_batch
 from zoo.classifier import EnsembleClassifier
+from zoo.errors import one_line
 from zoo.losses import CrossEntropy
 from zoo.metrics import Accuracy
 from zoo.training import recipes
 from zoo.training.devices.placement import Placement, check
-from zoo.training.loop import from_recipe
+from zoo.training.loop import from_recipe, identity
 from zoo.training.loop.fit import fit_with_checkpoints
 from zoo.training.loop.progress import ProgressLine
 from zoo.training.loop.run_record import write_run
 from zoo.training.memory.rematerialize import rematerialize
+from zoo.training.recipe_checks import check_limit
 
 
 def train(
@@ -33,8 +37,11 @@ def train(
     limit: int | None = None,
     placement: Placement | None = None,
     remat: bool = False,
+    alone: bool = True,
 ) -> dict | None:
     """Train by a recipe, resuming where an earlier run into the same folder stopped.
+
+    A finished run is left as it is, and its `config.json` returned.
 
     Args:
         recipe: `zoo.training.recipes.Recipe`.
@@ -49,44 +56,97 @@ def train(
             Default None.
         remat: bool, whether the backward pass computes blocks again to keep fewer activations. Default
             False.
+        alone: bool, whether to refuse a folder in which another process trains. Default True.
 
     Returns:
-        The dictionary written to `config.json`; None on workers other than the first.
+        The dictionary in `config.json`; None on workers other than the first.
 
     Raises:
-        ValueError: if the recipe cannot be run, or the folder holds a run of another recipe.
+        ValueError: if the recipe cannot be run, or the folder holds a run of another recipe or of other
+            data, or another process trains in it.
+        NotFiniteError: if training diverges; the last checkpoint is kept.
+        OSError: if the folder cannot be written to.
         FileNotFoundError: if the data set is not in `data_dir`.
         Preempted: after SIGTERM, when the state is saved.
         WorkerLost: if another worker is gone.
     """
+    check_limit(limit)
     placement = placement or Placement()
     output_dir = pathlib.Path(output_dir)
     folder = output_dir if placement.chief else output_dir / f"worker-{placement.worker}"
-    folder.mkdir(parents=True, exist_ok=True)
-    splits, classes = from_recipe.load_splits(recipe, data_dir, limit)
-    options = {"steps_per_execution": steps_per_execution, "jit_compile": jit_compile}
-    callbacks = [ProgressLine(), *(_tensorboard(folder) if tensorboard else [])]
-    try:
-        with from_recipe.precision(recipe.precision), placement.active():
-            model, seconds = train_model(
-                recipe, splits, classes, folder, callbacks if placement.chief else (), options,
-                placement=placement, remat=remat,
-            )  # fmt: skip
-            config = None
-            if placement.chief:
-                with placement.one_device():
-                    config = write_run(
-                        model, recipe, splits, output_dir, command, seconds, placement=placement.name,
-                        flops=_flops(recipe, splits[0], classes), replicas=placement.replicas, workers=placement.workers,
+    with _writable(folder), identity.alone_in(folder) if alone else contextlib.nullcontext():
+        splits, classes = from_recipe.load_splits(recipe, data_dir, limit)
+        data = identity.of_splits(splits)
+        options = {"steps_per_execution": steps_per_execution, "jit_compile": jit_compile}
+        callbacks = [ProgressLine(), *(_tensorboard(folder) if tensorboard else [])]
+        try:
+            with from_recipe.precision(recipe.precision), placement.active():
+                config = _finished(output_dir, recipe, data) if placement.chief else None
+                if not placement.any(config is not None):
+                    model, seconds = train_model(
+                        recipe, splits, classes, folder, callbacks if placement.chief else (), options,
+                        placement=placement, remat=remat,
                     )  # fmt: skip
-            placement.any(False)  # nobody leaves before the files are there
-            return config
-    except Exception as error:
-        if placement.lost(error):
-            raise WorkerLost(
-                f"another worker is gone ({type(error).__name__}); start all again by the same command"
-            ) from None
-        raise
+                    if placement.chief:
+                        with placement.one_device():
+                            config = write_run(
+                                model, recipe, splits, output_dir, command, seconds, data=data,
+                                flops=_flops(recipe, splits[0], classes), placement=placement.name,
+                                replicas=placement.replicas, workers=placement.workers,
+                            )  # fmt: skip
+                placement.any(False)  # nobody leaves before the files are there
+                return config
+        except Exception as error:
+            if placement.lost(error):
+                raise WorkerLost(
+                    f"another worker is gone ({type(error).__name__}); start all again by the same command"
+                ) from None
+            raise
+
+
+@contextlib.contextmanager
+def _writable(folder):
+    """A run's folder, created; OSError in one line, now or later, if it cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError("no permission to write")
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    try:
+        yield
+    except OSError as error:
+        if (
+            isinstance(error, FileNotFoundError) or error.errno is None
+        ):  # of the data, or one line already
+            raise
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(folder, error):
+    return OSError(
+        f"cannot write to {folder} ({one_line(error)}); make room there, or choose another --output_dir"
+    )
+
+
+def _finished(folder, recipe, data):
+    """The contents of `config.json` of a finished run whose weights are whole; None if there is none."""
+    if not (folder / "config.json").is_file():
+        return None
+    config = weights.read_config(folder)
+    there = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    if config.get("recipe") != there:
+        raise ValueError(f"{folder} holds a finished run of another recipe; choose another --output_dir")
+    if "data" not in config:
+        raise ValueError(
+            f"{folder} holds a finished run that does not say of which data; choose another --output_dir"
+        )
+    identity.check(folder, config["data"], data)
+    try:
+        weights.open_folder(folder, config)
+    except weights.WeightsError:  # written again, from the last checkpoint
+        return None
+    return config
 
 
 def _flops(recipe, training, classes):

@@ -32,6 +32,8 @@ class TicketNetworks(NetworkStore):
         options: dict or None, further arguments of `compile`. Default None.
     """
 
+    keeps_diverged = False  # every ticket is part of the ensemble
+
     def __init__(
         self,
         folder: str | os.PathLike,

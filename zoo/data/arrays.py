@@ -119,6 +119,8 @@ def load(name: str, split: str, data_dir: Any) -> Split:
         images, labels, names = _from_tfds(name, split, data_dir)
     if images.ndim == 3:
         images = images[..., None]
+    if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
+        raise ValueError(f"the {split} labels of {name}: integer labels expected, got fractions or NaN")
     return Split(images, labels.reshape(-1).astype("int32"), tuple(str(name) for name in names))
 
 

@@ -22,6 +22,8 @@ class EpochShuffle(keras.utils.PyDataset):
             epochs show each image both ways. Default: False.
     """
 
+    is_checked = True  # as a whole, when it was loaded
+
     def __init__(self, split, batch_size, seed, epoch=0, part=0, parts=1, alternate_flips=False):
         super().__init__()
         self.mirrored = None

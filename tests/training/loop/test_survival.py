@@ -11,6 +11,7 @@ from helpers.paths import HELPERS
 from zoo.training import recipes
 from zoo.training.devices.placement import Placement
 from zoo.training.loop import checkpoint
+from zoo.weights import fingerprint
 
 WORKER = HELPERS / "dying_worker.py"
 # Twenty steps an epoch, three epochs.
@@ -119,8 +120,11 @@ def test_the_furthest_checkpoint_is_sent_to_a_worker_with_an_empty_disk(tmp_path
         folder.mkdir()
     source = checkpoint.Checkpoint(full, recipe)
     (full / "checkpoint-1.weights.h5").write_bytes(b"weights, of a length that is no multiple of 4")
-    state = {"epochs": 3, "steps": 2, "weights": "checkpoint-1.weights.h5", "recipe": source.recipe}
-    source.state.write_text(json.dumps(state))
+    digest = fingerprint(full / "checkpoint-1.weights.h5")["sha256"]
+    state = {"epochs": 3, "steps": 2, "weights": "checkpoint-1.weights.h5", "sha256": digest, "remat": False,
+             "recipe": source.recipe, "data": source.data}  # fmt: skip
+    for name in ("checkpoint.json", "checkpoint-1.json"):
+        (full / name).write_text(json.dumps({**state, "digest": checkpoint.digest(state)}))
 
     def sent(contents):
         padded = np.frombuffer(contents.ljust(-(-len(contents) // 4) * 4, b"\0"), "int32")
