@@ -61,6 +61,7 @@ def test_normalisation_of_a_frozen_body_uses_and_keeps_its_statistics(images, la
         np.testing.assert_array_equal(weight, old)
 
 
+@pytest.mark.slow
 def test_joined_and_converted_models_have_their_own_heads(tiny):
     joined = zoo.ensemble([tiny(METHODS["single"]), tiny(METHODS["packed"])])
     assert len(head_layers(joined.network)) == 2
@@ -111,6 +112,7 @@ def test_pooling_is_that_of_the_maps(backbone):
             np.testing.assert_allclose(given, pooled, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_features_are_loaded_without_a_head(images, raises_line):
     options = dict(weights=None, input_shape=(16, 16, 3), include_top=False)
     model = zoo.load("packed_resnet20", **options)

@@ -64,6 +64,7 @@ def test_the_card_is_in_the_hubs_format(model):
     assert ModelCard(hub.model_card(model, "owner/birds")).data.eval_results is None
 
 
+@pytest.mark.slow
 def test_a_revision_pins_the_version(server, model, tiny, images):
     first = zoo.save_to_hub(model, "hf://owner/birds")
     second = zoo.save_to_hub(tiny(), "hf://owner/birds")
@@ -81,6 +82,7 @@ def test_keras_reads_the_repository_too(model, images, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_changed_files_are_refused(server, model, raises_line):
     zoo.save_to_hub(model, "hf://owner/birds")
     _, files = server.find("owner/birds", "main")

@@ -29,7 +29,7 @@ def test_arrays_and_tensors_get_the_pixels_of_keras(size, resize):
     np.testing.assert_allclose(ops.convert_to_numpy(tensor), expected, atol=1e-3)
 
 
-@pytest.mark.fast("crop")
+@pytest.mark.slow
 @pytest.mark.parametrize("resize", ["crop", "squash"])
 def test_fit_evaluate_and_predict_resize_alike(resize, tiny, labels):
     model = tiny(resize=resize)
@@ -69,6 +69,7 @@ def test_loaded_models_crop_unless_told_otherwise():
     assert zoo.load("single_lenet", "fashion_mnist", num_classes=3).resize == "crop"
 
 
+@pytest.mark.slow
 def test_joined_and_calibrated_models_keep_it(tiny, images, labels, raises_line):
     from zoo.methods import Single
 

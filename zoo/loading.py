@@ -13,6 +13,7 @@ from zoo.building import HEAD, build, build_from_spec
 from zoo.checks import check_class_names
 from zoo.class_names import names_of
 from zoo.errors import WeightsError, one_line
+from zoo.fine_tuning import features
 from zoo.layers.initializers import TooManyKernels, undrawn
 from zoo.probes import check_probe
 from zoo.resizing import check_resize
@@ -87,7 +88,8 @@ def load(
         others = (num_classes, input_shape, stem, mean, std, activation, class_names, *method_arguments)
         if weights != "default" or resize != "default" or any(value is not None for value in others):
             raise ValueError(f"{name} is a whole model; load it without other arguments")
-        return hub.load(name) if on_hub else keras_files.load(name)
+        model = hub.load(name) if on_hub else keras_files.load(name)
+        return model if include_top else features(model.network, pooling)
     method_name, _ = registry.parse(name)
     method_class = methods.METHODS[method_name]
     try:
@@ -116,11 +118,7 @@ def load(
         model.class_names = check_class_names(class_names, model.num_classes)
     if resize != "default":
         model.resize = resize
-    if not include_top:
-        from zoo.fine_tuning import features
-
-        return features(model.network, pooling)
-    return model
+    return model if include_top else features(model.network, pooling)
 
 
 def _loaded(name, weights, given, method, method_arguments, activation):
