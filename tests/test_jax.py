@@ -16,6 +16,7 @@ NEUTRAL = [
     "layers/sparse/test_block_masks.py", "training/test_recipes.py", "training/loop/test_learning_rates.py",
     "training/loop/test_augmentation.py", "training/loop/test_progress.py", "data/test_arrays.py",
     "data/test_epoch_shuffle.py", "test_classifier.py",
+    "converting/test_new_weights.py", "converting/test_user_models.py",
     "test_classifier_fit.py", "test_converting.py", "test_fast_weights.py", "test_predict.py",
 ]  # fmt: skip
 
