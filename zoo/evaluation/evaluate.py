@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from zoo import latency
+from zoo import files, latency
 from zoo.data.test_split import read_test_split
+from zoo.errors import one_line
 from zoo.evaluation import corruptions, ood, preflight, verdict
 from zoo.evaluation.corrupted_sets import CorruptedSets, means
 from zoo.evaluation.equivalents import equivalents
@@ -72,7 +74,7 @@ def evaluate(
     Raises:
         ValueError: for an unknown data set, model or corruption, a model that takes images of another
             shape, a number of images or rounds < 0, files that cannot be read, or predictions that are
-            not finite.
+            not finite. Where a later part fails, the report is written with all others first.
         FileNotFoundError: if the data set's test split or a folder is not there.
     """
     _check_kinds(kinds)
@@ -86,30 +88,80 @@ def evaluate(
     with _Progress(total, progress) as step:
         logits = {model.label: step(model.label, dataset, model.logits, test.images) for model in models}
         predictions = {label: _prediction(values) for label, values in logits.items()}
-        outside, entropies = _out_of_distribution(models, logits, dataset, data_dir, step)
-        corrupted_scores = _corrupted(models, source, step)
-        times = step("all models", "latency", _latencies, models, test.images, rounds) if rounds else {}
+        part = _Parts()
+        labels = [model.label for model in models]
+        outside, entropies = part(
+            "out of distribution", _out_of_distribution, models, logits, dataset, data_dir, step
+        ) or ({label: [] for label in labels}, {label: {} for label in labels})
+        corrupted_scores = part("corruptions", _corrupted, models, source, step)
+        corrupted_scores = corrupted_scores or {label: {} for label in labels}
+        times = {}
+        if rounds:
+            times = part(
+                "latency", step, "all models", "latency", _latencies, models, test.images, rounds
+            )
     results = {
         "dataset": dataset,
         "images": len(test),
         **source.record(),
-        **_latency_record(rounds),
+        **_latency_record(rounds if times else 0),
         "missing": _missing(outside[models[0].label], data_dir),
         **_figures(models, predictions, test.labels),
     }
     for label, model in results["models"].items():
-        model["latency"] = times.get(label, {})
+        model["latency"] = (times or {}).get(label, {})
         model["ood"] = [one for one in outside[label] if not one["missing"]]
         model["corruptions"], model["corruption_means"] = (
             corrupted_scores[label],
             means(corrupted_scores[label]),
         )
-    (folder / "report.json").write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
-    write_markdown(results, folder / "report.md")
-    write_html(
-        results, Evidence(test.images, test.labels, predictions, entropies), folder / "report.html"
-    )
+    results = finite(results)
+    files.replace(folder / "report.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
+    evidence = Evidence(test.images, test.labels, predictions, entropies)
+    part("report.md", write_markdown, results, folder / "report.md")
+    part("report.html", write_html, results, evidence, folder / "report.html")
+    part.tell(folder)
     return results
+
+
+def finite(results: Any) -> Any:
+    """Return results with None for NaN and infinite numbers, which JSON does not have.
+
+    A model that is always right has no errors to divide by, for one.
+
+    Args:
+        results: nested dictionaries and lists.
+
+    Example:
+        >>> finite({"a": [1.5, float("nan")], "b": (float("inf"), "c")})
+        {'a': [1.5, None], 'b': [None, 'c']}
+    """
+    if isinstance(results, dict):
+        return {key: finite(value) for key, value in results.items()}
+    if isinstance(results, (list, tuple)):
+        return [finite(value) for value in results]
+    return None if isinstance(results, float) and not math.isfinite(results) else results
+
+
+class _Parts:
+    """Parts of a report, of which one may fail and leave the others."""
+
+    def __init__(self):
+        self._failed = {}
+
+    def __call__(self, name, function, *arguments):
+        """The part, or None if it failed."""
+        try:
+            return function(*arguments)
+        except Exception as error:
+            self._failed[name] = one_line(error)
+            return None
+
+    def tell(self, folder):
+        """ValueError with one line if a part failed."""
+        if self._failed:
+            said = "; ".join(f"{name} failed ({why})" for name, why in self._failed.items())
+            raise ValueError(f"{said}; {folder} has all other parts, and the same command does the rest")
 
 
 def _check_kinds(kinds):
