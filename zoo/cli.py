@@ -212,7 +212,28 @@ def _chosen_dataset(name):
             return answer or datasets[0]
 
 
+def _check_model(name):
+    """Refuse a model that cannot be there before TensorFlow is imported."""
+    from zoo import registry
+
+    if name.endswith(".keras"):
+        if not os.path.isfile(name):
+            raise FileNotFoundError(f"no file {name}; check the path")
+    elif not name.startswith("hf://"):
+        registry.parse(name)
+
+
+def _check_backbone(name):
+    from zoo import registry
+
+    if name is not None and name not in registry.BACKBONES:
+        raise ValueError(f"unknown backbone {name!r}; there are {', '.join(registry.BACKBONES)}")
+
+
 def _demo(options):
+    _check_model(options.model)
+    if options.epochs < 1:
+        raise ValueError(f"--epochs must be at least 1; got {options.epochs}")
     from zoo.demo import demo
 
     demo(options.model, options.output, options.epochs)
@@ -235,12 +256,14 @@ def _evaluate(options):
 
 
 def _benchmark(options):
+    _check_backbone(options.backbone)
     from zoo.benchmarking.command import run
 
     run(options)
 
 
 def _doctor(options):
+    _check_backbone(options.backbone)
     from zoo.benchmarking import doctor
 
     found = doctor.diagnose(
@@ -259,6 +282,7 @@ def _integers(text):
 
 
 def _export(options):
+    _check_model(options.name)
     import zoo
 
     if options.name.endswith(".keras"):
