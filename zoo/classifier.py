@@ -55,12 +55,11 @@ def nan_where_not_finite(values: Tensor, images: Tensor) -> Tensor:
     """
     if "float" not in keras.backend.standardize_dtype(images.dtype):
         return values
-    # One pass over the images; a sum of pixels is finite exactly where all of them are.
-    total = ops.abs(ops.sum(ops.cast(images, "float32"), axis=tuple(range(1, len(images.shape)))))
-    # LiteRT's converter takes `isfinite` for always true, and writes infinity as 65504 in float16.
-    finite = total < 2 * total + 1
-    nan = ops.where(finite, ops.zeros_like(total), ops.full_like(total, float("nan")))
-    return values + ops.cast(ops.reshape(nan, (-1,) + (1,) * (len(values.shape) - 1)), values.dtype)
+    # One pass over the images; a mean of pixels is finite exactly where all of them are. A division by 1 or
+    # by infinity / infinity is what every converter keeps (see `zoo.exporting.outputs`).
+    mean = ops.mean(ops.cast(images, "float32"), axis=tuple(range(1, len(images.shape))))
+    size = 1 + ops.abs(ops.reshape(mean, (-1,) + (1,) * (len(values.shape) - 1)))
+    return values / ops.cast(size / size, values.dtype)
 
 
 @keras.saving.register_keras_serializable(package="zoo")
