@@ -5,6 +5,7 @@ A packed layer is a layer of `num_members` small networks side by side: channels
 kernel the first axis is the group; the groups of a member are neighbours.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -145,8 +146,8 @@ def check_packed(num_members: int, alpha: float, gamma: int) -> None:
         ValueError: for one out of range.
     """
     check_members(num_members)
-    if not alpha > 0:
-        raise ValueError(f"alpha must be > 0; got {alpha!r}")
+    if not 0 < alpha < math.inf:
+        raise ValueError(f"alpha must be a number > 0; got {alpha!r}")
     if not (isinstance(gamma, int) and gamma >= 1):
         raise ValueError(f"gamma must be an integer >= 1; got {gamma!r}")
 

@@ -68,9 +68,9 @@ def build(
         raise ValueError(f"unknown backbone {backbone!r}; there are {', '.join(BACKBONES)}")
     if not (isinstance(num_classes, int) and num_classes >= 2):
         raise ValueError(f"num_classes must be an integer >= 2; got {num_classes!r}")
-    input_shape = tuple(int(size) for size in input_shape)
+    given, input_shape = input_shape, _whole_numbers(input_shape)
     if len(input_shape) != 3 or min(input_shape) < 1:
-        raise ValueError(f"input_shape must be (height, width, channels); got {input_shape}")
+        raise ValueError(f"input_shape must be (height, width, channels), whole numbers; got {given}")
     if stem is None:
         stem = "imagenet" if min(input_shape[:2]) >= 112 else "cifar"
     if stem not in ("cifar", "imagenet"):
@@ -145,6 +145,15 @@ def _network(method, spec):
     x = factory.begin_stage("head", x)
     logits = factory.dense(spec["num_classes"], "head", name=HEAD)(x)
     return method.finish(keras.Model(images, factory.members(logits), name="network"))
+
+
+def _whole_numbers(sizes):
+    """Sizes as ints; none of them for what is not whole, such as 28.5, NaN or None."""
+    try:
+        whole = tuple(int(size) for size in sizes)
+        return whole if all(one == size for one, size in zip(whole, sizes)) else ()
+    except (TypeError, ValueError, OverflowError):
+        return ()
 
 
 def _per_channel(value, channels, name):
