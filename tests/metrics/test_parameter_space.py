@@ -188,3 +188,18 @@ def test_bad_features_are_refused(x, y, match, raises_line):
         metrics.linear_cka(x, y)
     with raises_line(ValueError, "no layer 'nowhere'"):
         metrics.member_features(built(Single(), "mlp"), np.zeros((1, 16, 16, 3)), layer="nowhere")
+
+
+def test_copies_of_a_converted_network_are_each_members_own():
+    stack = [keras.Input((4, 4, 3)), keras.layers.Conv2D(2, 3, name="trunk"), keras.layers.Flatten()]
+    model = keras.Sequential([*stack, keras.layers.Dense(3, name="logits")])
+    converted = zoo.convert(model, DeepEnsemble(2), tile_at="head")
+    weights = metrics.member_weights(converted)
+    assert list(weights) == ["trunk/kernel", "trunk/bias", "logits/kernel", "logits/bias"]
+    for member in (0, 1):
+        kernel = converted.network.get_layer(f"member{member + 1}_logits").kernel
+        np.testing.assert_array_equal(weights["logits/kernel"][member], numpy(kernel))
+        np.testing.assert_array_equal(
+            weights["trunk/kernel"][member], numpy(model.get_layer("trunk").kernel)
+        )
+    assert metrics.weight_cosine(converted)[0, 1] < 1
