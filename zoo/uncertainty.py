@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.checks import check_batch_size
+
 if TYPE_CHECKING:
     from zoo.classifier import EnsembleClassifier
     from zoo.data.photographs import Images
@@ -202,6 +204,7 @@ def predict(
     """
     from zoo.data import photographs
 
+    check_batch_size(batch_size or 0)
     if _is_batch(images, model):
         images = _checked(images, model.input_shape[1:])
         return _prediction(model, _of_array(model, images, batch_size, progress), batch_size)
