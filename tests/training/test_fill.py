@@ -118,8 +118,13 @@ def test_a_second_queue_in_a_folder_is_refused(tmp_path, raises_line):
         pass
 
 
-# The queue's command at the tests' own priority: at the lowest, other tests would starve it.
-QUEUE = "import os, runpy; os.nice = int; runpy.run_module('zoo.training.fill', run_name='__main__')"
+# The queue's command at the tests' own priority: at the lowest, other work would starve it.
+QUEUE = """
+from zoo.training import fill
+fill._lowest_priority = int
+fill._define_flags()
+fill.start(fill.main, "zoo.training.fill")
+"""
 
 
 def queue(runs, data, plan, *more):
