@@ -170,13 +170,9 @@ def test_predictions_models_and_data_sets_are_taken(tiny, images, labels, raises
     model = tiny()
     prediction = zoo.predict(model, iter([(images, labels)]), progress=False)
     expected = fit(prediction.probabilities, labels, alpha=0.5)
-    assert (
-        fit(prediction, alpha=0.5) == fit(prediction, labels, alpha=0.5) == expected
-    )
+    assert fit(prediction, alpha=0.5) == fit(prediction, labels, alpha=0.5) == expected
     batches = iter([(images[:2], np.eye(3)[labels[:2]]), (images[2:], np.eye(3)[labels[2:]])])
-    assert fit(model, batches, alpha=0.5).threshold == pytest.approx(
-        expected.threshold, abs=1e-5
-    )
+    assert fit(model, batches, alpha=0.5).threshold == pytest.approx(expected.threshold, abs=1e-5)
     np.testing.assert_array_equal(
         expected.predict_sets(prediction), expected.predict_sets(prediction.probabilities)
     )

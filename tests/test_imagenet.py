@@ -14,8 +14,8 @@ from sklearn.datasets import load_sample_image
 
 import zoo
 from zoo import imagenet
+from zoo.files.torch_files import read_state_dict
 from zoo.methods import BatchEnsemble, DeepEnsemble, HyperBatch, Masksembles, MCDropout, Packed, Single
-from zoo.torch_files import read_state_dict
 
 MAGIC_NUMBER, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from zoo.silence import silence
+from zoo.commands.silence import silence
 
 FLAGS = flags.FLAGS
 

@@ -1,6 +1,6 @@
 """`fit`, `evaluate` and `predict` that look at what they are given, and stop at what is not finite.
 
-Arrays are looked at once, before anything begins; data sets batch by batch (`zoo.checked_data`).
+Arrays are looked at once, before anything begins; data sets batch by batch (`zoo.data.checked_data`).
 """
 
 import contextlib
@@ -12,8 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.checked_data import BatchCheck, checked, in_one_line
 from zoo.checks import as_array, check_batch_size, check_images, check_labels, check_lengths, is_array
+from zoo.data.checked_data import BatchCheck, checked, in_one_line
 from zoo.layers.keras_internals import distribute_strategy
 
 

@@ -84,14 +84,13 @@ def check_images(
     step = max(_CHUNK // math.prod(shape[1:]), 1)
     for start in range(0, shape[0], step):
         part = as_array(images[start : start + step], "images").reshape(-1, math.prod(shape[1:]))
-        sums = part.sum(
-            axis=1, dtype="float32"
-        )  # finite exactly where all pixels are; one pass, no copy
+        # A sum is finite exactly where all pixels are; one pass, no copy.
+        sums = part.sum(axis=1, dtype="float32")
         broken = ~np.isfinite(sums)
         if broken.any():
             first, bad = first if bad else start + broken.argmax(), bad + broken.sum()
         small = small and not broken.any() and sums.max() <= part.shape[1] and part.max() <= 1
-        small = small and (start or part.max() > 0)  # an image of zeros says nothing
+        small = small and bool(start or part.max() > 0)  # an image of zeros says nothing
     if bad and finite:
         raise ValueError(
             f"{bad} of {shape[0]} images hold NaN or infinite values (first: image {first}); remove or "

@@ -13,12 +13,12 @@ from zoo import fast_weights
 from zoo.array_types import Tensor
 from zoo.checked_training import ChecksInputs
 from zoo.checks import check_batch, check_class_names, check_loss, check_size
-from zoo.class_names import adopt
+from zoo.data.class_names import adopt
+from zoo.data.resizing import check_resize, resized
 from zoo.fine_tuning import FineTuning
 from zoo.keras_workarounds import TrainsUnderStrategies
 from zoo.layers import keras_internals
 from zoo.losses import label_distribution
-from zoo.resizing import check_resize, resized
 
 
 def ensemble_log_probabilities(logits: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ import sys
 import warnings
 from typing import Any
 
-from zoo import app_command, command_errors, predict_command
+from zoo.commands import app, errors, predict
+from zoo.commands.silence import silence
 from zoo.errors import one_line
-from zoo.silence import silence
 
 
 def main(arguments: Any = None) -> int:
@@ -23,19 +23,19 @@ def main(arguments: Any = None) -> int:
     options = _parser().parse_args(arguments)
     if arguments is None:  # a process of its own
         silence()
-        warnings.showwarning = command_errors.show_warning
+        warnings.showwarning = errors.show_warning
     try:
         status = options.run(options)
     except BrokenPipeError:  # `zoo list | head`
         sys.stdout = None
         return 0
     except (Exception, KeyboardInterrupt) as error:
-        return command_errors.report(error)
+        return errors.report(error)
     return status or 0
 
 
 def _parser():
-    parser = command_errors.Parser(prog="zoo", description="Efficient ensembles for Keras 3.")
+    parser = errors.Parser(prog="zoo", description="Efficient ensembles for Keras 3.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("list", help="names of models, and which have weights")
@@ -59,14 +59,14 @@ def _parser():
         help="what a model says of photographs, and which of them a person should look at",
         epilog="Exit status: 0, all images answered; 1, some files could not be read; 2, an error.",
     )
-    predict_command.add_arguments(command)
-    command.set_defaults(run=predict_command.run)
+    predict.add_arguments(command)
+    command.set_defaults(run=predict.run)
 
     command = commands.add_parser(
         "app", help="a page on this machine: drop a photograph, see what is said"
     )
-    app_command.add_arguments(command)
-    command.set_defaults(run=app_command.run)
+    app.add_arguments(command)
+    command.set_defaults(run=app.run)
 
     command = commands.add_parser("demo", help="the main job on real images, offline")
     command.add_argument("--output", default="demo", help="folder for pictures and the SavedModel")
@@ -301,7 +301,7 @@ def _images(path):
     """The first 200 images of a file, with a channel axis."""
     import numpy as np
 
-    from zoo.config_files import check_regular
+    from zoo.files.config_files import check_regular
 
     check_regular(path)
     try:

@@ -123,9 +123,9 @@ def load(address: str) -> EnsembleClassifier:
         WeightsError: for files that were changed or hold no classifier.
         ImportError: without `huggingface_hub`.
     """
-    from zoo import keras_files
     from zoo.classifier import EnsembleClassifier
     from zoo.errors import one_line
+    from zoo.files import keras_files
 
     repository, revision = _parsed(address)
     api = _api()

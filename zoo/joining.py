@@ -52,7 +52,11 @@ def ensemble(
         logits = [keras.layers.Concatenate(axis=1, name="members")(logits)]
     network = keras.Model(images, logits[0], name="network")
     model = EnsembleClassifier(
-        network, models[0].activation, class_names=_class_names(models), resize=_resize(models), name=name
+        network,
+        models[0].activation,
+        class_names=_class_names(models),
+        resize=_resize(models),
+        name=name,
     )
     return compile_default(model)
 

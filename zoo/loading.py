@@ -7,16 +7,17 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from zoo import hub, imagenet, keras_files, methods, registry
+from zoo import hub, imagenet, methods, registry
 from zoo import weights as weight_files
 from zoo.building import HEAD, build, build_from_spec
 from zoo.checks import check_class_names
-from zoo.class_names import names_of
+from zoo.data.class_names import names_of
+from zoo.data.resizing import check_resize
 from zoo.errors import WeightsError, one_line
+from zoo.files import keras_files
 from zoo.fine_tuning import features
 from zoo.layers.initializers import TooManyKernels, undrawn
 from zoo.probes import check_probe
-from zoo.resizing import check_resize
 
 if TYPE_CHECKING:
     from zoo.classifier import EnsembleClassifier

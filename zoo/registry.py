@@ -259,7 +259,7 @@ def index() -> tuple[dict, ...]:
     Raises:
         WeightsError: for an `index.json` that is damaged.
     """
-    from zoo.config_files import read_index  # which imports this module
+    from zoo.files.config_files import read_index  # which imports this module
 
     path = home() / "index.json"
     return read_index(path) if path.is_file() else ()

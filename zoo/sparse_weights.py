@@ -22,8 +22,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.config_files import check_regular
 from zoo.errors import WeightsError, one_line
+from zoo.files.config_files import check_regular
 from zoo.layers import sparse_layers
 
 SUFFIX = ".weights.npz"

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import h5py
 import numpy as np
 
-from zoo import downloads, files, h5_weights, registry
-from zoo.config_files import FILE, check_files, check_regular, read_config, read_json
+from zoo import files, registry
 from zoo.errors import MissingWeightsError, WeightsError, one_line
+from zoo.files import downloads, h5_weights
+from zoo.files.config_files import FILE, check_files, check_regular, read_config, read_json
 
 if TYPE_CHECKING:
     from zoo.classifier import EnsembleClassifier

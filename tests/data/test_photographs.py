@@ -7,7 +7,7 @@ from PIL import Image
 
 import zoo
 from zoo.data import photographs
-from zoo.resizing import resized
+from zoo.data.resizing import resized
 
 NAMES = ["cat", "dog", "owl"]
 

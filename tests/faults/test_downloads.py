@@ -12,7 +12,8 @@ import pytest
 
 import zoo
 from helpers import lying_server
-from zoo import downloads, registry, weights
+from zoo import registry, weights
+from zoo.files import downloads
 
 ENTRY = next(entry for entry in registry.index() if entry["folder"] == "single_lenet-mnist")
 SOURCE = registry.home()

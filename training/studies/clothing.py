@@ -20,17 +20,10 @@ import pathlib
 from absl import app, flags
 
 from zoo.training import marked_sections
+from zoo.training.start import start
 
 COMMAND = "zoo.training.studies.clothing"
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data", None, "clothing.npz: x and y of train, validation and test", required=True)
-flags.DEFINE_string("ood", None, "an .npz whose x_test are no clothes, for the AUROC")
-flags.DEFINE_string("output_dir", None, "folder of this study", required=True)
-flags.DEFINE_integer("seeds", 3, "runs of each method", lower_bound=1)
-flags.DEFINE_integer("epochs", 6, "passes over the training photographs", lower_bound=1)
-flags.DEFINE_integer("views", 8, "variants of each training photograph", lower_bound=1)
-flags.DEFINE_integer("limit", 0, "photographs of each split for a trial run, 0 for all", lower_bound=0)
-flags.DEFINE_string("page", None, "a page with marks to put the table between")
 
 METHODS = {
     "single": {},
@@ -277,5 +270,21 @@ def table(results: dict) -> str:
     return "\n".join(lines)
 
 
+def _define_flags():
+    flags.DEFINE_string(
+        "data", None, "clothing.npz: x and y of train, validation and test", required=True
+    )
+    flags.DEFINE_string("ood", None, "an .npz whose x_test are no clothes, for the AUROC")
+    flags.DEFINE_string("output_dir", None, "folder of this study", required=True)
+    flags.DEFINE_integer("seeds", 3, "runs of each method", lower_bound=1)
+    flags.DEFINE_integer("epochs", 6, "passes over the training photographs", lower_bound=1)
+    flags.DEFINE_integer("views", 8, "variants of each training photograph", lower_bound=1)
+    flags.DEFINE_integer(
+        "limit", 0, "photographs of each split for a trial run, 0 for all", lower_bound=0
+    )
+    flags.DEFINE_string("page", None, "a page with marks to put the table between")
+
+
 if __name__ == "__main__":
-    app.run(main)
+    _define_flags()
+    start(main, COMMAND)

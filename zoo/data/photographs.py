@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.resizing import resized
+from zoo.data.resizing import resized
 
 BY_TENSORFLOW = (".bmp", ".gif", ".jpeg", ".jpg", ".png")  # what Keras's directory reader takes
 SUFFIXES = (*BY_TENSORFLOW, ".tif", ".tiff", ".webp")

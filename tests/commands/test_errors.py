@@ -6,7 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from zoo import cli, command_errors, registry
+from zoo import cli, registry
+from zoo.commands import errors
 
 
 def run(capsys, *arguments):
@@ -109,14 +110,14 @@ def test_images_for_int8_that_are_none(tmp_path, raises_line):
 )
 def test_any_error_is_one_line(error, said, capsys, monkeypatch):
     monkeypatch.delenv("ZOO_TRACEBACK", raising=False)
-    assert command_errors.report(error) == 2
+    assert errors.report(error) == 2
     assert capsys.readouterr().err == said
     monkeypatch.setenv("ZOO_TRACEBACK", "1")
-    command_errors.report(error)
+    errors.report(error)
     assert len(capsys.readouterr().err.splitlines()) > 1
 
 
 def test_warnings_are_one_line(capsys):
-    command_errors.show_warning(UserWarning("two\nlines"), UserWarning, "file", 3)
+    errors.show_warning(UserWarning("two\nlines"), UserWarning, "file", 3)
     assert capsys.readouterr().err == "zoo: warning: two lines\n"
-    assert command_errors.report(KeyboardInterrupt()) == 130
+    assert errors.report(KeyboardInterrupt()) == 130

@@ -5,7 +5,7 @@ import resource
 
 import pytest
 
-from zoo.silence import is_noise
+from zoo.commands.silence import is_noise
 
 LIBRARIES = re.compile(
     r"^[IWEF]\d{4} |absl|tensorflow|oneDNN|XLA|cuda|cuInit|keras.src|TFLite|XNNPACK|UserWarning|Future"
@@ -15,7 +15,7 @@ LIBRARIES = re.compile(
 
 WRITES = """
 import os, subprocess, sys
-from zoo.silence import silence
+from zoo.commands.silence import silence
 silence()
 os.write(2, b"I0000 00:00:1.5 8512 port.cc:153] oneDNN custom operations are on.\\n")
 os.write(2, b"out of memory\\n")

@@ -52,7 +52,7 @@ def is_noise(line: bytes, has_gpu: bool = False) -> bool:
         A bool.
 
     Example:
-        >>> from zoo.silence import is_noise
+        >>> from zoo.commands.silence import is_noise
         >>> is_noise(b"I0000 00:00:17.97 8512 port.cc:153] oneDNN custom operations are on.")
         True
         >>> is_noise(b"zoo: no folder DATA; pass the folder of the data sets")

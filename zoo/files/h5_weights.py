@@ -10,8 +10,8 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from zoo.config_files import check_regular
 from zoo.errors import WeightsError, one_line
+from zoo.files.config_files import check_regular
 
 MOST_OBJECTS = 200_000
 OTHER_STATE = ("optimizer", "metrics", "_metrics", "compile")  # not of the network

@@ -133,7 +133,7 @@ def decision(confidence: float, marks: list[tuple]) -> str:
         A str.
 
     Example:
-        >>> from zoo.app import decision
+        >>> from zoo.commands.app_server import decision
         >>> decision(0.8, [(0.5, 0.9), (0.85, 0.95)])
         'answer: above .500, where 90% are right; 95% need .850'
         >>> decision(0.4, [(0.5, 0.9)])

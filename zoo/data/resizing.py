@@ -46,7 +46,7 @@ def resized(images: Tensor, size: Sequence[int], resize: str) -> Tensor:
         Float32 images (B, H, W, C).
 
     Example:
-        >>> from zoo.resizing import resized
+        >>> from zoo.data.resizing import resized
         >>> images = np.array([[[[0.0], [100.0], [200.0], [255.0]]] * 2])  # 2x4, whose middle is 2x2
         >>> resized(images, (2, 2), "crop")[0, 0, :, 0].tolist()
         [100.0, 200.0]

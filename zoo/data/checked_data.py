@@ -95,7 +95,7 @@ def checked(data: Any, check: BatchCheck) -> Any:
     if isinstance(data, keras.utils.PyDataset):
         return _CheckedPyDataset(data, check)
     if tf is not None and isinstance(data, tf.data.Dataset):
-        from zoo.checked_tf_data import checked_tf_data
+        from zoo.data.checked_tf_data import checked_tf_data
 
         return checked_tf_data(data, check)
     if torch is not None and isinstance(data, torch.utils.data.DataLoader):

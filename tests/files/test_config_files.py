@@ -7,7 +7,8 @@ import os
 import pytest
 
 import zoo
-from zoo import config_files, registry
+from zoo import registry
+from zoo.files import config_files
 
 GOOD = json.loads((registry.home() / "packed_lenet-mnist" / "config.json").read_text())
 DEEP = "[" * 100_000

@@ -69,7 +69,7 @@ def run(options: Any) -> int:
     if options.csv:
         _write_csv(rows, options.csv)
     if options.html and rows:
-        from zoo.prediction_page import write
+        from zoo.commands.prediction_page import write
 
         write(prediction, decisions, options.html, title=model.name)
     for _, reason in source.unreadable:

@@ -1,11 +1,11 @@
-"""The command `zoo app`; the page itself is in `zoo/app.py`."""
+"""The command `zoo app`; the page itself is in `zoo/commands/app_server.py`."""
 
 from __future__ import annotations
 
 import pathlib
 from typing import Any
 
-from zoo.app import Session, server
+from zoo.commands.app_server import Session, server
 from zoo.deciding import Threshold, threshold
 from zoo.errors import one_line
 

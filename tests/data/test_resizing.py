@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 import zoo
-from zoo.resizing import resized
+from zoo.data.resizing import resized
 
 
 def photograph(height, width, channels=3):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zoo import torch_files
+from zoo.files import torch_files
 
 
 def test_a_tensor_that_repeats_one_number_beyond_its_storage_is_refused():

@@ -13,7 +13,7 @@ def checked_tf_data(data: tf.data.Dataset, check: Any) -> tf.data.Dataset:
 
     Args:
         data: a `tf.data.Dataset`.
-        check: a `zoo.checked_data.BatchCheck`, called with every batch that looks bad.
+        check: a `zoo.data.checked_data.BatchCheck`, called with every batch that looks bad.
 
     Returns:
         A `tf.data.Dataset` of the same elements.

@@ -16,9 +16,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo import h5_weights
-from zoo.config_files import check_regular
 from zoo.errors import MissingWeightsError, WeightsError, one_line
+from zoo.files import h5_weights
+from zoo.files.config_files import check_regular
 from zoo.layers.keras_internals import without_values
 
 SUFFIX = ".keras"

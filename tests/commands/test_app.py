@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import zoo
-from zoo import app
+from zoo.commands import app_server as app
 from zoo.deciding import Threshold
 
 NAMES = ["a ship", "a truck that is not a lorry", "zebra"]
