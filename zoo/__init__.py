@@ -28,9 +28,9 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` lo
     from zoo.cards import card as card
     from zoo.classifier import EnsembleClassifier as EnsembleClassifier
     from zoo.converting.convert import convert as convert
-    from zoo.data.class_names import decode_predictions as decode_predictions
     from zoo.deciding import Threshold as Threshold
     from zoo.deciding import threshold as threshold
+    from zoo.decoding import decode_predictions as decode_predictions
     from zoo.errors import WeightsError as WeightsError
     from zoo.exporting.export import export as export
     from zoo.hub import save_to_hub as save_to_hub
@@ -53,7 +53,7 @@ _HOMES = {
     "calibrate": "zoo.calibration",
     "card": "zoo.cards",
     "convert": "zoo.converting",
-    "decode_predictions": "zoo.data.class_names",
+    "decode_predictions": "zoo.decoding",
     "ensemble": "zoo.joining",
     "export": "zoo.exporting.export",
     "fuse": "zoo.joining",

@@ -301,7 +301,7 @@ def _images(path):
     """The first 200 images of a file, with a channel axis."""
     import numpy as np
 
-    from zoo.files.config_files import check_regular
+    from zoo.files.json_files import check_regular
 
     check_regular(path)
     try:

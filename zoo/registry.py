@@ -8,6 +8,8 @@ import pathlib
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
+from zoo.files.json_files import read_index
+
 
 class Registry(MutableMapping):
     """A dictionary of names whose values are imported when they are first used.
@@ -259,8 +261,6 @@ def index() -> tuple[dict, ...]:
     Raises:
         WeightsError: for an `index.json` that is damaged.
     """
-    from zoo.files.config_files import read_index  # which imports this module
-
     path = home() / "index.json"
     return read_index(path) if path.is_file() else ()
 

@@ -23,7 +23,7 @@ import numpy as np
 from keras import ops
 
 from zoo.errors import WeightsError, one_line
-from zoo.files.config_files import check_regular
+from zoo.files.json_files import check_regular
 from zoo.layers import sparse_layers
 
 SUFFIX = ".weights.npz"

@@ -23,7 +23,8 @@ import numpy as np
 from zoo import files, registry
 from zoo.errors import MissingWeightsError, WeightsError, one_line
 from zoo.files import downloads, h5_weights
-from zoo.files.config_files import FILE, check_files, check_regular, read_config, read_json
+from zoo.files.config_files import read_config
+from zoo.files.json_files import FILE, check_files, check_regular, read_json
 
 if TYPE_CHECKING:
     from zoo.classifier import EnsembleClassifier

@@ -8,7 +8,7 @@ import pytest
 
 import zoo
 from zoo import registry
-from zoo.files import config_files
+from zoo.files import config_files, json_files
 
 GOOD = json.loads((registry.home() / "packed_lenet-mnist" / "config.json").read_text())
 DEEP = "[" * 100_000
@@ -83,9 +83,9 @@ def test_special_files_are_not_waited_for(tmp_path, raises_line):
     (tmp_path / "circle.weights.h5").symlink_to(tmp_path / "circle.weights.h5")
     for path in tmp_path.iterdir():
         with raises_line(zoo.WeightsError, "plain file|empty|cannot be read"):
-            config_files.check_regular(path)
+            json_files.check_regular(path)
     with raises_line(zoo.WeightsError, "cannot be read|missing"):
-        config_files.check_regular("nul\0byte")
+        json_files.check_regular("nul\0byte")
 
 
 ENTRY = json.loads((registry.home() / "index.json").read_text())[0]

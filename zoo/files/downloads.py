@@ -16,7 +16,7 @@ import urllib.request
 from typing import IO
 
 from zoo.errors import MissingWeightsError, WeightsError, one_line
-from zoo.files.config_files import MOST_BYTES, check_regular
+from zoo.files.json_files import MOST_BYTES, check_regular
 
 CONNECT_SECONDS, SILENT_SECONDS = 10, 15
 SLOWEST, SLOW_SECONDS = 1000, 30  # bytes a second, on average after so long

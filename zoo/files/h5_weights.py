@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from zoo.errors import WeightsError, one_line
-from zoo.files.config_files import check_regular
+from zoo.files.json_files import check_regular
 
 MOST_OBJECTS = 200_000
 OTHER_STATE = ("optimizer", "metrics", "_metrics", "compile")  # not of the network

@@ -18,7 +18,7 @@ import numpy as np
 
 from zoo.errors import MissingWeightsError, WeightsError, one_line
 from zoo.files import h5_weights
-from zoo.files.config_files import check_regular
+from zoo.files.json_files import check_regular
 from zoo.layers.keras_internals import without_values
 
 SUFFIX = ".keras"

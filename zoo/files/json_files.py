@@ -1,0 +1,208 @@
+"""JSON files that may be anything, read with care; `index.json` and the records of files among them.
+
+They may come from a server or a stranger. Nothing here imports Keras or NumPy.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pathlib
+import re
+import stat
+from typing import Any
+
+from zoo.errors import MissingWeightsError, WeightsError, one_line
+
+MOST_BYTES = 10_000_000  # of a JSON file
+FILE = re.compile(r"[A-Za-z0-9][\w.-]{0,200}\.weights\.(h5|json|npz)", re.ASCII)
+FOLDER = re.compile(r"[A-Za-z0-9_][\w.-]{0,200}", re.ASCII)
+
+
+def check_regular(path: pathlib.Path, most: int | None = None, kind: str = "file") -> int:
+    """Check that a path is a plain file with something in it, so that reading it ends, and return its size.
+
+    Args:
+        path: path of the file.
+        most: int, the largest size, in bytes. Default: None, any.
+        kind: str, what it should be, for messages. Default: "file".
+
+    Returns:
+        int, bytes.
+
+    Raises:
+        WeightsError: for a device, a pipe, an empty or too large file, such as those under /proc.
+        MissingWeightsError: for no file.
+    """
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise MissingWeightsError(f"{path} is missing; restore it from its source") from None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read ({one_line(error)}); check the path") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise WeightsError(f"{path} is no plain file; pass a file that training wrote")
+    if not status.st_size:
+        raise WeightsError(f"{path} is no whole {kind} (it is empty); restore it from its source")
+    if most is not None and status.st_size > most:
+        raise WeightsError(
+            f"{path} has {status.st_size:,} bytes, more than {most:,}; it is another file"
+        )
+    return status.st_size
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """Read a JSON file that may be anything.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        What it holds: no NaN or infinite number, no key twice in one object, no control character.
+
+    Raises:
+        WeightsError: for anything else.
+        MissingWeightsError: for no file.
+    """
+    check_regular(path, MOST_BYTES)
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MOST_BYTES + 1).decode()
+        document = json.loads(
+            text, parse_constant=_refused_number, parse_float=_finite, object_pairs_hook=_once
+        )
+        _check_strings(document)
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        raise WeightsError(
+            f"{path} is damaged ({one_line(error)}); restore it from its source"
+        ) from None
+    return document
+
+
+def _refused_number(text):
+    raise ValueError(f"it holds the number {text}")
+
+
+def _finite(text):
+    number = float(text)
+    return number if math.isfinite(number) else _refused_number(text[:20])
+
+
+def _once(pairs):
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object has one key twice")
+    return found
+
+
+def _check_strings(value):
+    if isinstance(value, str):
+        if not value.isprintable():
+            raise ValueError("it holds control characters")
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            _check_strings(key)
+            _check_strings(part)
+    elif isinstance(value, list):
+        for part in value:
+            _check_strings(part)
+
+
+def short(value):
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def check_integer(value, name, least, most):
+    if not (isinstance(value, int) and not isinstance(value, bool) and least <= value <= most):
+        raise WeightsError(f"{name}={short(value)} is no integer from {least} to {most:,}")
+
+
+def check_files(files: Any) -> dict:
+    """Check the record of a folder's files, {name: {"sha256": str, "bytes": int}}.
+
+    Args:
+        files: what was read.
+
+    Returns:
+        The same dictionary.
+
+    Raises:
+        WeightsError: for another structure, or names that leave the folder.
+    """
+    if not isinstance(files, dict):
+        raise WeightsError("files is no object")
+    for name, record in files.items():
+        if not FILE.fullmatch(name):
+            raise WeightsError(f"{short(name)} is no name of a weights file in this folder")
+        check_record(record, name)
+    return files
+
+
+def check_record(record: Any, name: str) -> None:
+    """Check the record of one file: its sha256 and its size.
+
+    Args:
+        record: what was read.
+        name: str, of the file, for messages.
+
+    Raises:
+        WeightsError: for anything else.
+    """
+    if not (isinstance(record, dict) and set(record) == {"sha256", "bytes"}):
+        raise WeightsError(f"{name} has no sha256 and bytes alone")
+    digest = record["sha256"]
+    if not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
+        raise WeightsError(f"{name} has the sha256 {short(digest)}")
+    check_integer(record["bytes"], f"bytes of {name}", 1, 1 << 40)
+
+
+def read_index(path: pathlib.Path) -> tuple[dict, ...]:
+    """Read and check `index.json`.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        A tuple of dictionaries, one a set of weights.
+
+    Raises:
+        WeightsError: for anything but an index.
+    """
+    index = read_json(path)
+    try:
+        if not isinstance(index, list):
+            raise WeightsError("it is no list")
+        for entry in index:
+            _check_entry(entry)
+    except WeightsError as error:
+        raise WeightsError(f"{path} is damaged: {error}; reinstall the package") from None
+    return tuple(index)
+
+
+def _check_entry(entry):
+    if not isinstance(entry, dict):
+        raise WeightsError("an entry is no object")
+    for key in ("name", "dataset", "folder"):
+        if not (
+            isinstance(entry.get(key), str) and FOLDER.fullmatch(entry[key]) and ".." not in entry[key]
+        ):
+            raise WeightsError(f"{key}={short(entry.get(key))} is no name")
+    for key in ("num_members", "parameters", "macs", *(["nonzeros"] if "nonzeros" in entry else [])):
+        check_integer(entry.get(key), key, 0, 1 << 60)
+    scores = entry.get("metrics")
+    scores = scores.get(entry["dataset"]) if isinstance(scores, dict) else None
+    if not isinstance(scores, dict) or not all(
+        is_number(scores.get(k)) for k in ("accuracy", "nll", "ece")
+    ):
+        raise WeightsError(f"{entry['folder']} has no accuracy, nll and ece on {entry['dataset']}")
+    check_files(entry.get("files"))
+    if not entry["files"]:
+        raise WeightsError(f"{entry['folder']} has no files")
+    if "config" in entry:
+        check_record(entry["config"], "config.json")
