@@ -40,6 +40,7 @@ from zoo.training.start import start
 
 FLAGS = flags.FLAGS
 DEFAULT_PLAN = pathlib.Path(__file__).parent / "plans" / "weights.toml"
+PATIENCE = 5  # seconds to wait for the lock: a killed run holds it until its memory is freed
 SCRIPTS = {
     "deep_ensemble": "members", "hyper_deep": "hyper_deep", "dst_tickets": "tickets",
     "edst_tickets": "tickets",
@@ -171,19 +172,17 @@ def state(run, runs):
 
 
 @contextlib.contextmanager
-def lock(runs, patience=5):
+def lock(runs):
     """The file that says who works in a folder; training processes inherit it.
 
     Args:
         runs: `pathlib.Path` of the folder.
-        patience: float, seconds to wait for another to end: a killed run holds the lock until its memory
-            is freed. Default 5.
 
     Raises:
         ValueError: where another queue, or a run that it left behind, still works.
     """
     runs.mkdir(parents=True, exist_ok=True)
-    last_try = time.monotonic() + patience
+    last_try = time.monotonic() + PATIENCE
     with open(runs / "queue.lock", "a") as file:
         while True:
             try:

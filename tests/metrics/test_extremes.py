@@ -25,6 +25,10 @@ def _log_softmax(logits):
 
 
 def _value(name, predictions, **options):
+    if name == "TopKAccuracy":
+        options["k"] = 2
+    if name == "Accuracy":
+        options.pop("from_logits", None)
     metric = KINDS[name](**options)
     if name.startswith("OOD"):
         metric.update_state(LABELS == 0, predictions[:, 0, 0])

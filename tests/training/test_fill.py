@@ -111,7 +111,8 @@ def test_the_table_extrapolates_from_the_flops_that_were_done(tmp_path):
     assert left.startswith("left: 1:30 at ")
 
 
-def test_a_second_queue_in_a_folder_is_refused(tmp_path, raises_line):
+def test_a_second_queue_in_a_folder_is_refused(tmp_path, raises_line, monkeypatch):
+    monkeypatch.setattr(fill, "PATIENCE", 0)
     with fill.lock(tmp_path), raises_line(ValueError, "another queue works in .*--status"):
         fill.fill([], tmp_path, tmp_path)
     with fill.lock(tmp_path):

@@ -43,8 +43,10 @@ def test_weight_decay_is_on_kernels_alone():
     ],
 )
 def test_recipes_that_cannot_run(options, pattern, data_dir, tmp_path, raises_line):
-    recipe = dataclasses.replace(recipes.recipe("cifar10_packed_lenet"), **{"batch_size": 8, **options})
     with raises_line(ValueError, pattern):
+        recipe = dataclasses.replace(
+            recipes.recipe("cifar10_packed_lenet"), **{"batch_size": 8, **options}
+        )
         run.train(recipe, data_dir, tmp_path)
 
 
@@ -75,13 +77,11 @@ def test_image_sizes_are_stages_that_end_at_full_size():
     "sizes", ["32", "32:", ":3", "0:2", "16:0", "a:2", "16:2;8:1", "16:1.5", "16:-2"]
 )
 def test_image_sizes_that_cannot_be_read(sizes, raises_line):
-    recipe = recipes.Recipe("cifar10", "single", "resnet20", image_sizes=sizes)
     with raises_line(ValueError, 'SIZE:EPOCHS.*"32:10,48:3"; got ' + repr(sizes)):
-        recipes.size_stages(recipe)
+        recipes.Recipe("cifar10", "single", "resnet20", image_sizes=sizes)
 
 
 @pytest.mark.parametrize("sizes", ["16:4", "16:3,24:2"])
 def test_some_epochs_must_be_left_for_full_size(sizes, raises_line):
-    recipe = recipes.Recipe("cifar10", "single", "resnet20", epochs=4, image_sizes=sizes)
     with raises_line(ValueError, "takes [45] epochs; epochs=4 must be more"):
-        recipes.size_stages(recipe)
+        recipes.Recipe("cifar10", "single", "resnet20", epochs=4, image_sizes=sizes)

@@ -44,7 +44,7 @@ class Session:
         self.marks = sorted(marks, key=lambda mark: mark[0])
         self.examples = [pathlib.Path(path) for path in examples]
         self.log: list[dict] = []
-        self._lock = threading.Lock()  # one prediction at a time
+        self.lock = threading.Lock()  # one prediction at a time
 
     def names(self) -> list[str]:
         """The names of the classes, or "class 0" and so on."""
@@ -77,7 +77,7 @@ class Session:
         import zoo
 
         picture = _picture(content, self.model.input_shape[-1])
-        with self._lock:
+        with self.lock:
             prediction = zoo.predict(self.model, [picture], progress=False)
         p, members, names = prediction.probabilities[0], prediction.members[0], self.names()
         order = np.argsort(-p)[:SHOWN]

@@ -196,8 +196,8 @@ def test_what_cannot_work_is_refused_before_training(data_dir, tmp_path, runs, r
         ({"method": "packed"}, "not one of packed"),
         ({"schedule": "steep"}, "schedule"),
     ):
-        recipe = dataclasses.replace(recipe_of("edst_tickets"), **fields)
         with raises_line(ValueError, match):
+            recipe = dataclasses.replace(recipe_of("edst_tickets"), **fields)
             ensemble.ticket_ensemble(recipe, data_dir, tmp_path, options)
     with raises_line(ValueError, "every 1000 steps, and training has 30"):
         make("edst", data_dir, tmp_path, every=1000)
