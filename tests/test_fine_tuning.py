@@ -1,5 +1,6 @@
 """Freezing a body and using it for features.  Runs on every backend."""
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -122,3 +123,13 @@ def test_features_are_loaded_without_a_head(images, raises_line):
         zoo.load("packed_resnet20", **options, pooling="mean")
     with raises_line(ValueError, "does not end in pooled maps"):
         zoo.load("single_mlp", **options, pooling=None)
+
+
+def test_weights_files_keep_the_network_s_keys(tiny, tmp_path):
+    """Files of earlier versions have these keys; a property of the model must not change them."""
+    tiny(backbone="lenet").save_weights(tmp_path / "model.weights.h5")
+    with h5py.File(tmp_path / "model.weights.h5") as file:
+        keys = set()
+        file.visit(keys.add)
+    assert "backbone" not in keys
+    assert "layers/functional/layers/conv2d/vars/0" in keys

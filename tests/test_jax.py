@@ -94,4 +94,4 @@ def test_jax_models_export_to_saved_models(python, images, tmp_path):
             given = loaded.signatures[name](images=tf.constant(images[:count].astype(dtype)))
             expected = np.load(paths[2])[:count]
             np.testing.assert_allclose(given["probabilities"].numpy(), expected, atol=1e-5)
-            assert set(given) == {"probabilities", "members", "predictive_entropy", "mutual_information"}
+            assert {"probabilities", "members", "predictive_entropy", "mutual_information"} <= set(given)

@@ -329,6 +329,8 @@ def main(argv):
             print("\n".join(f"{FLAGS.runs}/{run.name}" for run in done))
         elif not FLAGS.data_dir:
             raise ValueError("--data_dir must be given, a folder: folder of the data sets")
+        elif not pathlib.Path(FLAGS.data_dir).expanduser().is_dir():
+            raise ValueError(f"no folder {FLAGS.data_dir}; pass the folder of the data sets")
         elif fill(plan, FLAGS.data_dir, FLAGS.runs):
             raise SystemExit(1)
     except (ValueError, FileNotFoundError) as error:

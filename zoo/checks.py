@@ -176,9 +176,11 @@ def check_labels(labels: Any, num_classes: int) -> None:
         )
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_classes:
+        mend = "correct the labels"
+        mend = mend if low < 0 else f"load it with num_classes={high + 1} or {mend}"
         raise ValueError(
             f"labels run from {low} to {high}, but this model has {num_classes} classes (0 to "
-            f"{num_classes - 1}); load it with num_classes={max(high + 1, 1)} or correct the labels"
+            f"{num_classes - 1}); {mend}"
         )
 
 

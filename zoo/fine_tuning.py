@@ -16,6 +16,10 @@ class FineTuning:
 
     network: keras.Model
 
+    def __dir__(self):
+        # Keras saves what `dir` lists, and would write the body's weights as those of `backbone`.
+        return [name for name in super().__dir__() if name != "backbone"]
+
     def freeze_body(self, learning_rate: float | None = None) -> Any:
         """Train the head alone: the body keeps its weights and its normalisation's statistics.
 

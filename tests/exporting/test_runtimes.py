@@ -117,7 +117,7 @@ def test_images_that_are_not_in_the_range_are_flagged(format, tmp_path):
     }  # fmt: skip
     images, flags = (np.stack(values) for values in zip(*cases.values()))
     given = runtimes.run(zoo.export(build("single"), tmp_path / "out", format))(images)
-    assert dict(zip(cases, given["suspect_range"])) == dict(zip(cases, flags))
+    assert dict(zip(cases, given["suspect_range"].round(3))) == dict(zip(cases, flags))
 
 
 WRONG = [(1, 40, 53, 3), (1, 32, 32, 3), (2, 8, 8, 3), (1, 48, 48, 1), (1, 16, 16, 1), (16, 16, 3)]
@@ -126,7 +126,7 @@ WRONG = [(1, 40, 53, 3), (1, 32, 32, 3), (2, 8, 8, 3), (1, 48, 48, 1), (1, 16, 1
 @pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_images_of_another_size_fail_where_the_network_would_answer(format, tmp_path):
-    path = zoo.export(build("single", "resnet20"), tmp_path / "out", format)
+    path = zoo.export(build("single", "resnet20", resize=None), tmp_path / "out", format)
     call = runtimes.run(path)
     for shape in WRONG:
         with pytest.raises(Exception) as caught:
@@ -141,7 +141,7 @@ def served(tmp_path_factory):
     """A loaded SavedModel of a model that takes one size."""
     import tensorflow as tf
 
-    model = build("single", "resnet20", class_names=["cat", "dog", "é"])
+    model = build("single", "resnet20", class_names=["cat", "dog", "é"], resize=None)
     return tf.saved_model.load(zoo.export(model, tmp_path_factory.mktemp("saved")))
 
 

@@ -88,8 +88,8 @@ def test_a_killed_run_goes_on_to_exactly_the_same_weights(whole, python, data_di
     [
         (["--alpha=4"], "another recipe"),
         (["--recipe=cifar10_packed_vgg"], "unknown recipe 'cifar10_packed_vgg'"),
-        (["--recipe=cifar10_swag_lenet"], "unknown method 'swag'"),
-        (["--data_dir=nowhere"], "no cifar10 in nowhere"),
+        (["--recipe=cifar10_swag_lenet", "--output_dir=new"], "unknown method 'swag'"),
+        (["--data_dir=nowhere"], "no folder nowhere"),
         (["--precision=float7"], "float7"),
         (["--milestones=a,b"], "milestones"),
     ],
