@@ -132,4 +132,4 @@ def test_weights_files_keep_the_network_s_keys(tiny, tmp_path):
         keys = set()
         file.visit(keys.add)
     assert "backbone" not in keys
-    assert "layers/functional/layers/conv2d/vars/0" in keys
+    assert any(key.startswith("layers/functional/layers/") and key.endswith("/vars/0") for key in keys)
