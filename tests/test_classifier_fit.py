@@ -295,7 +295,8 @@ def test_several_steps_an_execution(tiny, images, labels):
 
 
 def test_bad_labels_from_a_generator_are_refused(tiny, images, raises_line):
-    with raises_line(ValueError, "batch 0: labels run from 0 to 7.*3 classes"):
+    # Keras shuffles the batches, so either of the two bad ones may come first.
+    with raises_line(ValueError, "batch [02]: labels run from (0 to 7|-1 to -1), .* 3 classes"):
         tiny().fit(Batches(images, np.array([0, 7, 1, 1, -1])), verbose=0)
 
 
