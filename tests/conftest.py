@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import json
 import os
 import pathlib
@@ -25,6 +26,9 @@ import pytest
 
 import zoo
 import zoo.weights
+
+# Tracing makes millions of small objects: looking for cycles among them takes an eighth of all time.
+gc.set_threshold(200_000, 20, 100)
 
 pytest.register_assert_rewrite("helpers")
 

@@ -121,7 +121,7 @@ def test_certain_members_do_not_make_it_infinite():
     assert fit_temperature(log_members, np.eye(3)[[1, 2, 0, 0]]) == pytest.approx(20, rel=0.01)
 
 
-@pytest.mark.fast("vector", "member_temperature")
+@pytest.mark.fast("vector")
 @pytest.mark.parametrize("method", METHODS)
 def test_calibrated_models_save_load_and_train(method, tiny, images, labels, tmp_path):
     model = tiny(Packed(2, 1))
@@ -238,6 +238,7 @@ def test_bad_arguments_are_refused_in_one_line(tiny, images, labels, raises_line
             call()
 
 
+@pytest.mark.fast("temperature", "isotonic")
 @pytest.mark.parametrize("method", METHODS)
 def test_predict_is_calibrated(method, tiny, images, labels):
     plain = tiny(Packed(2, 1))

@@ -21,6 +21,7 @@ def test_mean_of_softmaxes_is_stable():
     np.testing.assert_allclose(given, [[0, -2e4, -4e4]], atol=1e-3)
 
 
+@pytest.mark.fast("uint8", "float64")
 @pytest.mark.parametrize("images_dtype", ["uint8", "int64", "float32", "float64"])
 def test_image_types_answer_alike(images_dtype, tiny, images):
     model = tiny()
@@ -30,7 +31,7 @@ def test_image_types_answer_alike(images_dtype, tiny, images):
     )
 
 
-@pytest.mark.fast("float32-True", "mixed_bfloat16-False")
+@pytest.mark.fast("mixed_bfloat16-False")
 @pytest.mark.parametrize("jit_compile", [True, False])
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
 def test_precision_and_compilation(policy, jit_compile, images, labels):
@@ -47,7 +48,7 @@ def test_precision_and_compilation(policy, jit_compile, images, labels):
     assert model.network.get_layer("dense2").compute_dtype == policy.removeprefix("mixed_")
 
 
-@pytest.mark.fast("method0-lenet", "method1-resnet20")
+@pytest.mark.fast("method0-lenet")
 @pytest.mark.parametrize("backbone", ["lenet", "resnet20"])
 @pytest.mark.parametrize("method", [Single(), Packed(2, 1)])
 def test_keras_file_round_trip(method, backbone, tiny, images, tmp_path):

@@ -68,6 +68,7 @@ def test_softmax_activation_gives_probabilities(tiny, images):
     np.testing.assert_allclose(given, answers(model, images), atol=1e-5)
 
 
+@pytest.mark.fast("None")
 @pytest.mark.parametrize("activation", [None, "softmax"])
 def test_the_loss_that_is_shown_is_the_mean_over_members(activation, tiny, images, labels):
     model = frozen(tiny(activation=activation))
@@ -121,6 +122,7 @@ def test_regularisers_count_once(images, labels):
     assert once(model, small, labels)["loss"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.fast("None")
 @pytest.mark.parametrize("activation", [None, "softmax"])
 def test_evaluation_measures_the_averaged_prediction(activation, tiny, images, labels):
     nll = zoo.metrics.NegativeLogLikelihood(from_logits=activation is None)
@@ -144,7 +146,7 @@ KINDS = {
 }
 
 
-@pytest.mark.fast("one-hot", "list")
+@pytest.mark.fast("one-hot")
 @pytest.mark.parametrize("kind", KINDS)
 def test_labels_of_any_kind_mean_the_same(kind, tiny, images, labels):
     model = tiny()
@@ -285,6 +287,7 @@ def test_callbacks_and_validation(tiny, images, labels, tmp_path):
     assert best.predict(images, verbose=0).shape == (5, 3)
 
 
+@pytest.mark.slow
 def test_several_steps_an_execution(tiny, images, labels):
     model = tiny()
     expected = cross_entropies(model, images, labels).mean()

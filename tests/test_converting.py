@@ -43,7 +43,7 @@ UNCHANGED = [
 ]
 
 
-@pytest.mark.fast("batch_ensemble-head", "masksembles-1")
+@pytest.mark.fast("batch_ensemble-head")
 @pytest.mark.parametrize("method", UNCHANGED, ids=lambda m: f"{m.name}-{getattr(m, 'tile_at', 0)}")
 def test_members_answer_as_the_original_where_nothing_sets_them_apart(trained, pictures, method):
     original = zoo.predict(trained, pictures).members

@@ -221,6 +221,7 @@ def members_kernels(layer, single):
     return np.split(kernel[0], 2, axis=-1) if len(kernel) == 1 else kernel
 
 
+@pytest.mark.slow
 def test_answers_are_kept_where_nothing_sets_members_apart(installed):
     images = np.random.default_rng(1).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
     single = zoo.load("single_efficientnet_lite0", weights="imagenet", input_shape=(32, 32, 3))

@@ -53,6 +53,7 @@ def test_the_same_number_of_classes_keeps_the_heads_too(resnet, same_weights):
     same_weights(*(zoo.load("packed_resnet20", weights=folder, num_classes=k) for k in (None, 5)))
 
 
+@pytest.mark.slow
 def test_another_image_size_keeps_all_weights_where_the_backbone_pools(resnet, same_weights):
     folder, _ = resnet
     model = zoo.load("packed_resnet20", weights=folder, input_shape=(12, 10, 3))
@@ -70,6 +71,7 @@ def test_activation_goes_with_weights(resnet, same_weights):
     np.testing.assert_allclose(np.exp(log_p), p, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_arguments_that_agree_with_the_weights_pass(resnet, same_weights):
     folder, _ = resnet
     given = zoo.load("packed_resnet20", weights=folder, num_members=2, alpha=1, gamma=1, stem="cifar")

@@ -50,6 +50,7 @@ def test_one_member_disagrees_with_nobody():
     np.testing.assert_allclose(prediction.entropy, math.log(4))
 
 
+@pytest.mark.fast("2-method0", "5-method1")
 @pytest.mark.parametrize("method", [Single(), Packed(2, 1)])
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
 def test_members_are_softmaxes_of_the_network(method, batch_size, tiny, images):
@@ -66,6 +67,7 @@ def test_members_are_softmaxes_of_the_network(method, batch_size, tiny, images):
     )
 
 
+@pytest.mark.fast("float64", "list")
 @pytest.mark.parametrize("kind", ["float32", "float64", "float16", "int32", list])
 def test_image_types_answer_alike(kind, tiny, images):
     model = tiny(activation="softmax")

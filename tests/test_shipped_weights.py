@@ -68,6 +68,7 @@ def test_single_and_packed_had_equal_updates(backbone):
         assert updates[0] == updates[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", [f for f, entry in ENTRIES.items() if "nonzeros" in entry])
 def test_tickets_are_as_sparse_and_as_small_as_recorded(folder):
     entry = ENTRIES[folder]

@@ -82,7 +82,7 @@ def members_of(model, images):
     return keras.ops.convert_to_numpy(model.network(keras.ops.cast(images, "float32")))
 
 
-@pytest.mark.fast("packed", "hyper_batch", "mc_dropout")
+@pytest.mark.fast("packed")
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_every_method_answers_and_learns(method, tiny_network, pictures, tmp_path):
     model = tiny_network(method)

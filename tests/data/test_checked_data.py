@@ -100,6 +100,7 @@ def test_bad_batches_stop_fit_and_evaluate(kind, source, model, raises_line):
     model.fit(**SOURCES["arrays"](IMAGES, LABELS), verbose=0)  # as usable as before
 
 
+@pytest.mark.fast("tf_data")
 @pytest.mark.parametrize("source", SOURCES)
 def test_fractional_labels_stop_fit(source, model, raises_line):
     images, labels, line = BAD["fraction"]
@@ -117,6 +118,7 @@ def test_good_batches_pass(labels, source, model):
         model.evaluate(**SOURCES[source](IMAGES, labels), verbose=0)
 
 
+@pytest.mark.fast("tf_data")
 @pytest.mark.parametrize("source", ["arrays", "generator", "tf_data"])
 def test_scaled_images_are_noticed(source, model):
     for function in (model.fit, model.evaluate):

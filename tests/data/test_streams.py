@@ -105,7 +105,7 @@ def test_workers_together_see_the_batches_of_one(source, setting):
         same(joined(parts), whole)
 
 
-@pytest.mark.fast("files")
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_epochs_differ_and_a_restart_goes_on_exactly(source, setting):
     options = SETTINGS[setting]

@@ -106,7 +106,7 @@ def test_means_are_of_kinds_and_severities():
     assert means({}) == {}
 
 
-@pytest.mark.fast("kinds1-on the fly from 9 test images")
+@pytest.mark.slow
 @pytest.mark.parametrize(("kinds", "said"), [(("fog",), "published files of CIFAR-10-C"),
                                              (("fog", "snow"), "on the fly from 9 test images")])  # fmt: skip
 def test_the_report_says_which_and_measures_them(kinds, said, files, folder, tmp_path):

@@ -40,6 +40,7 @@ def test_a_model_that_is_always_right(perfect):
     assert (folder / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_finished_parts_are_kept(data, tmp_path, monkeypatch, raises_line):
     def fail(*arguments):
         raise RuntimeError("the clock\nstopped")

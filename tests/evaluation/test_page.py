@@ -92,6 +92,7 @@ def test_the_page_can_be_read_aloud_and_walked_by_keyboard(page):
     assert elements.of("html")[0]["lang"] == "en"
 
 
+@pytest.mark.slow
 def test_the_page_needs_no_network(page):
     assert not re.search(r'(src|href)="(?!data:|#)', page) and "<script" not in page
     assert "url(" not in page and "@import" not in page

@@ -107,6 +107,7 @@ def test_export_leaves_the_model_as_it_was_and_replaces_files(tiny, images, labe
     assert np.isfinite(model.train_on_batch(images, labels)[0])
 
 
+@pytest.mark.slow
 def test_half_precision_models_export(images, tmp_path):
     import tensorflow as tf
 
@@ -145,7 +146,7 @@ def small(method):
 METHODS = [Packed(2, 1), BatchEnsemble(2), MCDropout(2), MIMO(2), Tickets(2)]
 
 
-@pytest.mark.fast("packed")
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_every_variable_is_stored_once_and_none_without_need(method, tmp_path):
     model = small(method)
@@ -170,7 +171,7 @@ OPTIMIZED = {
 }
 
 
-@pytest.mark.fast("sparse")
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZED)
 def test_optimized_files_answer_as_the_model_at_any_batch_size(name, images, tmp_path):
     import tensorflow as tf

@@ -77,6 +77,7 @@ def difference(path, model, images):
     return given
 
 
+@pytest.mark.fast("packed", "batch_ensemble", "mimo")
 @tensorflow
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_answers_as_the_model(name, tiny, images, tmp_path):

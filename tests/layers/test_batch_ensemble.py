@@ -196,6 +196,7 @@ def test_with_all_ones_a_layer_is_the_plain_one(kind):
     np.testing.assert_allclose(numpy(layer(x)), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "sign"), [("mlp", 0), ("lenet", 1), ("resnet20", 0)])
 def test_with_all_ones_a_network_trains_as_the_single_one(backbone, sign, tiny, images, labels):
     """Answers, and after a step weights, are the single network's; a bias takes a member's share of it."""

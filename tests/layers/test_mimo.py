@@ -196,6 +196,7 @@ def test_loss_is_the_mean_over_rows_of_the_sum_over_members():
     assert loss * members == pytest.approx(published, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_seeded_training_repeats_exactly(images, labels):
     def trained(seed):
         keras.utils.set_random_seed(0)

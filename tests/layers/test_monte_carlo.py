@@ -112,6 +112,7 @@ def test_an_unseeded_layer_keeps_its_draws_when_saved():
     np.testing.assert_array_equal(numpy(twin(ones(4, 40))), numpy(layer(ones(4, 40))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["mlp", "lenet", "resnet20"])
 def test_at_rate_zero_every_member_is_the_single_network(backbone, tiny, images):
     single, model = tiny(Single(), backbone), tiny(MCDropout(3, rate=0), backbone)
@@ -137,6 +138,7 @@ def test_dropout_stands_before_every_hidden_layer_and_the_head(tiny):
     assert seeds.isdisjoint(layer.seed for layer in dropouts(tiny(MCDropout(3, seed=1), "lenet")))
 
 
+@pytest.mark.slow
 def test_filterwise_drops_channels_of_convolutions_and_trains(tiny, images, labels):
     model = tiny(MCDropout(3, rate=0.5, filterwise=True), "lenet")
     assert all(layer.filterwise for layer in dropouts(model))

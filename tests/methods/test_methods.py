@@ -176,6 +176,7 @@ def test_deep_ensemble_is_networks_that_share_nothing(kind):
     assert methods.serialize(kind(2)) == {"name": kind.name, "num_members": 2}
 
 
+@pytest.mark.fast("Tickets")
 @pytest.mark.parametrize("kind", [Tickets, SequentialTickets])
 def test_tickets_are_sparse_networks_that_share_nothing(kind, raises_line):
     singles = [zoo.layers.sparsify(build("single", "lenet"), 0.7, seed=seed) for seed in (1, 2)]
@@ -211,6 +212,7 @@ def test_members_of_a_deep_ensemble_are_counted(kind, value, raises_line):
         kind(value)
 
 
+@pytest.mark.fast("mimo")
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch exports no SavedModel")
 @pytest.mark.parametrize("name", ["batch ensemble", "mimo"])
 def test_saved_models_agree_and_take_any_batch(name, tmp_path):

@@ -169,6 +169,7 @@ def test_soft_labels():
         )
 
 
+@pytest.mark.slow
 def test_sums_do_not_drift_over_a_million_images():
     """Plain float32 totals would be off by 1e-4 and more."""
     metric = metrics.NegativeLogLikelihood(from_logits=False)

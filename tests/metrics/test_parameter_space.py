@@ -56,7 +56,7 @@ def as_single(weights, member, backbone):
     return single
 
 
-@pytest.mark.fast("deep ensemble-mlp", "batch ensemble-resnet20", "hyper batch-mlp", "masksembles-mlp")
+@pytest.mark.fast("hyper batch-mlp")
 @pytest.mark.parametrize("backbone", ["mlp", "resnet20"])
 @pytest.mark.parametrize(
     "name", ["single", "deep ensemble", "batch ensemble", "hyper batch", "masksembles"]

@@ -25,6 +25,7 @@ def runs(data_dir, tmp_path_factory):
     return folders
 
 
+@pytest.mark.slow
 def test_the_ensemble_is_the_mean_of_its_runs(runs, data_dir, images, tmp_path):
     config = join_runs(runs, data_dir, tmp_path)
     model = zoo.load("deep_ensemble_lenet", weights=tmp_path)

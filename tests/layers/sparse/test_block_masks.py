@@ -129,6 +129,7 @@ def test_models_are_masked_in_blocks_and_made_dense_again(distribution, criterio
     assert sparse_layers(sparsify(sparse, 0.5))[1].block_shape is None  # new masks, without blocks
 
 
+@pytest.mark.slow
 def test_a_classifier_is_trained_in_blocks(images, labels):
     model = sparsify(zoo.build(zoo.methods.Single(), "lenet", 3, (16, 16, 3)), 0.6, block_shape=(1, 4))
     dense = [layer for layer in sparse_layers(model) if layer.block_shape]

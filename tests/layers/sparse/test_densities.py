@@ -44,6 +44,7 @@ WIDE = {  # 3x3@160, 160->320, 3x3@320, 320->640, 3x3@640
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparsity", WIDE)
 def test_wide_resnet_has_the_published_densities(wide, sparsity):
     densities, relative = of(wide, sparsity)
@@ -59,6 +60,7 @@ def test_wide_resnet_has_the_published_densities(wide, sparsity):
     assert relative == pytest.approx({0.8: 0.3374, 0.9: 0.1663}[sparsity], abs=5e-5)
 
 
+@pytest.mark.slow
 def test_resnet50_has_the_published_densities(resnet50):
     densities, relative = of(resnet50, 0.8)
     assert sum(density == 1 for density in densities.values()) == 8

@@ -161,6 +161,7 @@ def test_steps_of_one_execution_prune_as_the_last_of_them():
     assert sum(zeros_of(model)) == round(0.8 * SIZE)
 
 
+@pytest.mark.slow
 def test_resumed_training_ends_as_an_undisturbed_one():
     keras.utils.set_random_seed(1)
     whole, undisturbed = fit(cubic)
@@ -174,6 +175,7 @@ def test_resumed_training_ends_as_an_undisturbed_one():
     assert not hasattr(later, "zeros")
 
 
+@pytest.mark.slow
 def test_step_zero_is_before_training_and_unknown_lengths_are_asked_as_they_come():
     _, pruning = fit(lambda step: (step == 0, 0.6))
     assert pruning.zeros == {0: round(0.6 * SIZE)}

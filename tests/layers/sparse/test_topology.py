@@ -130,6 +130,7 @@ def test_dense_layers_are_untouched_unless_told():
             )
 
 
+@pytest.mark.slow
 def test_layers_that_are_not_trained_keep_their_connections():
     model = small(0.6, keras.optimizers.Adam())
     sparse_layers(model)[1].trainable = False
@@ -210,6 +211,7 @@ class Recorded(TopologyUpdates):
         return super().update(step, drop_fraction)
 
 
+@pytest.mark.slow
 def test_steps_end_and_resume_where_they_should():
     model = small()
     first, second, third = (Recorded("set", every=4, end_step=16) for _ in range(3))

@@ -159,6 +159,7 @@ def test_a_worker_that_is_told_to_stop_leaves_its_member_to_others(
     assert len(steps) == 60
 
 
+@pytest.mark.slow
 def test_a_member_whose_worker_died_at_the_very_end(copy, monkeypatch):
     monkeypatch.setattr(run, "train", None)
     (copy.parts / "member1").rename(copy.parts / "member1.attempt0")

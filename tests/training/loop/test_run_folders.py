@@ -72,6 +72,7 @@ def test_other_data_and_flags_are_not_resumed(unfinished, mnist_28, tmp_path, ra
         _train(mnist_28, unfinished, remat=True)
 
 
+@pytest.mark.fast("cut", "state", "pointer")
 @pytest.mark.parametrize("damage", ["flipped", "cut", "missing", "state", "pointer"])
 def test_a_damaged_checkpoint_falls_back_to_the_other(damage, unfinished, finished, mnist_28):
     newest = json.loads((unfinished / "checkpoint.json").read_text())

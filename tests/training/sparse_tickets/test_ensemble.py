@@ -63,7 +63,7 @@ def kernels(model):
     return [ops.convert_to_numpy(layer.kernel) for layer in sparse_layers(model)]
 
 
-@pytest.mark.fast("dst")
+@pytest.mark.slow
 @pytest.mark.parametrize("procedure", OPTIONS)
 def test_every_procedure_makes_an_ensemble_that_loads(procedure, runs, data_dir):
     folder = runs(procedure)
@@ -185,8 +185,7 @@ def test_rewinding_brings_early_weights_back_under_late_masks(tmp_path):
     assert not any(ops.convert_to_numpy(slot).any() for slot in model.optimizer.momentums)
 
 
-def test_what_cannot_work_is_refused_before_training(data_dir, tmp_path, runs, raises_line, monkeypatch):
-    finished = runs("edst")
+def test_what_cannot_work_is_refused_before_training(data_dir, tmp_path, raises_line, monkeypatch):
     monkeypatch.setattr(networks.run, "train_model", None)
     options = TicketOptions("edst", every=3)
     for fields, match in (
@@ -201,6 +200,12 @@ def test_what_cannot_work_is_refused_before_training(data_dir, tmp_path, runs, r
             ensemble.ticket_ensemble(recipe, data_dir, tmp_path, options)
     with raises_line(ValueError, "every 1000 steps, and training has 30"):
         make("edst", data_dir, tmp_path, every=1000)
+    assert not any(tmp_path.glob("networks/*"))
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_gone_on_with_by_other_options(data_dir, runs, raises_line, monkeypatch):
+    finished = runs("edst")
+    monkeypatch.setattr(networks.run, "train_model", None)
     with raises_line(ValueError, "another every|options.*every"):
         make("edst", data_dir, finished, every=5)
-    assert not any(tmp_path.glob("networks/*"))
