@@ -211,6 +211,7 @@ def test_what_cannot_work_is_refused_before_anything(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_another_run_has_another_folder(undisturbed, mnist, raises_line):
     folder, _ = undisturbed
     with raises_line(ValueError, "another num_members .3, not 4.*--output_dir"):
