@@ -26,6 +26,7 @@ import pytest
 
 import zoo
 import zoo.weights
+from zoo.files import hashes
 
 # Tracing makes millions of small objects: looking for cycles among them takes an eighth of all time.
 gc.set_threshold(200_000, 20, 100)
@@ -197,7 +198,7 @@ def served(folder, tmp_path, monkeypatch):
     entry = {
         "folder": folder.name,
         **{key: config[key] for key in ("name", "dataset", "metrics", "files")},
-        "config": zoo.weights.fingerprint(folder / "config.json"),
+        "config": hashes.fingerprint(folder / "config.json"),
     }
     (tmp_path / "home").mkdir()
     monkeypatch.setattr(zoo.registry, "index", lambda: (entry,))

@@ -95,8 +95,8 @@ def test_demo_does_the_main_job(tmp_path):
 
 
 def test_publish_copies_runs_and_rebuilds_index_and_table(tmp_path):
+    from zoo.stored_weights import locate
     from zoo.training import publish
-    from zoo.weights import locate
 
     entry = next(e for e in zoo.registry.entries("packed_lenet") if e["dataset"] == "mnist")
     run = locate(entry)

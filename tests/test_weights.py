@@ -12,6 +12,7 @@ import zoo
 from helpers import mutations
 from zoo import registry
 from zoo import weights as weight_files
+from zoo.files import hashes
 from zoo.methods import Packed, Single
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no hash beside it")
@@ -249,7 +250,7 @@ def test_a_changed_config_is_refused_on_the_way_and_in_the_cache(served, folder,
 def test_the_index_has_the_hash_of_every_config():
     for entry in registry.index():
         config = registry.home() / entry["folder"] / "config.json"
-        assert weight_files.fingerprint(config) == entry["config"]
+        assert hashes.fingerprint(config) == entry["config"]
 
 
 @pytest.mark.parametrize("changes", [{"mean": [0, 0, 0]}, {"std": [9, 9, 9]}])
@@ -283,7 +284,7 @@ def test_a_hash_beside_a_file_is_compared_and_none_is_said(tmp_path, trained, ra
     path, model = _mlp_file(tmp_path), zoo.build(Single(), "mlp", 3, (4, 4, 1))
     with pytest.warns(UserWarning, match="mine.weights.h5 has no hash beside it.*write_hash"):
         weight_files.load_file(model, path)
-    weight_files.write_hash(path)
+    hashes.write_hash(path)
     assert (tmp_path / "mine.weights.h5.sha256").read_text().endswith("  mine.weights.h5\n")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

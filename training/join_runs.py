@@ -17,6 +17,7 @@ import pathlib
 from absl import flags
 
 from zoo.data.presence import check_present
+from zoo.files import config_files
 from zoo.training.start import start
 
 FLAGS = flags.FLAGS
@@ -73,9 +74,8 @@ def join_runs(
 
 def _read_configs(runs):
     """What the runs' `config.json` have, where these are single networks that differ in their seeds."""
-    from zoo import weights
 
-    configs = [weights.read_config(folder) for folder in runs]
+    configs = [config_files.read_config(folder) for folder in runs]
     made = [config["recipe"] for config in configs]
     seeds = [recipe["seed"] for recipe in made]
     if any(config["spec"]["method"] != {"name": "single"} for config in configs):

@@ -28,7 +28,7 @@ def table(index: list[dict], speeds: pathlib.Path) -> str:
     """Tabulate the methods by accuracy, NLL, latency, size and when to take them.
 
     Args:
-        index: list of dicts, from `zoo.weights.rebuild_index`.
+        index: list of dicts, from `weights_index.rebuild_index`.
         speeds: `pathlib.Path` of the folder with `BACKBONE.json` of `zoo benchmark`; a file of other
             weights, or none, leaves the latency out.
 

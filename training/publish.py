@@ -16,8 +16,9 @@ import statistics
 import sys
 from collections.abc import Iterable
 
-from zoo import registry, weights
-from zoo.training import marked_sections, method_overview
+from zoo import registry
+from zoo.files import config_files
+from zoo.training import marked_sections, method_overview, weights_index
 
 COMMAND = "zoo.training.publish"
 
@@ -38,12 +39,12 @@ def publish(runs: Iterable, folder: str | os.PathLike | None = None) -> list[dic
     folder = pathlib.Path(folder or registry.home())
     groups = {}
     for run in map(pathlib.Path, runs):
-        config = weights.read_config(run)
+        config = config_files.read_config(run)
         groups.setdefault(f"{config['name']}-{config['dataset']}", []).append((run, config))
     for name, group in groups.items():
         run, config = _best(name, group)
         _copy(run, config, folder / name)
-    index = weights.rebuild_index(folder)
+    index = weights_index.rebuild_index(folder)
     root = folder.parent
     for page, sections in _sections(folder, index).items():
         if (root / page).is_file():  # an installation has no pages
@@ -94,7 +95,7 @@ def seeds_table(folder: pathlib.Path, index: list[dict]) -> str:
 
     Args:
         folder: `pathlib.Path` of the folder of models.
-        index: list of dicts, from `weights.rebuild_index`.
+        index: list of dicts, from `weights_index.rebuild_index`.
 
     Returns:
         str, a Markdown table.
@@ -104,7 +105,7 @@ def seeds_table(folder: pathlib.Path, index: list[dict]) -> str:
         "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for entry in index:
-        config = weights.read_config(folder / entry["folder"])
+        config = config_files.read_config(folder / entry["folder"])
         if not config.get("seeds"):
             continue
         runs = [run["metrics"][config["dataset"]] for run in config["seeds"]]
@@ -125,7 +126,7 @@ def table(index: list[dict]) -> str:
     """Tabulate an index.
 
     Args:
-        index: list of dicts, from `weights.rebuild_index`.
+        index: list of dicts, from `weights_index.rebuild_index`.
 
     Returns:
         str, a Markdown table.

@@ -55,7 +55,7 @@ def card(name: str, weights: str | os.PathLike | None = "default", latency: bool
         # packed_lenet
         ...
     """
-    from zoo.weights import find
+    from zoo.stored_weights import find
 
     registry.parse(name)
     unpublished = not registry.entries(name)

@@ -94,7 +94,7 @@ def write_folder(
     """
     import keras
 
-    from zoo.weights import fingerprint
+    from zoo.files.hashes import fingerprint
 
     folder = pathlib.Path(folder)
     keras.saving.save_model(model, folder / "model.keras")
@@ -153,7 +153,7 @@ def load(address: str) -> EnsembleClassifier:
 
 
 def _verify(folder, address):
-    from zoo.weights import fingerprint
+    from zoo.files.hashes import fingerprint
 
     missing = [name for name in _FILES if not (folder / name).is_file()]
     if missing:

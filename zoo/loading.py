@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from zoo import hub, imagenet, methods, registry
+from zoo import hub, imagenet, methods, registry, stored_weights
 from zoo import weights as weight_files
 from zoo.building import HEAD, build, build_from_spec
 from zoo.checks import check_class_names
@@ -129,7 +129,7 @@ def _loaded(name, weights, given, method, method_arguments, activation):
             warnings.warn(f"{name} starts untrained: no weights of it exist yet", stacklevel=3)
         return build(method, backbone, activation=activation, resize="crop", **given)
     if _is_file(weights):
-        opened = weight_files.open_file(weights)
+        opened = stored_weights.open_file(weights)
         _check_classes(opened, given.get("num_classes", 10))
         try:
             with undrawn(opened.numbers):
@@ -145,7 +145,7 @@ def _loaded(name, weights, given, method, method_arguments, activation):
         stored = imagenet.pretrained(method)
         stored.resize = "crop"
     else:
-        folder, config = weight_files.find(name, weights)
+        folder, config = stored_weights.find(name, weights)
         stored = _stored(name, folder, config, method_arguments)
     wanted = _spec(stored.spec, given)
     if wanted == stored.spec and activation is None:
@@ -181,7 +181,7 @@ def _stored(name, folder, config, method_arguments):
                 f"these weights were trained with {key}={trained.get(key)}, not {value}; leave it out, or "
                 "pass weights=None"
             )
-    opened = weight_files.open_folder(folder, config)
+    opened = stored_weights.open_folder(folder, config)
     _check_classes(opened, config["spec"]["num_classes"])
     try:
         if registry.parse(name) != (trained["name"], config["spec"]["backbone"]):

@@ -12,7 +12,7 @@ import pytest
 
 import zoo
 from helpers import lying_server
-from zoo import registry, weights
+from zoo import registry, stored_weights
 from zoo.files import downloads
 
 ENTRY = next(entry for entry in registry.index() if entry["folder"] == "single_lenet-mnist")
@@ -43,7 +43,7 @@ def kept(tmp_path):
 
 def refused():
     with pytest.raises(zoo.WeightsError) as caught:
-        weights.find("single_lenet", "mnist")
+        stored_weights.find("single_lenet", "mnist")
     assert str(caught.value).isprintable()
     return str(caught.value)
 
@@ -56,7 +56,7 @@ def one_entry(monkeypatch):
 @pytest.mark.parametrize("name", [answer.__name__ for answer in lying_server.RIGHT])
 def test_every_way_to_send_a_file_is_understood(name, server, tmp_path):
     server.answers = {"": ANSWERS[name]}
-    folder, config = weights.find("single_lenet", "mnist")
+    folder, config = stored_weights.find("single_lenet", "mnist")
     assert kept(tmp_path) == {"config.json", "model.weights.h5"}
     assert (folder / "config.json").read_bytes() == (
         SOURCE / ENTRY["folder"] / "config.json"
@@ -76,7 +76,7 @@ def test_lies_are_one_line_and_never_stay(name, file, server, tmp_path):
     assert "try again" in refused() or "restore" in refused()
     assert kept(tmp_path) == set()
     server.answers = {}
-    weights.find("single_lenet", "mnist")  # nothing of the lie is left in the way
+    stored_weights.find("single_lenet", "mnist")  # nothing of the lie is left in the way
     assert kept(tmp_path) == {"config.json", "model.weights.h5"}
 
 
@@ -100,7 +100,7 @@ def test_an_index_without_hashes_of_configs_warns_and_checks_what_it_knows(
     entry = {key: value for key, value in ENTRY.items() if key != "config"}
     monkeypatch.setattr(registry, "index", lambda: (entry,))
     with pytest.warns(UserWarning, match="no sha256 of single_lenet-mnist/config.json"):
-        weights.find("single_lenet", "mnist")
+        stored_weights.find("single_lenet", "mnist")
     shutil.rmtree(tmp_path / "cache")
     server.answers = {"config.json": lying_server.page}
     with pytest.warns(UserWarning, match="no sha256"):
@@ -115,7 +115,7 @@ def test_a_connection_that_breaks_is_resumed(server, tmp_path):
     asked = [line for lines in server.requests for line in lines if line.startswith("Range")]
     assert len(asked) == downloads.ATTEMPTS - 1 and len(set(asked)) == len(asked)
     server.answers, server.requests = {}, []
-    weights.find("single_lenet", "mnist")
+    stored_weights.find("single_lenet", "mnist")
     (span,) = [line for lines in server.requests for line in lines if line.startswith("Range")]
     assert int(span.split("=")[1].rstrip("-")) > ENTRY["files"]["model.weights.h5"]["bytes"] // 2
     assert kept(tmp_path) == {"config.json", "model.weights.h5"}
@@ -125,7 +125,7 @@ def test_a_resumed_file_with_a_wrong_beginning_is_fetched_again(server, tmp_path
     drafts = tmp_path / "cache" / f".{ENTRY['folder']}.part"
     drafts.mkdir(parents=True)
     (drafts / "model.weights.h5").write_bytes(bytes(1000))
-    weights.find("single_lenet", "mnist")
+    stored_weights.find("single_lenet", "mnist")
     assert kept(tmp_path) == {"config.json", "model.weights.h5"}
 
 
@@ -193,16 +193,17 @@ def test_a_full_disc(size, server, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "ZOO_CACHE" in message and kept(tmp_path) == set()
-    weights.find("single_lenet", "mnist")
+    stored_weights.find("single_lenet", "mnist")
 
 
 CODE = """
 import sys, warnings
-from zoo import registry, weights
+from zoo import registry, stored_weights
+from zoo.files import hashes
 import pathlib
 registry.home = lambda: pathlib.Path(sys.argv[1])
-folder, config = weights.find("single_lenet", "mnist")
-print(weights.fingerprint(folder / "model.weights.h5")["sha256"])
+folder, config = stored_weights.find("single_lenet", "mnist")
+print(hashes.fingerprint(folder / "model.weights.h5")["sha256"])
 """
 
 
@@ -235,5 +236,5 @@ def test_a_process_that_is_killed_leaves_no_lock_and_its_part_is_used(server, tm
     process.kill()
     process.communicate()
     server.answers = {}
-    weights.find("single_lenet", "mnist")
+    stored_weights.find("single_lenet", "mnist")
     assert kept(tmp_path) == {"config.json", "model.weights.h5"}

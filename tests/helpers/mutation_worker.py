@@ -27,8 +27,10 @@ import numpy as np
 import zoo
 from helpers import mutations
 from zoo import registry, weights
+from zoo.files import hashes
 from zoo.layers import sparsify
 from zoo.methods import Packed, Single
+from zoo.training import weights_index
 
 MORE_MEMORY = 3 << 30  # bytes, beyond what TensorFlow has reserved
 SECONDS = 30
@@ -92,7 +94,7 @@ class HashedH5(H5):
 
     def save(self):
         super().save()
-        weights.write_hash(self.path)
+        hashes.write_hash(self.path)
 
 
 class Npz(H5):
@@ -153,7 +155,7 @@ class Index(Config):
 
     def __init__(self, folder):
         super().__init__(folder)
-        weights.rebuild_index(folder)
+        weights_index.rebuild_index(folder)
         registry.home = lambda: folder
         self.path = folder / "index.json"
         self.good = self.path.read_text()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-import zoo.weights
+from zoo.files import config_files, hashes
 from zoo.training import recipes
 
 # A script of zoo.training that kills itself after step N > 0, once so many networks are begun.
@@ -39,8 +39,8 @@ def recipe_of(method, **fields):
 
 def checksums(folder):
     """sha256 of the weights that a run left, which they have."""
-    files = zoo.weights.read_config(folder)["files"]
-    assert {name: zoo.weights.fingerprint(folder / name) for name in files} == files
+    files = config_files.read_config(folder)["files"]
+    assert {name: hashes.fingerprint(folder / name) for name in files} == files
     return [file["sha256"] for file in files.values()]
 
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-import zoo.weights
+from zoo.files import config_files
 from zoo.training import fill
 from zoo.training.cost import dry_run
 from zoo.training.loop import run
@@ -169,7 +169,7 @@ def test_a_queue_that_is_killed_goes_on_when_it_is_started_again(number, mnist, 
     assert output.count("epoch 40/40") >= 1
     assert fill.state(first, runs)[0] == fill.state(second, runs)[0] == "done"
     expected = run.train(first.recipe, mnist, tmp_path / "alone")
-    assert expected["files"] == zoo.weights.read_config(runs / first.name)["files"]
+    assert expected["files"] == config_files.read_config(runs / first.name)["files"]
 
     finished = subprocess.run(queue(runs, mnist, plan, "--finished"), capture_output=True, text=True)
     assert finished.stdout.split() == [f"{runs}/{first.name}", f"{runs}/{second.name}"]

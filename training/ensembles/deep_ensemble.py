@@ -16,7 +16,8 @@ import uuid
 
 import keras
 
-from zoo import methods, weights
+from zoo import methods
+from zoo.files import config_files
 from zoo.training import recipes
 from zoo.training.ensembles import run_identity, task_queue
 from zoo.training.ensembles.attempts import appear, working_folder
@@ -223,7 +224,7 @@ class Members:
                     raise TakenOver(f"another worker goes on with {name}; leave it to it") from None
             missing = self.missing()
             print(f"{name} is trained; {len(missing)} missing", file=sys.stderr, flush=True)
-        return weights.read_config(self.parts / name)["seconds"]
+        return config_files.read_config(self.parts / name)["seconds"]
 
     def _train_member(self, name, folder):
         index = self.names.index(name)

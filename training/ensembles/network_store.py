@@ -11,6 +11,7 @@ import numpy as np
 from zoo import weights
 from zoo.checked_training import NotFiniteError
 from zoo.classifier import EnsembleClassifier
+from zoo.files import hashes
 from zoo.training.ensembles.attempts import appear, working_folder
 from zoo.training.ensembles.greedy_selection import likelihoods, negative_log_likelihood
 from zoo.training.ensembles.search_space import configure, configured_recipe, without_decay
@@ -140,7 +141,7 @@ class NetworkStore:
                 held_out = np.full((len(self.splits[1]), self.classes), np.nan, "float32")
         np.save(folder / "held_out.npy", held_out)
         model.network.save_weights(folder / "network.weights.h5")
-        weights.write_hash(folder / "network.weights.h5")
+        hashes.write_hash(folder / "network.weights.h5")
         result = {
             "configuration": configuration,
             "recipe": dataclasses.asdict(recipe),

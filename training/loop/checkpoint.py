@@ -12,9 +12,9 @@ import numpy as np
 from zoo import files
 from zoo.checked_training import check_finite_weights
 from zoo.errors import one_line
+from zoo.files.hashes import fingerprint
 from zoo.training.devices.placement import Placement
 from zoo.training.loop import identity
-from zoo.weights import fingerprint
 
 NAMES = ("checkpoint-0.weights.h5", "checkpoint-1.weights.h5")
 

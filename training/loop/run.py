@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 import keras
 
-from zoo import fast_weights, weights
+from zoo import fast_weights, stored_weights
 from zoo.checks import check_batch
 from zoo.classifier import EnsembleClassifier
-from zoo.errors import one_line
+from zoo.errors import WeightsError, one_line
+from zoo.files import config_files
 from zoo.losses import CrossEntropy
 from zoo.metrics import Accuracy
 from zoo.training import recipes
@@ -133,7 +134,7 @@ def _finished(folder, recipe, data):
     """The contents of `config.json` of a finished run whose weights are whole; None if there is none."""
     if not (folder / "config.json").is_file():
         return None
-    config = weights.read_config(folder)
+    config = config_files.read_config(folder)
     there = json.loads(json.dumps(dataclasses.asdict(recipe)))
     if config.get("recipe") != there:
         raise ValueError(f"{folder} holds a finished run of another recipe; choose another --output_dir")
@@ -143,8 +144,8 @@ def _finished(folder, recipe, data):
         )
     identity.check(folder, config["data"], data)
     try:
-        weights.open_folder(folder, config)
-    except weights.WeightsError:  # written again, from the last checkpoint
+        stored_weights.open_folder(folder, config)
+    except WeightsError:  # written again, from the last checkpoint
         return None
     return config
 

@@ -8,10 +8,10 @@ import numpy as np
 from keras import ops
 
 from zoo.classifier import EnsembleClassifier
+from zoo.files.hashes import write_hash
 from zoo.layers import TopologyUpdates, sparse_layers
 from zoo.layers.keras_internals import optimizer_slots
 from zoo.layers.sparse.step_callback import StepCallback
-from zoo.weights import write_hash
 
 
 class AtSteps(StepCallback):

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo import registry, weights
+from zoo import registry, stored_weights
+from zoo.files import config_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,12 +114,12 @@ def subjects(names: Sequence[str], dataset: str, cache: Any) -> list[Subject]:
 def _subject(name, dataset, cache):
     folder = pathlib.Path(name)
     if (folder / "config.json").is_file() or "/" in name:
-        config = weights.read_config(folder)
+        config = config_files.read_config(folder)
         if config["dataset"] != dataset:
             raise ValueError(f"{name} was trained on {config['dataset']}, not on {dataset}")
         return Subject(folder.name, config["name"], folder, config, cache)
     registry.parse(name)
-    folder, config = weights.find(name, dataset)
+    folder, config = stored_weights.find(name, dataset)
     return Subject(name, name, pathlib.Path(folder), config, cache)
 
 

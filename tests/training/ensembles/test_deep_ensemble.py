@@ -12,6 +12,7 @@ import pytest
 
 import zoo
 from helpers.workers import checksums, outputs, recipe_of, start, three_workers
+from zoo.files import config_files
 from zoo.training.ensembles import deep_ensemble
 from zoo.training.ensembles.deep_ensemble import Members, TakenOver
 from zoo.training.loop import from_recipe, preemption, run
@@ -62,7 +63,7 @@ def test_processes_with_a_member_each(undisturbed, mnist, tmp_path):
     assert config == json.loads((tmp_path / "config.json").read_text())
     assert checksums(tmp_path) == checksums(undisturbed[0])
     assert not list(tmp_path.rglob("*.db")) and not list(tmp_path.rglob("*attempt*"))
-    recorded = zoo.weights.read_config(tmp_path / "members" / "member2")["command"]
+    recorded = config_files.read_config(tmp_path / "members" / "member2")["command"]
     assert recorded.endswith("--member=2") and "--seed=7" in recorded
 
 
@@ -73,10 +74,10 @@ def test_members_are_the_networks_that_train_makes(undisturbed, mnist, tmp_path)
         recipe = dataclasses.replace(recipe_of("single"), seed=7 + member)
         run.train(recipe, mnist, tmp_path / name, jit_compile=False)
         assert checksums(folder / "members" / name) == checksums(tmp_path / name)
-        assert zoo.weights.read_config(folder / "members" / name)["recipe"] == json.loads(
+        assert config_files.read_config(folder / "members" / name)["recipe"] == json.loads(
             json.dumps(dataclasses.asdict(recipe))
         )
-    assert config == zoo.weights.read_config(folder)
+    assert config == config_files.read_config(folder)
     assert (config["name"], config["num_members"]) == ("deep_ensemble_mlp", 3)
     assert config["recipe"] == json.loads(json.dumps(dataclasses.asdict(RECIPE)))
     model = zoo.load("deep_ensemble_mlp", weights=folder)

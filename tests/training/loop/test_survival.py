@@ -8,10 +8,10 @@ import pytest
 
 from helpers.clusters import cluster_of, start
 from helpers.paths import HELPERS
+from zoo.files.hashes import fingerprint
 from zoo.training import recipes
 from zoo.training.devices.placement import Placement
 from zoo.training.loop import checkpoint
-from zoo.weights import fingerprint
 
 WORKER = HELPERS / "dying_worker.py"
 # Twenty steps an epoch, three epochs.
