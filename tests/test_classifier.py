@@ -85,7 +85,9 @@ assert type(model.loss) is zoo.losses.CrossEntropy, type(model.loss)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("imports", ["import zoo, keras", "import keras, zoo"])
+@pytest.mark.parametrize(
+    "imports", ["import zoo, keras", "import keras, zoo", "import zoo.losses, keras, zoo"]
+)
 def test_keras_file_loads_in_a_fresh_process(imports, tiny, images, tmp_path, python):
     model = tiny(backbone="lenet")
     model.save(tmp_path / "model.keras")

@@ -30,19 +30,33 @@ def _import_all():
 
 
 class _AfterKeras(importlib.abc.MetaPathFinder):
-    """Finds `keras` once, as everybody else would, and registers when it has been executed."""
+    """Registers when Keras has been executed, or the module of ours that imported it: not half way through."""
+
+    def __init__(self):
+        self.depth = 0  # modules that are being executed, one imported by the other
+        self.looking = False
 
     def find_spec(self, name, path=None, target=None):
-        if name != "keras":
+        if self.looking or not (name == "keras" or name.startswith("zoo.")):
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self.looking = True
+        try:
+            spec = importlib.util.find_spec(name)  # as everybody else would find it
+        finally:
+            self.looking = False
         if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
+            spec.loader.exec_module = self._counted(spec.loader.exec_module)
+        return spec
 
-            def exec_module(module):
+    def _counted(self, execute):
+        def exec_module(module):
+            self.depth += 1
+            try:
                 execute(module)
+            finally:
+                self.depth -= 1
+            if not self.depth and "keras" in sys.modules and self in sys.meta_path:
+                sys.meta_path.remove(self)
                 _import_all()
 
-            spec.loader.exec_module = exec_module
-        return spec
+        return exec_module
