@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from zoo.evaluation import charts
-from zoo.evaluation.charts import Axes, Series
 from zoo.evaluation.evaluate import evaluate
 from zoo.evaluation.page import figures_table, number
+from zoo.evaluation.svg import Axes, Series
 from zoo.evaluation.tables import Table, tables
 
 NAMES = ["single_lenet", "packed_lenet", "deep_ensemble_lenet"]

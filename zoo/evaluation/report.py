@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from zoo.evaluation import charts
-from zoo.evaluation.charts import Axes, Series
 from zoo.evaluation.page import details, figures_table, grid, number, page, paragraph, pictures
+from zoo.evaluation.svg import Axes, Series
 from zoo.evaluation.tables import protocol, tables
 from zoo.evaluation.verdict import sentences
 
