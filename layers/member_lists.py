@@ -65,6 +65,8 @@ class SplitMembers(keras.layers.Layer):
     (3, (2, 2))
     """
 
+    passes_inputs = True  # so that folding looks for the layer before it
+
     def __init__(self, num_members: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_members = num_members

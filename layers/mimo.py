@@ -78,6 +78,11 @@ class MIMOExpand(keras.layers.Layer):
         self.seed = seed
         self.generator = ReplicaSeedGenerator(seed)
 
+    @property
+    def channel_copies(self) -> int:
+        """How many copies of an image lie in the channels at inference: the part of each is c M + m."""
+        return self.num_members
+
     def call(self, inputs, training=None):
         batch = ops.shape(inputs)[0]
         if not training:
@@ -160,6 +165,8 @@ class MIMOHead(keras.layers.Dense):
     >>> tuple(zoo.layers.MIMOHead(10, num_members=3)(np.ones((2, 16))).shape)
     (2, 3, 10)
     """
+
+    rows_in_training_alone = True  # its second input: which image each member sees in each row
 
     def __init__(
         self, units: int, num_members: int = 3, batch_repetitions: int = 1, **kwargs: Any

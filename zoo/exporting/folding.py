@@ -10,7 +10,6 @@ import numpy as np
 from keras import layers
 
 from zoo.exporting import fold_rules
-from zoo.layers import MIMOExpand, MIMOHead, SplitMembers
 from zoo.layers.keras_internals import graph_nodes
 from zoo.layers.sparse.layers import all_layers
 
@@ -20,7 +19,6 @@ HALF = ("float16", "bfloat16")
 _PASSING = (
     layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D, layers.AlphaDropout,
     layers.GaussianDropout, layers.GaussianNoise, layers.ActivityRegularization, layers.Identity,
-    SplitMembers,
 )  # fmt: skip
 _SKIPPED, _ONCE = "skipped", "once"  # in place of a layer of the copy
 
@@ -154,14 +152,15 @@ class _Wiring:
             return None
         if any(len(self.takers[id(tensor)]) > 1 for tensor in tensors):
             return None
-        if type(node.operation) in _PASSING and _plainly_called(node):
+        passes = type(node.operation) in _PASSING or getattr(node.operation, "passes_inputs", False)
+        if passes and _plainly_called(node):
             return self.source(node.input_tensors)
         return node
 
     def stem(self, expand):
         """The node to which alone a MIMO network's entrance gives copies of images; or None."""
         images, rows = expand.outputs
-        if not all(taker and type(taker.operation) is MIMOHead for taker in self.takers[id(rows)]):
+        if not all(taker and _needs_no_rows(taker.operation) for taker in self.takers[id(rows)]):
             return None
         takers = self.takers[id(images)]
         while len(takers) == 1 and takers[0] and type(takers[0].operation) is layers.Flatten:
@@ -173,6 +172,11 @@ class _Wiring:
             fold_rules.has_plain_kernel(taker.operation) and getattr(taker.operation, "groups", 1) == 1
         )
         return taker if plain and self.once(taker) else None
+
+
+def _needs_no_rows(layer):
+    """Whether a layer takes which image each member sees in each row for training alone."""
+    return getattr(layer, "rows_in_training_alone", False)
 
 
 def _plainly_called(node):
@@ -191,10 +195,10 @@ def _plan(graph):
             plan.open.add(id(operation))
         elif type(operation) in fold_rules.NORMS and wiring.once(node):
             _plan_norm(plan, wiring, node)
-        elif type(operation) is MIMOExpand and wiring.once(node):
+        elif getattr(operation, "channel_copies", 1) > 1 and wiring.once(node):
             stem = wiring.stem(node)
             if stem:
-                plan.stems[id(stem.operation)] = operation.num_members
+                plan.stems[id(stem.operation)] = operation.channel_copies
                 plan.expands.add(id(operation))
     plan.open -= special
     return plan
@@ -255,8 +259,8 @@ def _call(layer, *args, **kwargs):
         return args[0]
     if layer is _ONCE:
         return args[0], args[0]  # the latter for the rows, which nobody takes
-    if isinstance(layer, MIMOHead) and isinstance(args[0], (list, tuple)):
-        return layer(args[0][0])  # rows are for training
+    if _needs_no_rows(layer) and isinstance(args[0], (list, tuple)):
+        return layer(args[0][0])
     return layer(*args, **kwargs)
 
 

@@ -8,8 +8,6 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
-from zoo.layers.packed import _Packed
-
 if TYPE_CHECKING:
     from zoo.classifier import EnsembleClassifier
 
@@ -119,7 +117,7 @@ def member_features(
     if layer not in names:
         raise ValueError(f"the network has no layer {layer!r}; it has {', '.join(names)}")
     inputs = network.get_layer(layer).input
-    packed = any(isinstance(one, _Packed) for one in network.layers)
+    packed = any(getattr(one, "members_side_by_side", False) for one in network.layers)
     separate = packed and isinstance(inputs, (list, tuple))
     if isinstance(inputs, (list, tuple)) and not packed:
         inputs = inputs[0]  # the others are hyperparameters, or which image is where

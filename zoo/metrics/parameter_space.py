@@ -9,8 +9,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.layers import MIMOExpand
-
 if TYPE_CHECKING:
     from zoo.classifier import EnsembleClassifier
 
@@ -128,9 +126,9 @@ class _Network:
         side_by_side = (getattr(layer, "members_side_by_side", False) for layer in network.layers)
         self.packed = any(side_by_side)
         self.mimo_stem = None
-        kinds = [type(layer) for layer in network.layers]
-        if MIMOExpand in kinds:
-            after = network.layers[kinds.index(MIMOExpand) :]
+        copies = [getattr(layer, "channel_copies", 1) > 1 for layer in network.layers]
+        if any(copies):
+            after = network.layers[copies.index(True) :]
             self.mimo_stem = next(layer for layer in after if hasattr(layer, "kernel"))
 
     def weights_of(self, layer):
