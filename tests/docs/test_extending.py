@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import zoo
+from helpers import runtimes
 from zoo import counts
 from zoo.exporting import litert
 from zoo.exporting.folding import folded
@@ -150,3 +151,15 @@ def test_rows_and_kernels_of_layers_from_outside_are_counted():
     converted = litert._convertible(network)
     assert type(converted.get_layer("twice")) is keras.layers.Identity
     np.testing.assert_array_equal(converted.get_weights()[0], network.get_weights()[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gains_mlp", "dropped_batch_ensemble_lenet", "gains_small_net"])
+@pytest.mark.parametrize("form", ["saved_model", "litert", "onnx", "openvino"])
+def test_models_from_outside_are_exported(name, form, page, images, tmp_path):
+    model = zoo.load(name, weights=None, num_classes=3, input_shape=(16, 16, 3))
+    path = zoo.export(model, tmp_path / "out", form)
+    answers = runtimes.run(path)(images)
+    prediction = zoo.predict(model, images)
+    np.testing.assert_allclose(answers["members"], prediction.members, atol=1e-4)
+    np.testing.assert_allclose(answers["predictive_entropy"], prediction.entropy, atol=1e-4)
