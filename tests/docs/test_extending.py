@@ -155,7 +155,7 @@ def test_rows_and_kernels_of_layers_from_outside_are_counted():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gains_mlp", "dropped_batch_ensemble_lenet", "gains_small_net"])
-@pytest.mark.parametrize("form", ["saved_model", "litert", "onnx", "openvino"])
+@pytest.mark.parametrize("form", ["savedmodel", "litert", "onnx", "openvino"])
 def test_models_from_outside_are_exported(name, form, page, images, tmp_path):
     model = zoo.load(name, weights=None, num_classes=3, input_shape=(16, 16, 3))
     path = zoo.export(model, tmp_path / "out", form)
