@@ -9,16 +9,22 @@ import pytest
 pytestmark = pytest.mark.slow
 
 HERE = pathlib.Path(__file__).parent
-NEUTRAL = [
-    "layers/test_packed.py", "layers/test_packed_weights.py", "layers/test_tiling.py",
-    "layers/test_batch_ensemble.py", "layers/test_mimo.py", "layers/test_masksembles.py",
-    "layers/test_monte_carlo.py", "layers/test_hyper_batch.py", "layers/sparse/test_layers.py",
-    "layers/sparse/test_block_masks.py", "training/test_recipes.py", "training/loop/test_learning_rates.py",
-    "training/loop/test_augmentation.py", "training/loop/test_progress.py", "data/test_arrays.py",
-    "data/test_epoch_shuffle.py", "test_classifier.py",
-    "converting/test_new_weights.py", "converting/test_user_models.py",
-    "test_classifier_fit.py", "test_converting.py", "test_fast_weights.py", "test_predict.py",
-]  # fmt: skip
+NEUTRAL = {  # in one process each, which compiles every operation once
+    "packed": ["layers/test_packed.py", "layers/test_packed_weights.py", "layers/test_mimo.py"],
+    "rows": [
+        "layers/test_tiling.py", "layers/test_batch_ensemble.py", "layers/test_masksembles.py",
+        "layers/test_monte_carlo.py", "layers/test_hyper_batch.py",
+    ],
+    "training": [
+        "layers/sparse/test_layers.py", "layers/sparse/test_block_masks.py", "training/test_recipes.py",
+        "training/loop/test_learning_rates.py", "training/loop/test_augmentation.py",
+        "training/loop/test_progress.py", "data/test_arrays.py", "data/test_epoch_shuffle.py",
+    ],
+    "models": [
+        "test_classifier.py", "test_classifier_fit.py", "test_converting.py", "test_fast_weights.py",
+        "test_predict.py", "converting/test_new_weights.py", "converting/test_user_models.py",
+    ],
+}  # fmt: skip
 
 TRAIN = """
 import sys
@@ -45,19 +51,10 @@ np.save(result, zoo.predict(model, np.load(images_file)).probabilities)
 """
 
 
-@pytest.mark.parametrize("file", NEUTRAL)
-def test_neutral_tests_pass_on_jax(file, python):
-    process = python(
-        "-m",
-        "pytest",
-        HERE / file,
-        "-m",
-        "",
-        "--tb=short",
-        "-p",
-        "no:cacheprovider",
-        KERAS_BACKEND="jax",
-    )  # -m "": the slow cases as well
+@pytest.mark.parametrize("group", NEUTRAL)
+def test_neutral_tests_pass_on_jax(group, python):
+    files = [HERE / file for file in NEUTRAL[group]]
+    process = python("-m", "pytest", *files, "--tb=short", "-p", "no:cacheprovider", KERAS_BACKEND="jax")
     assert " passed" in process.stdout and "skipped" not in process.stdout
 
 
