@@ -30,7 +30,8 @@ from zoo import registry, weights
 from zoo.files import hashes
 from zoo.layers import sparsify
 from zoo.methods import Packed, Single
-from zoo.training import weights_index
+from zoo.training import recipes, weights_index
+from zoo.training.loop.checkpoint import Checkpoint
 
 MORE_MEMORY = 3 << 30  # bytes, beyond what TensorFlow has reserved
 SECONDS = 30
@@ -44,10 +45,11 @@ class Hang(BaseException):
 class Kind:
     """Good files of one kind in a folder, and how they are damaged and loaded.
 
-    `hashed` says whether their hashes are known, so that other answers than before must not be accepted.
+    `hashed` says whether their hashes are known, so that other answers than before must not be accepted;
+    `errors` are those that a loader may raise.
     """
 
-    hashed = True
+    hashed, errors = True, OURS
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
@@ -58,6 +60,10 @@ class Kind:
 
     def answers(self, model) -> np.ndarray:
         return keras.ops.convert_to_numpy(model(self.images, training=False))
+
+    def expected(self) -> list[np.ndarray]:
+        """The answers that may be given: those of the good files."""
+        return [self.load()]
 
 
 class H5(Kind):
@@ -204,17 +210,62 @@ def _load_keras(path):
     return zoo.load(str(path))
 
 
+class Checkpoints(Kind):
+    """The files from which a run resumes: two checkpoints, of which one may be damaged, or both."""
+
+    errors = (ValueError,)
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.target = self.model()
+        self.target.compile("sgd", self.target.loss)
+        self.checkpoint = Checkpoint(folder, recipes.recipe("mnist_single_mlp"))
+        self.checkpoint.set_model(self.target)
+        self.both = []
+        for epoch in (1, 2):
+            self.target.network.set_weights([w * epoch for w in self.model().network.get_weights()])
+            self.checkpoint.save(epoch)
+            self.both.append(self.answers(self.target))
+        self.good = {path: path.read_bytes() for path in sorted(folder.glob("checkpoint*"))}
+
+    def expected(self):
+        return self.both
+
+    def restore(self):
+        for path, content in self.good.items():
+            path.write_bytes(content)
+
+    def damage(self, rng):
+        paths = list(self.good)
+        for index in rng.choice(len(paths), rng.integers(1, len(paths)), replace=False):
+            path, content = paths[index], self.good[paths[index]]
+            if rng.random() < 0.1:
+                path.unlink()
+            elif path.suffix == ".json" and rng.random() < 0.5:
+                path.write_text(mutations.damage_json(content.decode(), rng))
+            elif path.suffix == ".h5" and rng.random() < 0.5:
+                path.write_bytes(mutations.damage_h5(content, rng))
+            else:
+                path.write_bytes(mutations.damage(content, rng))
+
+    def load(self):
+        self.target.network.set_weights([0 * w for w in self.target.network.get_weights()])
+        self.checkpoint.restore(self.target)
+        return self.answers(self.target)
+
+
 KINDS = {
     "h5": H5, "h5 with its hash": HashedH5, "npz": Npz, "config": Config, "index": Index, "keras": KerasFile,
+    "checkpoints": Checkpoints,
 }  # fmt: skip
 
 
-def outcome(kind: Kind, expected: np.ndarray) -> str:
+def outcome(kind: Kind, expected: list[np.ndarray]) -> str:
     """Load, and say what came of it."""
     signal.alarm(SECONDS)
     try:
         answers = kind.load()
-    except OURS as error:
+    except kind.errors as error:
         return "refused" if "\n" not in str(error) else f"several lines: {str(error)[:300]}"
     except Hang:
         return "hang"
@@ -224,7 +275,7 @@ def outcome(kind: Kind, expected: np.ndarray) -> str:
         signal.alarm(0)
     if not np.isfinite(answers).all():
         return "answers not finite"
-    if answers.shape == expected.shape and np.allclose(answers, expected, atol=1e-4):
+    if any(answers.shape == good.shape and np.allclose(answers, good, atol=1e-4) for good in expected):
         return "accepted, same answers"
     return "changed answers" if kind.hashed else "accepted, other answers, nothing recorded"
 
@@ -234,7 +285,7 @@ def main(name: str, first: int, count: int, seed: int, folder: str) -> None:
     warnings.simplefilter("ignore")
     folder = pathlib.Path(folder)
     kind = KINDS[name](folder)
-    expected = kind.load()
+    expected = kind.expected()
     reserved = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (reserved + MORE_MEMORY,) * 2)
 
