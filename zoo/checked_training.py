@@ -34,6 +34,10 @@ class ChecksInputs:
         given = arguments(super().fit, *args, **kwargs)
         check_batch_size(given.get("batch_size"))
         check_batch_size(given.get("validation_batch_size"))
+        if not (is_array(given.get("x")) or isinstance(given.get("x"), keras.utils.PyDataset)):
+            given.setdefault(
+                "shuffle", False
+            )  # data sets and generators have an order; Keras warns of its default
         checks = [self._check_argument(given)]
         if given.get("validation_data") is not None:
             checks.append(self._check_validation(given))
