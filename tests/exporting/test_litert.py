@@ -1,5 +1,7 @@
 """LiteRT files on the default interpreter: answers, sizes, quantization, refusals."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -236,3 +238,24 @@ def test_other_backends_are_refused(backend, tiny, tmp_path, raises_line, monkey
     with raises_line(ValueError, f"needs the tensorflow backend, not {backend}"):
         zoo.export(model, tmp_path / "out", "litert")
     assert not (tmp_path / "out").exists()
+
+
+@tensorflow
+@pytest.mark.parametrize("factor", [1, 1000])
+def test_int8_that_costs_too_much_is_warned_of(factor, tmp_path):
+    model = lenet()
+    first, second = (model.network.get_layer(name) for name in ("conv1", "conv2"))
+    for weight in (
+        first.kernel,
+        first.bias,
+    ):  # one channel with a range of its own, which changes no answer
+        weight.assign(np.concatenate([weight[..., :1] * factor, weight[..., 1:]], axis=-1))
+    second.kernel.assign(
+        np.concatenate([second.kernel[:, :, :1] / factor, second.kernel[:, :, 1:]], axis=2)
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        zoo.export(model, tmp_path, "litert", quantize="int8", representative=OTHERS)
+    said = [str(one.message) for one in caught if "of the answers" in str(one.message)]
+    assert len(said) == (factor > 1), said
+    assert all(one.filename == __file__ for one in caught if "of the answers" in str(one.message))

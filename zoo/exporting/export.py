@@ -64,7 +64,8 @@ def export(
             quarter of the size: weights and activations up to the logits are integers, inputs and outputs
             float32. This makes large kernels much faster, small networks not. Default: None.
         representative: array (N, H, W, C) in [0, 255], for "int8": about 100 images such as the model
-            will see, from which the ranges of activations are measured. Default: None.
+            will see, from which the ranges of activations are measured. There is a warning if the file
+            answers them much otherwise than the model. Default: None.
         optimize: bool, whether to fold normalisations into the layers before them and to leave out
             copies of images (`zoo.exporting.folding.folded`); outputs for random images are compared
             with the model's before anything is written. Default: False.
