@@ -151,17 +151,27 @@ class MonteCarloDropout(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class DrawnDropout(MonteCarloDropout):
-    """`MonteCarloDropout` at inference, drawn when it is built: LiteRT has no generator of the same numbers.
+    """`MonteCarloDropout` at inference, drawn before any graph: LiteRT has no generator of the same numbers.
+
+    Where a network leaves a size open, it is drawn in the first call, which must be an eager one.
 
     Args:
         rate, num_members, consistent, seed, filterwise, kwargs: see `MonteCarloDropout`.
     """
 
+    drawn = None
+
     def build(self, input_shape):
-        shape = self.units(keras.KerasTensor(input_shape), self.num_members)
+        if None not in input_shape[1:]:
+            self._draw(keras.KerasTensor(input_shape))
+
+    def _draw(self, inputs):
+        shape = self.units(inputs, self.num_members)
         keep = ops.convert_to_numpy(keras.random.uniform(shape, seed=self.seed)) >= self.rate
         self.drawn = keep / (1 - self.rate)
 
     def call(self, inputs, training=None):
+        if self.drawn is None:
+            self._draw(inputs)
         members = members_of_rows(ops.shape(inputs)[0], self.num_members)
         return inputs * ops.take(ops.cast(self.drawn, inputs.dtype), members, axis=0)

@@ -259,3 +259,18 @@ def test_int8_that_costs_too_much_is_warned_of(factor, tmp_path):
     said = [str(one.message) for one in caught if "of the answers" in str(one.message)]
     assert len(said) == (factor > 1), said
     assert all(one.filename == __file__ for one in caught if "of the answers" in str(one.message))
+
+
+@pytest.mark.slow
+@tensorflow
+def test_dropout_of_sizes_that_a_layer_leaves_open(tmp_path):
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Reshape((8, 24))(images)
+    x = keras.layers.EinsumDense("abc,cd->abd", output_shape=(None, 6), activation="tanh")(x)
+    source = keras.Model(images, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling1D()(x)))
+    model = zoo.convert(source, methods.MCDropout(3, rate=0.3))
+    some = np.random.default_rng(0).integers(0, 4, (6, 8, 8, 3)).astype("uint8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of dark images
+        path = zoo.export(model, tmp_path, format="litert")
+        assert difference(path, model, some)["members"] < 1e-5

@@ -12,7 +12,10 @@ from zoo.layers import keras_internals
 from zoo.layers.sparse.layers import all_layers
 
 QUANTIZE = (None, "float16", "int8")
-MOST_MOVED, MOST_CHANGED = 0.03, 0.05  # by int8, without a warning; trained LeNets of all methods stay below half
+MOST_MOVED, MOST_CHANGED = (
+    0.03,
+    0.05,
+)  # by int8, without a warning; trained LeNets of all methods stay below half
 _BATCH = 32  # images whose ranges are measured at a time
 _ANSWERS = "zoo_answers"  # name scope of what follows the logits
 _FLOAT = (_ANSWERS, "StatefulPartitionedCall")  # the latter is the name of what is put out
@@ -199,6 +202,10 @@ def _convertible(network):
 
     copy = keras.models.clone_model(network, clone_function=twin, recursive=True)
     copy.set_weights(network.get_weights())
+    if None not in network.input_shape[1:]:
+        copy(
+            np.zeros((1, *network.input_shape[1:]), "float32")
+        )  # dropout is drawn for the sizes that it meets
     return copy
 
 
