@@ -274,3 +274,19 @@ def test_dropout_of_sizes_that_a_layer_leaves_open(tmp_path):
         warnings.simplefilter("ignore")  # of dark images
         path = zoo.export(model, tmp_path, format="litert")
         assert difference(path, model, some)["members"] < 1e-5
+
+
+@pytest.mark.slow
+@tensorflow
+def test_operations_that_litert_lacks_are_told_in_one_line(tmp_path, raises_line):
+    source = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.Reshape((8, 24)),
+            keras.layers.LSTM(4),
+            keras.layers.Dense(3),
+        ]
+    )
+    model = zoo.convert(source, methods.BatchEnsemble(2))
+    with raises_line(ValueError, "LiteRT cannot run this network .*TensorList.*onnx"):
+        zoo.export(model, tmp_path, format="litert")

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo.errors import one_line
 from zoo.exporting.folding import HALF, in_float32
 from zoo.layers import keras_internals
 from zoo.layers.sparse.layers import all_layers
@@ -82,6 +83,9 @@ def converted(
 
     Returns:
         Bytes.
+
+    Raises:
+        ValueError: for a network with operations that LiteRT lacks.
     """
     import tensorflow as tf
 
@@ -90,7 +94,12 @@ def converted(
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    content = _int8(converter, images, in_float) if quantize == "int8" else converter.convert()
+    try:
+        content = _int8(converter, images, in_float) if quantize == "int8" else converter.convert()
+    except Exception as error:  # the converter's is private
+        raise ValueError(
+            f'LiteRT cannot run this network ({one_line(error)}); take format="onnx", "openvino" or "savedmodel"'
+        ) from None
     return _sparse(content, quantize)
 
 
