@@ -5,7 +5,7 @@ import sys
 import warnings
 from typing import Any
 
-from zoo.commands import app, errors, predict
+from zoo.commands import app, arguments, errors, predict
 from zoo.commands.silence import silence
 from zoo.errors import one_line
 
@@ -37,13 +37,23 @@ def main(arguments: Any = None) -> int:
 def _parser():
     parser = errors.Parser(prog="zoo", description="Efficient ensembles for Keras 3.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (
+        _add_list, _add_card, _add_predict, _add_app, _add_demo, _add_evaluate, _add_benchmark, _add_doctor,
+        _add_export,
+    ):  # fmt: skip
+        add(commands)
+    return parser
 
+
+def _add_list(commands):
     command = commands.add_parser("list", help="names of models, and which have weights")
     command.add_argument("--method")
     command.add_argument("--backbone")
     command.add_argument("--dataset", help="only models with weights trained on it")
     command.set_defaults(run=_list)
 
+
+def _add_card(commands):
     command = commands.add_parser("card", help="metrics, cost, recipe and hashes of a model")
     command.add_argument("name")
     command.add_argument(
@@ -54,6 +64,8 @@ def _parser():
     )
     command.set_defaults(run=_card)
 
+
+def _add_predict(commands):
     command = commands.add_parser(
         "predict",
         help="what a model says of photographs, and which of them a person should look at",
@@ -62,18 +74,24 @@ def _parser():
     predict.add_arguments(command)
     command.set_defaults(run=predict.run)
 
+
+def _add_app(commands):
     command = commands.add_parser(
         "app", help="a page on this machine: drop a photograph, see what is said"
     )
     app.add_arguments(command)
     command.set_defaults(run=app.run)
 
+
+def _add_demo(commands):
     command = commands.add_parser("demo", help="the main job on real images, offline")
     command.add_argument("--output", default="demo", help="folder for pictures and the SavedModel")
     command.add_argument("--model", default="packed_resnet20", help="the ensemble")
     command.add_argument("--epochs", type=int, default=3, help="of fine-tuning")
     command.set_defaults(run=_demo)
 
+
+def _add_evaluate(commands):
     command = commands.add_parser("evaluate", help="several models side by side: figures and a report")
     command.add_argument(
         "names", nargs="+", metavar="NAME", help="a model's name, or the folder of a run"
@@ -89,8 +107,8 @@ def _parser():
     )
     command.set_defaults(run=_evaluate)
 
-    _add_benchmark(commands)
 
+def _add_doctor(commands):
     command = commands.add_parser("doctor", help="the fastest backend and setting of this machine")
     command.add_argument("--backbone", default="resnet20", help="the network to measure")
     command.add_argument("--input_shape", type=_integers, default=(32, 32, 3), help="32,32,3")
@@ -98,6 +116,8 @@ def _parser():
     command.add_argument("--seconds", type=float, default=10, help="rounds of each setting")
     command.set_defaults(run=_doctor)
 
+
+def _add_export(commands):
     command = commands.add_parser(
         "export", help="write a model as a SavedModel, LiteRT, ONNX or OpenVINO file"
     )
@@ -115,7 +135,6 @@ def _parser():
         "--optimize", action="store_true", help="fold normalisations; compared with the model"
     )
     command.set_defaults(run=_export)
-    return parser
 
 
 def _add_benchmark(commands):
@@ -212,17 +231,6 @@ def _chosen_dataset(name):
             return answer or datasets[0]
 
 
-def _check_model(name):
-    """Refuse a model that cannot be there before TensorFlow is imported."""
-    from zoo import registry
-
-    if name.endswith(".keras"):
-        if not os.path.isfile(name):
-            raise FileNotFoundError(f"no file {name}; check the path")
-    elif not name.startswith("hf://"):
-        registry.parse(name)
-
-
 def _check_backbone(name):
     from zoo import registry
 
@@ -231,7 +239,7 @@ def _check_backbone(name):
 
 
 def _demo(options):
-    _check_model(options.model)
+    arguments.check_model(options.model)
     if options.epochs < 1:
         raise ValueError(f"--epochs must be at least 1; got {options.epochs}")
     from zoo.demo import demo
@@ -282,13 +290,10 @@ def _integers(text):
 
 
 def _export(options):
-    _check_model(options.name)
+    arguments.check_model(options.name)
     import zoo
 
-    if options.name.endswith(".keras"):
-        model = zoo.load(options.name)
-    else:
-        model = zoo.load(options.name, weights=options.weights)
+    model = arguments.load_model(options.name, options.weights)
     images = options.representative and _images(options.representative)
     path = zoo.export(
         model, options.directory, options.format, options.quantize, images, options.optimize

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pathlib
 from typing import Any
 
+from zoo.commands import arguments
 from zoo.commands.app_server import Session, server
 from zoo.deciding import Threshold, threshold
 from zoo.errors import one_line
@@ -36,16 +36,15 @@ def run(options: Any) -> int:
         The exit status, 0.
 
     Raises:
-        ValueError: for a threshold that is no confidence, a port that is taken, or labelled photographs of
-            other classes.
+        ValueError: for an unknown model, a threshold that is no confidence, a port that is taken, or labelled
+            photographs of other classes.
         FileNotFoundError: for a path where there is nothing.
     """
-    for path in (*options.examples, *filter(None, [options.labelled])):
-        if not pathlib.Path(path).exists():
-            raise FileNotFoundError(f"no file or folder {path}; check the path")
-    if options.threshold is not None and not 0 <= options.threshold <= 1:
-        raise ValueError(f"--threshold must be a confidence in [0, 1]; got {options.threshold}")
-    model = _model(options)
+    arguments.check_threshold(options.threshold)
+    arguments.check_paths([*options.examples, *filter(None, [options.labelled])])
+    arguments.check_model(options.name)
+    model = arguments.load_model(options.name, options.weights)
+    model.resize = options.resize or model.resize or "crop"
     try:
         found = server(Session(model, _thresholds(model, options), options.examples), options.port)
     except OSError as error:
@@ -55,15 +54,6 @@ def run(options: Any) -> int:
     print(f"http://127.0.0.1:{found.server_port}  (Ctrl-C stops it)", flush=True)
     found.serve_forever()
     return 0
-
-
-def _model(options):
-    from zoo.loading import load
-
-    is_file = options.name.endswith(".keras") or options.name.startswith("hf://")
-    model = load(options.name) if is_file else load(options.name, options.weights)
-    model.resize = options.resize or model.resize or "crop"
-    return model
 
 
 def _thresholds(model, options):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
 import pathlib
 import sys
 from typing import Any
 
-from zoo import registry
+from zoo.commands import arguments
 from zoo.deciding import Threshold, threshold
 from zoo.uncertainty import Prediction, predict, predict_images
 
@@ -79,25 +78,13 @@ def run(options: Any) -> int:
 
 def _check(options):
     """Refuse what cannot work before TensorFlow is imported."""
-    if options.threshold is not None and not 0 <= options.threshold <= 1:
-        raise ValueError(f"--threshold must be a confidence in [0, 1]; got {options.threshold}")
-    for path in (*options.paths, *filter(None, [options.labelled])):
-        if not os.path.exists(path):
-            raise FileNotFoundError(f"no file or folder {path}; check the path")
-    if not _is_file(options.name):
-        registry.parse(options.name)
-    elif options.name.endswith(".keras") and not os.path.isfile(options.name):
-        raise FileNotFoundError(f"no file {options.name}; check the path")
-
-
-def _is_file(name):
-    return name.endswith(".keras") or name.startswith("hf://")
+    arguments.check_threshold(options.threshold)
+    arguments.check_paths([*options.paths, *filter(None, [options.labelled])])
+    arguments.check_model(options.name)
 
 
 def _model(options):
-    from zoo.loading import load
-
-    model = load(options.name) if _is_file(options.name) else load(options.name, options.weights)
+    model = arguments.load_model(options.name, options.weights)
     if options.resize:
         model.resize = options.resize
     return model

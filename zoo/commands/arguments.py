@@ -1,0 +1,72 @@
+"""Arguments that several commands take: refused before TensorFlow is imported, and the model that a name means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from zoo import registry
+
+if TYPE_CHECKING:
+    from zoo.classifier import EnsembleClassifier
+
+
+def check_model(name: str) -> None:
+    """Refuse a name for which there can be no model.
+
+    Args:
+        name: str, a model's name, a .keras file or hf://owner/name.
+
+    Raises:
+        ValueError: for an unknown name.
+        FileNotFoundError: for a .keras file that is not there.
+    """
+    if name.endswith(".keras"):
+        if not os.path.isfile(name):
+            raise FileNotFoundError(f"no file {name}; check the path")
+    elif not name.startswith("hf://"):
+        registry.parse(name)
+
+
+def check_paths(paths: Iterable[str]) -> None:
+    """Refuse a path where there is nothing.
+
+    Args:
+        paths: iterable of str.
+
+    Raises:
+        FileNotFoundError: for the first such path.
+    """
+    for path in paths:
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"no file or folder {path}; check the path")
+
+
+def check_threshold(value: float | None) -> None:
+    """Refuse a threshold that is no confidence.
+
+    Args:
+        value: float in [0, 1], or None.
+
+    Raises:
+        ValueError: for any other.
+    """
+    if value is not None and not 0 <= value <= 1:
+        raise ValueError(f"--threshold must be a confidence in [0, 1]; got {value}")
+
+
+def load_model(name: str, weights: str) -> EnsembleClassifier:
+    """Load the model that a name means.
+
+    Args:
+        name: str, as in `check_model`.
+        weights: str, as in `zoo.load`; a .keras file or a hub's address has its own.
+
+    Returns:
+        An `EnsembleClassifier`.
+    """
+    from zoo.loading import load
+
+    has_weights = name.endswith(".keras") or name.startswith("hf://")
+    return load(name) if has_weights else load(name, weights)
