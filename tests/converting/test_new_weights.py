@@ -179,3 +179,33 @@ def test_macs_of_separable_einsum_and_attention_kernels():
     assert counts.macs(keras.Model(tokens, head)) == expected
     transposed = stack(layers.Conv2DTranspose(4, 3), layers.GlobalAveragePooling2D(), layers.Dense(2))
     assert counts.macs(transposed) == 64 * 9 * 3 * 4 + 8
+
+
+def wrapped():
+    """A network of layers that hold others."""
+    return stack(
+        layers.Reshape((6, 18)), layers.Bidirectional(layers.GRU(4, return_sequences=True)),
+        layers.TimeDistributed(layers.Dense(6)), layers.GlobalAveragePooling1D(), layers.Dense(3),
+        shape=(6, 6, 3),
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [Packed(4, 2), MIMO(2)])
+def test_wrapped_layers_have_other_widths(method):
+    source = wrapped()
+    model = zoo.convert(source, method)
+    assert len(model.new_weights) == (3 if isinstance(method, Packed) else 2)
+    images = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 3), "uint8")
+    assert zoo.predict(model, images).members.shape == (3, method.num_members, 3)
+
+
+def test_a_cell_cannot_be_narrowed(raises_line):
+    source = stack(
+        layers.Reshape((6, 18)),
+        layers.RNN(layers.SimpleRNNCell(4), name="rnn"),
+        layers.Dense(3),
+        shape=(6, 6, 3),
+    )
+    with raises_line(ValueError, "rnn .RNN. cannot be another width.*deep_ensemble"):
+        zoo.convert(source, Packed(4, 2))

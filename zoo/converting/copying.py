@@ -30,7 +30,7 @@ def twin(step: graphs.Step, name: str, changes: dict | None = None) -> Any:
     operation = step.operation
     try:
         config = {**operation.get_config(), **step.changes, **(changes or {}), "name": name}
-        return _made(type(operation), config)
+        return _made(type(operation), _without_shapes(config))
     except (TypeError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{step.name} cannot be copied, give it a get_config: {reason}") from None
@@ -42,6 +42,13 @@ def twin(step: graphs.Step, name: str, changes: dict | None = None) -> Any:
             ) from None
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{step.name} cannot be copied: {reason}") from None
+
+
+def _without_shapes(config):
+    """A configuration without the input shapes for which layers inside would be built: a wrapper's may change."""
+    if isinstance(config, dict):
+        return {key: _without_shapes(value) for key, value in config.items() if key != "build_config"}
+    return [_without_shapes(value) for value in config] if isinstance(config, list) else config
 
 
 def _made(kind, config):

@@ -35,9 +35,12 @@ class Narrow(Copies):
 
     def _check_width(self, step):
         kind = type(step.operation)
-        if not step.kernel or self.roles.get(step) == "head" or kind.__module__.startswith("keras."):
+        if not step.kernel or self.roles.get(step) == "head":
             return
-        if not {"filters", "units"} & set(step.operation.get_config()):
+        inside = isinstance(step.operation, (keras.layers.Wrapper, keras.layers.RNN))
+        if kind.__module__.startswith("keras.") and not inside:
+            return
+        if not {"filters", "units"} & set(_inner(step.operation.get_config())):
             raise ValueError(
                 f"{step.name} ({kind.__name__}) cannot be another width, as packed needs; take deep_ensemble, packed "
                 "with alpha = num_members and gamma = 1, or a later tile_at"
@@ -74,7 +77,13 @@ class Narrow(Copies):
         if self.roles.get(step) == "head" or not isinstance(operation, keras.Layer):
             return {}
         config = operation.get_config()
-        changes = {key: self._wide(config[key]) for key in ("filters", "units") if key in config}
+        inner = _inner(config)
+        changes = {key: self._wide(inner[key]) for key in ("filters", "units") if key in inner}
+        if inner is not config:  # of a wrapper
+            held = {key: config[key] for key in ("layer", "backward_layer") if config.get(key)}
+            return {
+                key: {**layer, "config": {**layer["config"], **changes}} for key, layer in held.items()
+            }
         if isinstance(operation, keras.layers.MultiHeadAttention):
             changes = {key: self._wide(config[key]) for key in ("key_dim", "value_dim")}
         elif isinstance(operation, keras.layers.EinsumDense):
@@ -91,6 +100,12 @@ class Narrow(Copies):
         ):
             groups -= 1
         return groups
+
+
+def _inner(config):
+    """The configuration of the layer that a wrapper holds; any other layer's own."""
+    layer = config.get("layer")
+    return layer["config"] if isinstance(layer, dict) and "config" in layer else config
 
 
 def _reshaped(target: tuple, given: tuple) -> tuple:
