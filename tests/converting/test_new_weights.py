@@ -181,6 +181,13 @@ def test_macs_of_separable_einsum_and_attention_kernels():
     assert counts.macs(transposed) == 64 * 9 * 3 * 4 + 8
 
 
+def test_groups_of_the_source_are_kept():
+    source = stack(layers.Conv2D(6, 3, groups=3), layers.GlobalAveragePooling2D(), layers.Dense(2))
+    model = zoo.convert(source, Packed(4, 2))
+    convolutions = [layer for layer in model.network.layers if isinstance(layer, layers.Conv2D)]
+    assert [(layer.filters, layer.groups) for layer in convolutions] == 4 * [(3, 3)]
+
+
 def wrapped():
     """A network of layers that hold others."""
     return stack(

@@ -89,7 +89,10 @@ class Narrow(Copies):
         elif isinstance(operation, keras.layers.EinsumDense):
             *others, last = config["output_shape"]
             changes = {"output_shape": (*others, self._wide(last))}
-        if "filters" in changes and config.get("groups", 1) == 1 and self.roles.get(step) != "stem":
+        groups = config.get("groups", 1)
+        if groups > 1 and "filters" in changes:
+            changes["filters"] = max(1, round(changes["filters"] / groups)) * groups
+        elif "filters" in changes and self.roles.get(step) != "stem":
             changes["groups"] = self._groups(inputs[0].shape[-1], changes["filters"])
         return changes if "groups" in config else {k: v for k, v in changes.items() if k != "groups"}
 
