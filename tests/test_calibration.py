@@ -96,6 +96,7 @@ def test_isotonic_is_scikit_learns_a_class(reader, held_out):
     assert np.isfinite(model.predict(images, verbose=0)).all()
 
 
+@pytest.mark.slow
 def test_constant_predictions_and_one_image(reader):
     images, labels = np.full((6, 3, 4, 1), 7.0, "float32"), np.array([0, 1, 1, 1, 2, 2])
     given = np.exp(calibrate(reader, images, labels, "isotonic").predict(images, verbose=0))

@@ -31,7 +31,7 @@ def test_image_types_answer_alike(images_dtype, tiny, images):
     )
 
 
-@pytest.mark.fast("mixed_bfloat16-False")
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [True, False])
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
 def test_precision_and_compilation(policy, jit_compile, images, labels):

@@ -43,7 +43,7 @@ UNCHANGED = [
 ]
 
 
-@pytest.mark.fast("batch_ensemble-head")
+@pytest.mark.slow
 @pytest.mark.parametrize("method", UNCHANGED, ids=lambda m: f"{m.name}-{getattr(m, 'tile_at', 0)}")
 def test_members_answer_as_the_original_where_nothing_sets_them_apart(trained, pictures, method):
     original = zoo.predict(trained, pictures).members
@@ -57,7 +57,7 @@ def test_members_answer_as_the_original_where_nothing_sets_them_apart(trained, p
     )
 
 
-@pytest.mark.fast("method1")
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [BatchEnsemble(3), MCDropout(3), Masksembles(3)])
 def test_members_differ_and_kernels_stay(trained, pictures, method):
     converted = zoo.convert(trained, method)

@@ -56,6 +56,7 @@ def test_too_few_images_show_nothing(count):
     assert enough.share == 1 and enough.bound >= 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sharpness", [1.0, 1.6])
 def test_answers_are_right_often_enough_at_the_level(sharpness):
     """Of 400 draws of 500 images, at most 10% miss 90% accuracy on all images, with room for chance."""

@@ -143,6 +143,7 @@ def test_optimisers_own_exclusions_stay():
     np.testing.assert_array_equal(numpy(gamma), 1)
 
 
+@pytest.mark.slow
 def test_a_compiled_fit_keeps_to_it():
     def step(multiplier, eagerly):
         model = compiled(Adam(0.1), multiplier)

@@ -277,6 +277,7 @@ def _content(whole, entry):
     return range(start, start + entry.compress_size)
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_and_no_lost_byte_goes_unnoticed(tmp_path, raises_line):
     source, model = perturb(mlp()), perturb(mlp(seed=1), seed=1)
     record = weight_files.write(source, tmp_path)[FILE]

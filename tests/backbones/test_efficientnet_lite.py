@@ -69,6 +69,7 @@ def test_whole_network_has_the_published_size():
     assert counts.macs(network) == stem + stages + head
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", ["imagenet", "cifar"])
 def test_feature_maps_shrink_as_published(stem):
     network = zoo.build(Single(), "efficientnet_lite0", 10, (64, 64, 3), stem=stem).network

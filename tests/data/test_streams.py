@@ -128,6 +128,7 @@ def test_order_is_that_of_arrays_and_crops_belong_to_examples(source):
                 np.testing.assert_array_equal(image, pictures[label])
 
 
+@pytest.mark.slow
 def test_nothing_depends_on_global_seeds(source):
     before = batches(source, **SETTINGS["files"])
     keras.utils.set_random_seed(77)

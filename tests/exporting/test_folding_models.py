@@ -31,7 +31,7 @@ ZOO = {
 }
 
 
-@pytest.mark.fast("5-packed", "5-batch_ensemble_norms", "5-mimo_mlp", "1-single")
+@pytest.mark.fast("5-packed")
 @pytest.mark.parametrize("name", ZOO)
 @pytest.mark.parametrize("count", [1, 5])
 def test_every_method_folds(name, count):
@@ -47,6 +47,7 @@ def test_every_method_folds(name, count):
     assert not [layer for layer in all_layers(copy) if isinstance(layer, MIMOExpand)]
 
 
+@pytest.mark.slow
 def test_user_models_fold_inside():
     """A backbone of Keras called with training=False, as in fine-tuning, and a compiled network."""
     base = keras.applications.MobileNetV2((32, 32, 3), 0.35, include_top=False, weights=None)

@@ -79,7 +79,7 @@ def difference(path, model, images):
     return given
 
 
-@pytest.mark.fast("packed", "batch_ensemble", "mimo")
+@pytest.mark.fast("packed", "batch_ensemble")
 @tensorflow
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_answers_as_the_model(name, tiny, images, tmp_path):
@@ -143,7 +143,7 @@ def test_all_kinds_run_in_all_precisions_and_get_smaller(kind, tmp_path):
         assert sizes[None] < 0.35 * dense and sizes["int8"] < 0.25 * dense
 
 
-@pytest.mark.fast("temperature")
+@pytest.mark.slow
 @tensorflow
 @pytest.mark.parametrize("method", ["temperature", "isotonic", "member_temperature"])
 def test_calibrated_models_answer_calibrated(method, tmp_path):
@@ -240,6 +240,7 @@ def test_other_backends_are_refused(backend, tiny, tmp_path, raises_line, monkey
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.fast("1000")
 @tensorflow
 @pytest.mark.parametrize("factor", [1, 1000])
 def test_int8_that_costs_too_much_is_warned_of(factor, tmp_path):

@@ -152,7 +152,7 @@ COMPILED = ("_XlaMustCompile", "_XlaCompile", "_XlaCompiledKernel", "jit_compile
 CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 
 
-@pytest.mark.fast("list")
+@pytest.mark.slow
 @tensorflow
 @pytest.mark.parametrize("form", FORMS)
 def test_exported_graphs_hold_ordinary_operations(form, tmp_path, images):

@@ -67,7 +67,7 @@ def singles(request):
     return models, images
 
 
-@pytest.mark.fast("lenet-3")
+@pytest.mark.slow
 @pytest.mark.parametrize("members", [1, 2, 3])
 def test_fused_singles_answer_as_before(singles, members):
     models, images = singles

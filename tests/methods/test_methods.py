@@ -212,7 +212,7 @@ def test_members_of_a_deep_ensemble_are_counted(kind, value, raises_line):
         kind(value)
 
 
-@pytest.mark.fast("mimo")
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch exports no SavedModel")
 @pytest.mark.parametrize("name", ["batch ensemble", "mimo"])
 def test_saved_models_agree_and_take_any_batch(name, tmp_path):

@@ -159,6 +159,7 @@ def test_linear_cka(images, p, q):
     assert metrics.linear_cka(x.astype("float32").reshape(images, p, 1), x) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_features_of_members():
     images = np.random.default_rng(5).integers(0, 256, (6, 16, 16, 3), "uint8")
     for name in ("single", "deep ensemble", "batch ensemble", "hyper batch", "mimo"):

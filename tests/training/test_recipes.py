@@ -50,6 +50,7 @@ def test_recipes_that_cannot_run(options, pattern, data_dir, tmp_path, raises_li
         run.train(recipe, data_dir, tmp_path)
 
 
+@pytest.mark.slow
 def test_training_leaves_keras_as_it_was(data_dir, tmp_path):
     recipe = dataclasses.replace(
         recipes.recipe("cifar10_single_lenet"), epochs=1, batch_size=8, precision="mixed_bfloat16"

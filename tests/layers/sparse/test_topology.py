@@ -170,7 +170,7 @@ def test_dense_gradients_are_those_of_the_dense_network():
         layer.bias.assign([1.0, 0.0, -1.0])
 
 
-@pytest.mark.fast("method0-rigl")
+@pytest.mark.slow
 @pytest.mark.parametrize("growth", ["set", "rigl", "momentum"])
 @pytest.mark.parametrize("method", [zoo.methods.Single(), zoo.methods.Packed(2, 1)])
 def test_training_through_fit_keeps_counts_and_repeats(growth, method, images, labels):
@@ -191,6 +191,7 @@ def test_training_through_fit_keeps_counts_and_repeats(growth, method, images, l
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_rigl_grows_where_the_gradient_of_that_step_is_largest():
     model = small(0.8, keras.optimizers.SGD(0.0))
     seen = []

@@ -229,6 +229,7 @@ def untrained(recipe, mnist, tmp_path, monkeypatch):
     return weights
 
 
+@pytest.mark.slow
 def test_configurations_begin_alike_and_seeds_do_not(untrained):
     def same(a, b):
         return all((x == y).all() for x, y in zip(a, b, strict=True))
