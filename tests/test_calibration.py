@@ -47,6 +47,7 @@ def reader():
     return zoo.EnsembleClassifier(keras.Model(images, x, name="network"), name="reader")
 
 
+@pytest.mark.slow
 def test_temperatures_minimise_the_nll(reader, held_out):
     images, labels = held_out
     logits = images[..., 0].astype("float64") / 4

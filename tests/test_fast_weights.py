@@ -95,6 +95,7 @@ def test_steps_are_those_of_an_optimiser_with_that_rate(name, multiplier):
         np.testing.assert_allclose(numpy(v), numpy(copy), rtol=1e-5, atol=1e-6, err_msg=v.path)
 
 
+@pytest.mark.fast("momentum")
 @pytest.mark.parametrize("name", ["momentum", "adam"])
 def test_a_training_step_with_half_the_rate_is_half_a_step(name):
     def step(multiplier):
@@ -111,6 +112,7 @@ def test_a_training_step_with_half_the_rate_is_half_a_step(name):
         np.testing.assert_allclose(c, a, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [keras.optimizers.AdamW, SGD])
 def test_fit_again_and_compile_again_change_nothing(make):
     """With nothing to learn, weights move by decay alone: fast ones never, others once a step."""

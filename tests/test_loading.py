@@ -9,6 +9,7 @@ import zoo
 from zoo import registry
 
 
+@pytest.mark.slow
 def test_folder_of_a_training_run_loads(trained, same_weights):
     model = zoo.load("packed_lenet", weights=trained)
     same_weights(model, zoo.load("packed_lenet", weights=str(trained)))
@@ -48,6 +49,7 @@ def test_another_number_of_classes_keeps_the_body_and_renews_the_heads(resnet):
     assert kernel.std() > 0 and not np.allclose(kernel[0], kernel[1]) and (bias == 0).all()
 
 
+@pytest.mark.slow
 def test_the_same_number_of_classes_keeps_the_heads_too(resnet, same_weights):
     folder, _ = resnet
     same_weights(*(zoo.load("packed_resnet20", weights=folder, num_classes=k) for k in (None, 5)))

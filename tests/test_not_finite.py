@@ -40,7 +40,7 @@ def _all_nan(values):
     return np.isnan(rows).all(axis=1).tolist()
 
 
-@pytest.mark.fast("packed", "batch_ensemble", "mimo")
+@pytest.mark.fast("packed")
 @pytest.mark.parametrize("name", METHODS)
 def test_image_with_nan_is_answered_with_nan(name, pixels, images, tiny):
     model = tiny(METHODS[name], "lenet")
@@ -77,7 +77,7 @@ def test_loss_of_an_image_with_nan_is_nan(pixels, tiny, labels):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exports by TensorFlow")
 @pytest.mark.parametrize("quantize", [None, "float16", "int8"])
-@pytest.mark.fast("None")
+@pytest.mark.slow
 def test_litert_file_answers_nan(quantize, pixels, images, tiny, tmp_path):
     from zoo.exporting import litert
 

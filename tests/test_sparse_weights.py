@@ -70,7 +70,7 @@ MODELS = {
 }
 
 
-@pytest.mark.fast("mlp", "nothing masked", "partly sparse")
+@pytest.mark.fast("partly sparse")
 @pytest.mark.parametrize("kind", MODELS)
 def test_weights_and_masks_come_back_exactly_and_are_written_as_the_same_bytes(kind, tmp_path):
     model = perturb(MODELS[kind]())
@@ -124,6 +124,7 @@ floats = st.floats(-65504, 65504, width=16) | st.sampled_from([0.0, -0.0, 6e-8, 
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), over=st.sampled_from([None, 65520.0, -1e30, np.inf, np.nan]))
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.* has no hash beside it")
 def test_any_mask_and_any_values(data, over, tmp_path_factory):
     """Zeros, negative zeros and subnormals exist; beyond float16 a kernel stays as it is; NaN is refused."""

@@ -184,6 +184,7 @@ def test_missing_and_damaged_shards(shards, raises_line):
         zoo.load("packed_resnet20", weights=folder)
 
 
+@pytest.mark.slow
 def test_writing_again_leaves_no_old_shards(shards, resnet, publish, monkeypatch):
     folder, _ = shards
     monkeypatch.setattr(weight_files, "SHARD_BYTES", 15_000_000)
@@ -337,6 +338,7 @@ def test_foreign_types_and_numbers_that_are_none_are_refused(kind, number, tmp_p
         weight_files.load_file(model, path)
 
 
+@pytest.mark.slow
 def test_shards_are_those_that_are_listed(shards, raises_line):
     folder, config = shards
     model = zoo.build(Packed(2, 1), "resnet20", 5, (8, 8, 3))

@@ -11,7 +11,7 @@ from zoo.training import recipes
 from zoo.training.loop import from_recipe
 
 
-@pytest.mark.fast("single", "packed", "mimo", "masksembles")
+@pytest.mark.fast("packed", "mimo")
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_builds_it_on_one_whitening_layer(name, images):
     model = zoo.load(f"{name}_cifarnet", weights=None, num_classes=3, input_shape=(16, 16, 3))

@@ -75,9 +75,6 @@ TRAINABLE = [
 
 @pytest.mark.fast(
     "resnet18-method0-options0-11173962",
-    "resnet18-method2-options2-8175784",
-    "resnet50-method18-options18-14552232",
-    "wide_resnet28_10-method34-options34-19352008",
 )
 @pytest.mark.parametrize(("backbone", "method", "options", "count"), TRAINABLE)
 def test_trainable_parameters_are_the_references(backbone, method, options, count):

@@ -106,9 +106,7 @@ KEEP = [
     "masksembles-None",
     "hyper_batch-None",
     "deep_ensemble-0.6",
-    "packed-None",
     "dst_tickets-None",
-    "single-None",
 )
 @pytest.mark.parametrize("tile_at", [None, 0.6, "head"])
 @pytest.mark.parametrize("method", KEEP, ids=lambda method: method.name)
@@ -119,6 +117,7 @@ def test_members_answer_as_the_original(user, branched, method, tile_at):
         check_kept(model, converted)
 
 
+@pytest.mark.fast("method0", "method3")
 @pytest.mark.parametrize(
     "method", [BatchEnsemble(3), MCDropout(3, rate=0.4), Masksembles(3), DeepEnsemble(3)]
 )

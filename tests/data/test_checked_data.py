@@ -137,6 +137,7 @@ def test_data_that_raise_or_end_early(model, raises_line):
         model.fit((batch for batch in [IMAGES, IMAGES]), verbose=0)
 
 
+@pytest.mark.slow
 def test_pipeline_that_raises(model, raises_line):
     import tensorflow as tf
 
@@ -174,6 +175,7 @@ def test_arguments_that_do_not_fit(options, line, model, raises_line):
             model.evaluate(**options, verbose=0)
 
 
+@pytest.mark.slow
 def test_lists_are_taken_as_arrays(model):
     history = model.fit(IMAGES, LABELS.tolist(), validation_data=(IMAGES, LABELS.tolist()), verbose=0)
     assert np.isfinite(history.history["val_loss"]).all()

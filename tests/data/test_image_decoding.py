@@ -69,6 +69,7 @@ def test_kinds_of_files(photograph, kind):
         assert pixels.shape == (41, 64, 1) and np.abs(pixels - expected[..., :1]).max() <= 1
 
 
+@pytest.mark.fast("True-0.5-JPEG", "False-0.5-PNG", "False-0.0-JPEG")
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.99])
 @pytest.mark.parametrize("cropped", [True, False])
@@ -86,6 +87,7 @@ def test_truncated_files(photograph, form, share, cropped):
         image_decoding.decode(encoded, 3, crop, named)
 
 
+@pytest.mark.slow
 def test_random_crops():
     height, width = 120, 200
     encoded = tf.constant(places(height, width))

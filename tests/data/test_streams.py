@@ -117,6 +117,7 @@ def test_epochs_differ_and_a_restart_goes_on_exactly(source, setting):
     assert (batches(source, seed=4, **options)[0][1] != whole[0][1]).any()
 
 
+@pytest.mark.slow
 def test_order_is_that_of_arrays_and_crops_belong_to_examples(source):
     whole = batches(source, epoch=2)
     expected = np.random.default_rng([3, 2]).permutation(43)[:42]
@@ -135,6 +136,7 @@ def test_nothing_depends_on_global_seeds(source):
     same(batches(source, **SETTINGS["files"]), before)
 
 
+@pytest.mark.slow
 def test_replicas_take_their_parts_in_turn(source):
     whole, parts = batches(source), batches(source, replicas=3)
     assert {len(labels) for _, labels in parts} == {2}
@@ -153,6 +155,7 @@ def test_files_of_their_own(source):
     same(again, parts[1][5:])
 
 
+@pytest.mark.slow
 def test_half_of_the_images_are_mirrored(source):
     pairs = [
         (image, other)

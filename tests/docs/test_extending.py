@@ -31,6 +31,7 @@ def page():
     del zoo.registry.BACKBONES["small_net"]
 
 
+@pytest.mark.slow
 def test_a_method_from_outside_is_one_of_the_zoo(page, images, labels, tmp_path):
     assert "dropped_batch_ensemble_resnet20" in zoo.list_models(method="dropped_batch_ensemble")
     model = zoo.load(

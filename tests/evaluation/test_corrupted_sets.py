@@ -44,6 +44,7 @@ def prepare(name, split, folder):
     builder.download_and_prepare()
 
 
+@pytest.mark.slow
 def test_tensorflow_datasets_folders_are_read(files, tmp_path):
     for (kind, severity), split in files.items():
         prepare(f"cifar10_corrupted/{kind}_{severity}", split, tmp_path)

@@ -76,6 +76,7 @@ def test_missing_sets_are_named_in_every_form_of_the_report(report):
         assert "packed_lenet" in text and str(folder) not in text and str(folder.parent) not in text
 
 
+@pytest.mark.slow
 def test_predictions_are_made_once_and_another_model_costs_its_own(report, data, monkeypatch, tmp_path):
     folder = tmp_path / "report"
     shutil.copytree(report[0], folder)
@@ -93,6 +94,7 @@ def test_predictions_are_made_once_and_another_model_costs_its_own(report, data,
     assert len(loaded) <= 1
 
 
+@pytest.mark.slow
 def test_calibration_is_cross_fitted_and_helps_where_it_can():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(4000, 1, 5)) * 2

@@ -30,6 +30,7 @@ def perfect(data, tmp_path_factory):
     return folder, evaluate(["packed_lenet"], "mnist", data, folder, rounds=0, **OPTIONS)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_always_right(perfect):
     folder, results = perfect
     figures = results["models"]["packed_lenet"]["figures"]

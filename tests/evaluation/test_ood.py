@@ -51,6 +51,7 @@ values = st.lists(st.integers(-5, 5), min_size=1, max_size=30)
 
 
 @settings(max_examples=80, deadline=None)
+@pytest.mark.slow
 @given(values, values)
 def test_separation_is_counted(inside, outside):
     """Many ties: areas by counting pairs, FPR95 by trying every threshold."""

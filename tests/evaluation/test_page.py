@@ -160,6 +160,7 @@ def test_a_browser_shows_it(width, dark, page, tmp_path):
     assert seen["ink"] >= 4.5 and seen["drawn"] >= 3
 
 
+@pytest.mark.slow
 def test_every_form_has_every_table(report, page):
     folder, results = report
     markdown = (folder / "report.md").read_text()

@@ -64,7 +64,7 @@ def trained_statistics(model):
     return model
 
 
-@pytest.mark.fast("method2-lenet-False")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "backbone", "optimize"),
     [(Packed(2, 1), "resnet20", False), (Packed(2, 1), "resnet20", True), (Single(), "lenet", False)],

@@ -31,7 +31,7 @@ ZOO = {
 }
 
 
-@pytest.mark.fast("5-packed")
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 @pytest.mark.parametrize("count", [1, 5])
 def test_every_method_folds(name, count):

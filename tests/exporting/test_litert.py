@@ -79,7 +79,7 @@ def difference(path, model, images):
     return given
 
 
-@pytest.mark.fast("packed", "batch_ensemble")
+@pytest.mark.fast("batch_ensemble")
 @tensorflow
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_answers_as_the_model(name, tiny, images, tmp_path):
@@ -99,7 +99,7 @@ def test_optimized_files_answer_as_the_model(method, backbone, tiny, images, tmp
     assert max(difference(path, model, images).values()) < 1e-5
 
 
-@pytest.mark.fast("masksembles")
+@pytest.mark.slow
 @tensorflow
 @pytest.mark.parametrize("name", ["batch_ensemble", "masksembles", "mc_dropout"])
 def test_int8_serves_members_that_are_rows(name, tiny, images, tmp_path):
@@ -180,6 +180,7 @@ def test_half_precision_models_export(images, tmp_path):
     assert difference(path, model, images)["members"] < 5e-3
 
 
+@pytest.mark.slow
 @tensorflow
 def test_the_command_reports_the_size(tmp_path, monkeypatch, capsys):
     from zoo import cli

@@ -48,7 +48,7 @@ def expected(model, images):
     }
 
 
-@pytest.mark.fast("packed-onnx")
+@pytest.mark.fast("packed-onnx", "packed-savedmodel")
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("method", METHODS)
 def test_all_formats_answer_as_the_model(method, format, images, tmp_path):

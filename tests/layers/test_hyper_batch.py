@@ -107,6 +107,7 @@ def test_untied_delta_kernel_has_its_own_fast_weights(data):
     assert [weight.name for weight in layer.fast_weights] == ["r", "s", "delta_r", "delta_s"]
 
 
+@pytest.mark.fast("1-conv-True", "7-dense-True", "12-conv-False")
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("kind", ["conv", "dense"])
 @pytest.mark.parametrize("count", [1, 7, 12])
@@ -229,6 +230,7 @@ def test_tuning_follows_the_gradient_and_nothing_else_moves(model, small):
         np.testing.assert_array_equal(old, _array(weight))
 
 
+@pytest.mark.slow
 def test_fit_tunes_every_third_step_and_keeps_bounds_in_their_ranges(model, small, tmp_path):
     images, labels = small
     layer = model.network.get_layer("hyperparameters")

@@ -120,6 +120,7 @@ def test_head_is_a_good_keras_layer(options, check_layer):
     check_layer(lambda: MIMOHead(3, 2, **options), draw(5, 4))
 
 
+@pytest.mark.fast("3-1-7-0.4", "2-3-5-1.0", "3-2-1-0.0")
 @pytest.mark.parametrize("probability", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize(
     ("members", "repetitions", "count"), [(3, 1, 7), (2, 3, 5), (3, 2, 1), (1, 2, 4)]

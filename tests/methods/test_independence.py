@@ -94,7 +94,7 @@ def test_fused_network_trains_on(singles):
     assert any((old != new).any() for old, new in zip(before, fused.network.get_weights(), strict=True))
 
 
-@pytest.mark.fast("lenet")
+@pytest.mark.slow
 def test_ensemble_answers_with_the_mean_and_copies_weights(singles):
     models, images = singles
     joined = zoo.ensemble(models)

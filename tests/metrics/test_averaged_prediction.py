@@ -79,6 +79,7 @@ def test_metrics_are_their_formulas(name, case):
     assert given == pytest.approx(REFERENCES[name](y, p), rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.fast("many", "sure", "sure and wrong", "one sample")
 @pytest.mark.parametrize("case", CASES)
 def test_logits_give_what_probabilities_give(case):
     y, p = CASES[case]
@@ -130,6 +131,7 @@ def parts(y, p, **options):
     return [value(kind(from_logits=False), y, p, **options) for kind in kinds]
 
 
+@pytest.mark.fast("many", "ties", "empty bins", "one sample")
 @pytest.mark.parametrize("case", CASES)
 def test_brier_decomposition(case):
     y, p = CASES[case]

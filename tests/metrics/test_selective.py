@@ -94,6 +94,7 @@ SCORES = st.lists(
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
+@pytest.mark.slow
 @given(SCORES)
 def test_detection_with_ties(images):
     y, scores, weights = (np.array(column) for column in zip(*images))

@@ -30,6 +30,7 @@ def test_polynomial_decay_is_its_formula(initial, final, begin, frequency, times
         assert bool(update) == (begin <= step <= end and (step - begin) % frequency == 0)
 
 
+@pytest.mark.slow
 @TFMOT
 def test_fit_ends_exactly_at_the_target_of_tfmots_schedules():
     _, pruning = fit(polynomial_decay(0.2, 0.9, 2, 10, frequency=4))

@@ -102,6 +102,7 @@ def test_erk_is_what_defines_it(shapes, sparsity, power):
 
 
 @settings(max_examples=300, deadline=None)
+@pytest.mark.slow
 @given(shapes, st.floats(0, 0.999), st.sampled_from([erk_densities, uniform_densities]))
 def test_counts_are_exact(shapes, sparsity, distribution):
     densities = distribution(shapes, sparsity)

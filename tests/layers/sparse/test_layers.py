@@ -151,7 +151,7 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.fast("sgd", "adamw")
+@pytest.mark.fast("adamw")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_no_optimizer_moves_what_does_not_exist(name):
     model = keras.Sequential(

@@ -138,6 +138,7 @@ def cubic(step):
     return ops.convert_to_tensor(0 < step <= 10 and step % 2 == 0), share
 
 
+@pytest.mark.fast("global")
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_fit_follows_the_schedule_and_ends_exactly_at_its_target(scope):
     model, pruning = fit(cubic, scope)

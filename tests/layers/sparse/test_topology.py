@@ -63,6 +63,7 @@ def walker():
 
 
 @settings(max_examples=40, deadline=None)
+@pytest.mark.slow
 @given(UPDATES, st.booleans())
 def test_no_sequence_of_updates_changes_the_number_of_connections(walker, updates, reset):
     found = sparse_layers(walker)
@@ -87,7 +88,7 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.fast("momentum", "adam")
+@pytest.mark.fast("adam")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_grown_weights_and_their_slots_are_zero_and_kept_ones_untouched(name):
     make, kinds = OPTIMIZERS[name]
@@ -143,6 +144,7 @@ def test_layers_that_are_not_trained_keep_their_connections():
     assert changed == [not before[0].all(), False, not before[2].all()] and any(changed)
 
 
+@pytest.mark.slow
 def test_dense_gradients_are_those_of_the_dense_network():
     """Of a linear classifier by hand; and they change nothing, moving statistics neither."""
     model = keras.Sequential(

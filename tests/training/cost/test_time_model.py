@@ -89,6 +89,7 @@ def test_batches_that_are_shared_out_do_not():
     assert twice.macs == 2 * counted(methods.MIMO(2)).macs
 
 
+@pytest.mark.fast("method2")
 @pytest.mark.parametrize(
     "method", [methods.Single(), methods.Packed(4), methods.BatchEnsemble(4), methods.HyperBatch(4)]
 )

@@ -160,6 +160,7 @@ def test_a_task_queued_twice_is_left_to_the_first(study):
     assert done == [0]
 
 
+@pytest.mark.slow
 def test_an_error_of_a_task_is_the_caller_s_and_the_task_comes_again(study):
     done = []
 

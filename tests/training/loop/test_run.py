@@ -91,6 +91,7 @@ def test_a_run_stopped_before_and_after_a_change_ends_as_an_undisturbed_one(fiel
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_ema_is_the_average_of_the_weights_over_steps(splits, tmp_path):
     weights, callback = trained({"ema": 0.8, "epochs": 2}, splits, tmp_path)
     average = callback.kernels[0]

@@ -47,6 +47,7 @@ def unfinished(tmp_path, finished):
     return folder
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_as_it_is(finished, mnist_28, raises_line):
     before = {path: path.read_bytes() for path in finished.iterdir() if path.is_file()}
     assert _train(mnist_28, finished) == json.loads((finished / "config.json").read_text())
@@ -72,7 +73,7 @@ def test_other_data_and_flags_are_not_resumed(unfinished, mnist_28, tmp_path, ra
         _train(mnist_28, unfinished, remat=True)
 
 
-@pytest.mark.fast("cut", "state", "pointer")
+@pytest.mark.fast("cut")
 @pytest.mark.parametrize("damage", ["flipped", "cut", "missing", "state", "pointer"])
 def test_a_damaged_checkpoint_falls_back_to_the_other(damage, unfinished, finished, mnist_28):
     newest = json.loads((unfinished / "checkpoint.json").read_text())
@@ -148,6 +149,7 @@ def test_a_folder_that_cannot_be_written_to(mnist_28, tmp_path, raises_line):
         _train(mnist_28, pathlib.Path("/proc/run"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_checkpoint_before(
     unfinished, mnist_28, monkeypatch, raises_line, finished
 ):

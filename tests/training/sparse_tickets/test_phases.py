@@ -46,6 +46,7 @@ def test_edst_of_seven_tickets_is_the_papers_too():
     assert {p.stop - p.start for p in phases[1:]} == {50}
 
 
+@pytest.mark.slow
 def test_the_learning_rate_of_edst_follows_its_phases():
     made = plan(RECIPE, 10, TicketOptions("edst"), 3)
     expected = [0.1] * 150 + ([0.01] * 50 + [0.001] * 50) * 3
@@ -83,6 +84,7 @@ def test_networks_trained_apart_follow_the_recipe(procedure):
     assert made.windows == [(0, 2500)] and made.epochs == 250
 
 
+@pytest.mark.slow
 def test_lottery_tickets_go_back():
     recipe = dataclasses.replace(RECIPE, epochs=20, schedule="cosine", warm_up=0.1)
     made = plan(recipe, 10, TicketOptions("lottery", rewind=0.05), 3)
