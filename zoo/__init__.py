@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` lo
     import zoo.training as training  # noqa: F401
     from zoo import backbones as backbones
     from zoo import conformal as conformal
+    from zoo import counts as counts
     from zoo import evaluation as evaluation
     from zoo import layers as layers
     from zoo import losses as losses
@@ -66,6 +67,7 @@ _HOMES = {
 _SUBMODULES = (
     "backbones",
     "conformal",
+    "counts",
     "evaluation",
     "layers",
     "losses",
