@@ -1,10 +1,13 @@
-"""Arguments of `zoo.build` that are no whole or no finite numbers."""
+"""Arguments of `zoo.build`: numbers that are none, and Keras networks as backbones."""
 
 import math
 
+import keras
+import numpy as np
 import pytest
 
 import zoo
+from zoo.methods import MIMO, BatchEnsemble, DeepEnsemble, Packed, Single
 
 
 @pytest.mark.parametrize(
@@ -19,3 +22,61 @@ def test_input_shapes_are_whole_numbers(shape, raises_line):
 def test_alpha_is_a_positive_number(alpha, raises_line):
     with raises_line(ValueError, "alpha must be a number > 0"):
         zoo.build(zoo.methods.Packed(2, alpha=alpha), "mlp", 3, (8, 8, 1))
+
+
+def user(channels=3):
+    """A network of features; a classifier's head would give way to a new one."""
+    layers = keras.layers
+    return keras.Sequential(
+        [keras.Input((12, 12, channels)), layers.Conv2D(8, 3, name="stem"), layers.ReLU(),
+         layers.Conv2D(8, 3, name="second"), layers.GlobalAveragePooling2D()],
+        name="user",
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:.*new weights")
+@pytest.mark.parametrize("method", [Packed(4), BatchEnsemble(3), MIMO(2), DeepEnsemble(2), Single()])
+def test_a_keras_network_is_a_backbone(method, tmp_path):
+    model = zoo.build(method, user(), num_classes=5, mean=100, std=[50, 60, 70], resize="crop")
+    assert (model.name, model.num_classes) == (f"{method.name}_user", 5)
+    images = np.random.default_rng(0).integers(0, 256, (6, 20, 15, 3), "uint8")
+    model.fit(images, np.arange(6) % 5, batch_size=3, verbose=0)
+    prediction = zoo.predict(model, images)
+    assert prediction.members.shape == (6, method.num_members, 5)
+    model.save(tmp_path / "model.keras")
+    again = zoo.predict(keras.saving.load_model(tmp_path / "model.keras"), images)
+    np.testing.assert_allclose(again.members, prediction.members, atol=1e-6)
+
+
+def test_a_keras_network_sees_normalised_images_and_keeps_its_weights():
+    network = user(1)
+    model = zoo.build(Single(), network, num_classes=5, mean=100, std=50, activation="softmax")
+    images = np.random.default_rng(0).integers(0, 256, (6, 12, 12, 1)).astype("float32")
+    head = next(x for x in model.network.layers if isinstance(x, keras.layers.Dense))
+    features = keras.Model(model.network.input, head.input)
+    np.testing.assert_allclose(
+        features.predict(images, verbose=0), network.predict((images - 100) / 50, verbose=0), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"stem": "cifar"}, "stem is for this zoo's backbones; got 'cifar' for the model user"),
+        ({"input_shape": (32, 32, 3)}, r"input_shape=\(32, 32, 3\) is not that of user, \(12, 12, 3\)"),
+        ({"std": 0}, "std must be positive"),
+        ({"mean": [1, 2]}, "mean has 2 values for 3 channels"),
+        ({"num_classes": 1}, "num_classes"),
+        ({"resize": "stretch"}, "resize"),
+    ],
+)
+def test_arguments_that_do_not_fit_a_keras_network(options, said, raises_line):
+    with raises_line(ValueError, said):
+        zoo.build(Single(), user(), **options)
+
+
+def test_models_that_are_no_backbones(raises_line):
+    with raises_line(ValueError, "single_mlp, a classifier of this zoo, use zoo.convert"):
+        zoo.build(Single(), zoo.build(Single(), "mlp", 3, (8, 8, 1)))
+    with raises_line(ValueError, "no built functional or sequential model"):
+        zoo.build(Single(), keras.Sequential([keras.layers.Dense(3)]))

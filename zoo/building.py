@@ -8,6 +8,7 @@ import keras
 from zoo import methods
 from zoo.backbones import BACKBONES
 from zoo.classifier import EnsembleClassifier
+from zoo.data.resizing import check_resize
 from zoo.losses import CrossEntropy
 from zoo.metrics import Accuracy
 from zoo.registry import register_backbone
@@ -17,9 +18,9 @@ HEAD = "head"
 
 def build(
     method: methods.Method,
-    backbone: str | Callable,
+    backbone: str | Callable | keras.Model,
     num_classes: int = 10,
-    input_shape: Sequence[int] = (32, 32, 3),
+    input_shape: Sequence[int] | None = None,
     *,
     stem: str | None = None,
     mean: float | Sequence[float] = 127.5,
@@ -28,20 +29,25 @@ def build(
     name: str | None = None,
     resize: str | None = None,
 ) -> EnsembleClassifier:
-    """Build an untrained ensemble classifier from a method and a backbone.
+    """Build an ensemble classifier from a method and a backbone, with new weights.
+
+    A Keras model as the backbone keeps its weights where their shapes allow it, as `zoo.convert` says.
 
     Args:
         method: an instance of a class of `zoo.methods`, such as `zoo.methods.Packed(4, alpha=2,
             gamma=1)`.
         backbone: str, a name of `zoo.backbones.BACKBONES`, such as "lenet" or "resnet20"; or a function
-            with an attribute `stages`, which is registered under its own name (`zoo.register_backbone`).
+            of (method, images, stem), which is registered under its own name (`zoo.register_backbone`);
+            or a functional or sequential `keras.Model` of images, of features or with a head, which
+            gives way to a new one.
         num_classes: int >= 2, K. Default: 10.
         input_shape: three ints >= 1, (H, W, C) of the images, whose values run from 0 to 255.
-            Default: (32, 32, 3).
-        stem: str, of residual networks: "cifar" (3x3) or "imagenet" (7x7, stride 2, pooled). Default:
+            Default: None, those of a Keras model, otherwise (32, 32, 3).
+        stem: str, of this zoo's residual networks: "cifar" (3x3) or "imagenet" (7x7, stride 2, pooled). Default:
             None, "imagenet" if both sides of the image have at least 112 pixels, else "cifar".
         mean: float or C floats, subtracted from pixel values inside the model. Default: 127.5.
-        std: float or C floats > 0, which pixel values are then divided by. Default: 127.5.
+        std: float or C floats > 0, which pixel values are then divided by. Default: 127.5. A Keras model
+            that scales the images itself wants mean 0 and std 1.
         activation: None, or "softmax" to answer with probabilities (see `EnsembleClassifier`).
             Default: None.
         name: str, the Keras name of the model. Default: None, `<method>_<backbone>`.
@@ -53,7 +59,8 @@ def build(
         accuracy).
 
     Raises:
-        ValueError: for an unknown backbone or stem, or an image size that is too small for the backbone.
+        ValueError: for an unknown backbone or stem, an image size that is too small for the backbone or
+            is not the Keras model's, or a layer of it that the method cannot take.
 
     Example:
         >>> model = zoo.build(zoo.methods.Packed(4), "mlp", num_classes=3, input_shape=(8, 8, 1))
@@ -61,13 +68,23 @@ def build(
         ('packed_mlp', 4)
         >>> model.predict(np.zeros((2, 8, 8, 1)), verbose=0).shape
         (2, 3)
+
+        A network of your own:
+
+        >>> user = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(5)])
+        >>> zoo.build(zoo.methods.MCDropout(4), user, num_classes=3).num_classes
+        3
     """
+    if isinstance(backbone, keras.Model):
+        options = {"activation": activation, "name": name, "resize": resize}
+        return _build_from_model(method, backbone, num_classes, input_shape, stem, mean, std, options)
     if callable(backbone):
         backbone = register_backbone(backbone.__name__, backbone).__name__
     if backbone not in BACKBONES:
         raise ValueError(f"unknown backbone {backbone!r}; there are {', '.join(BACKBONES)}")
     if not (isinstance(num_classes, int) and num_classes >= 2):
         raise ValueError(f"num_classes must be an integer >= 2; got {num_classes!r}")
+    input_shape = (32, 32, 3) if input_shape is None else input_shape
     given, input_shape = input_shape, _whole_numbers(input_shape)
     if len(input_shape) != 3 or min(input_shape) < 1:
         raise ValueError(f"input_shape must be (height, width, channels), whole numbers; got {given}")
@@ -93,6 +110,29 @@ def build(
     name = name or f"{method.name}_{backbone}"
     model = EnsembleClassifier(network, activation, method.member_loss, spec, name=name, resize=resize)
     return compile_default(model)
+
+
+def _build_from_model(method, backbone, num_classes, input_shape, stem, mean, std, options):
+    from zoo.converting.convert import convert  # which builds on this module
+
+    if isinstance(backbone, EnsembleClassifier):
+        raise ValueError(
+            f"backbone must be a name, a function or a Keras network; for {backbone.name}, a classifier of "
+            "this zoo, use zoo.convert"
+        )
+    if stem is not None:
+        raise ValueError(f"stem is for this zoo's backbones; got {stem!r} for the model {backbone.name}")
+    inputs = getattr(backbone, "inputs", None) if backbone.built else None
+    own = tuple(inputs[0].shape[1:]) if inputs else (1,)  # without inputs `convert` refuses the model
+    if inputs and input_shape is not None and tuple(input_shape) != own:
+        raise ValueError(f"input_shape={tuple(input_shape)} is not that of {backbone.name}, {own}")
+    scale = [1 / value for value in _per_channel(std, own[-1], "std")]
+    offset = [-m * s for m, s in zip(_per_channel(mean, own[-1], "mean"), scale)]
+    normalize = keras.layers.Rescaling(scale, offset, name="normalize")
+    resize = check_resize(options.pop("resize"))
+    model = convert(backbone, method, preprocessing=normalize, num_classes=num_classes, **options)
+    model.resize = resize
+    return model
 
 
 def build_from_spec(spec: dict, **options: Any) -> EnsembleClassifier:

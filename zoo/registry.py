@@ -134,19 +134,19 @@ def register_backbone(name: str, function: Callable, stages: int | None = None) 
         function: function of (method, images, stem) that asks the method for its layers and returns the
             features; see `zoo.backbones.lenet` for a short one.
         stages: int >= 0, how many stages it announces by `method.begin_stage`, beside "head". Default:
-            None, `function.stages`.
+            None, `function.stages`, or 0 where there is none.
 
     Returns:
         The function.
 
     Raises:
-        ValueError: for a name that another backbone has, or unknown stages.
+        ValueError: for a name that another backbone has, or stages that are no such number.
 
     Example:
         >>> def tiny(method, images, stem=None):
         ...     x = method.conv(4, 3, "stem", strides=2, name="conv")(images)
         ...     return method.per_member(keras.layers.GlobalAveragePooling2D(name="pool"))(x)
-        >>> _ = zoo.register_backbone("tiny", tiny, stages=0)
+        >>> _ = zoo.register_backbone("tiny", tiny)
         >>> zoo.build(zoo.methods.Packed(2), "tiny", input_shape=(8, 8, 3)).name
         'packed_tiny'
         >>> del zoo.registry.BACKBONES["tiny"]
@@ -155,10 +155,10 @@ def register_backbone(name: str, function: Callable, stages: int | None = None) 
         raise ValueError(f"a backbone is a function of a method and images; got {function!r}")
     if not (isinstance(name, str) and name.isidentifier()):
         raise ValueError(f"a backbone's name has letters, digits and underscores; got {name!r}")
-    stages = getattr(function, "stages", None) if stages is None else stages
+    stages = getattr(function, "stages", 0) if stages is None else stages
     if not (isinstance(stages, int) and stages >= 0):
         raise ValueError(
-            f"pass stages=, how many stages {name} announces by begin_stage; got {stages!r}"
+            f"stages must be an integer >= 0, how many {name} announces by begin_stage; got {stages!r}"
         )
     _register(BACKBONES, "backbone", name, function)
     function.stages = stages  # type: ignore[attr-defined]

@@ -64,11 +64,31 @@ def test_wrong_registrations_are_refused(page, raises_line):
         zoo.register_method(dict)
     with raises_line(ValueError, "there is a backbone 'lenet' already"):
         zoo.register_backbone("lenet", page["small_net"])
-    with raises_line(ValueError, "pass stages="):
-        zoo.register_backbone("other", lambda method, images, stem: images)
+    with raises_line(ValueError, "stages must be an integer >= 0, how many other announces .*; got -1"):
+        zoo.register_backbone("other", lambda method, images, stem: images, stages=-1)
     with raises_line(ValueError, "letters, digits and underscores"):
         zoo.register_backbone("no name", page["small_net"])
     assert zoo.register_method(page["DroppedBatchEnsemble"]) is page["DroppedBatchEnsemble"]
+
+
+def test_build_takes_a_function_that_says_nothing_of_stages(images, raises_line):
+    def pooled(method, images, stem):
+        x = method.conv(4, 3, "stem", name="conv")(images)
+        return method.per_member(keras.layers.GlobalAveragePooling2D(name="pool"))(x)
+
+    def staged(method, images, stem):
+        return pooled(method, method.begin_stage(1, images), stem)
+
+    try:
+        for method in (zoo.methods.HyperBatch(2), zoo.methods.Packed(2)):
+            model = zoo.build(method, pooled, 3, (16, 16, 3))
+            assert zoo.predict(model, images).members.shape == (5, 2, 3)
+        assert zoo.build(zoo.methods.Packed(2), staged, 3, (16, 16, 3)).name == "packed_staged"
+        with raises_line(ValueError, "announces stage 1 of 0; pass stages= to zoo.register_backbone"):
+            zoo.build(zoo.methods.HyperBatch(2), staged, 3, (16, 16, 3))
+    finally:
+        for name in ("pooled", "staged"):
+            zoo.registry.BACKBONES.pop(name, None)
 
 
 def test_build_takes_a_function(page):

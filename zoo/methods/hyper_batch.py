@@ -135,6 +135,10 @@ class _HyperBatchLayerFactory(Method):
         return rows
 
     def begin_stage(self, stage: int | str, x: Any) -> Any:
+        if stage != "head" and stage > self.stages:
+            raise ValueError(
+                f"the backbone announces stage {stage} of {self.stages}; pass stages= to zoo.register_backbone"
+            )
         self.stage = self.stages + 1 if stage == "head" else stage
         return x
 
