@@ -49,7 +49,12 @@ def test_tensorflow_is_tried_with_and_without_onednn(monkeypatch):
 @pytest.mark.slow
 def test_every_setting_is_measured(monkeypatch):
     monkeypatch.setattr(doctor, "settings", lambda: [doctor.Setting("tensorflow", "0")])
-    found = doctor.diagnose("mlp", (8, 8, 1), train_batch_size=4, forms=("list",), seconds=0.0)
+    said = []
+    found = doctor.diagnose(
+        "mlp", (8, 8, 1), train_batch_size=4, forms=("list",), seconds=0.0, say=said.append
+    )
+    assert [line.split(":")[0] for line in said[1:]] == ["  single", "  packed, list"]
+    assert said[1].endswith("ms for 32")
     assert set(found) == {"KERAS_BACKEND=tensorflow TF_ENABLE_ONEDNN_OPTS=0"}
     for numbers in next(iter(found.values())).values():
         assert set(numbers) == {"train", "1", "32"} and min(numbers.values()) > 0

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 FORMS = ("list", "split", "native")
 BACKENDS = ("tensorflow", "torch", "jax")
+_UNITS = ("images/s in training", "ms for one image", "ms for 32")
 PROBE = "zoo.benchmarking.doctor_probe"
 
 
@@ -59,7 +60,7 @@ def diagnose(backbone: str = "resnet20", input_shape: tuple = (32, 32, 3), *, tr
         train_batch_size: int, images of a training step.
         forms: tuple of str, forms of packed convolutions, see `zoo.layers.set_grouped_convolution`.
         seconds: float, time for the rounds of a setting, beside compilation.
-        say: function of a line of progress.
+        say: function of a line of progress; each setting's figures are said as soon as they are there.
 
     Returns:
         dict from the text of a setting to {form: {"train": images/s, "1": ms of one image, "32": ms of 32
@@ -73,6 +74,8 @@ def diagnose(backbone: str = "resnet20", input_shape: tuple = (32, 32, 3), *, tr
     for setting in settings():
         say(f"measuring {setting}")
         found[str(setting)] = _probe(setting, request)
+        for _, network, *cells in _rows(str(setting), found[str(setting)]):
+            say(f"  {network}: " + ", ".join(f"{cell} {unit}" for cell, unit in zip(cells, _UNITS)))
     return found
 
 
@@ -84,6 +87,17 @@ def _probe(setting, request):
         said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
         return {"error": said[-1]}
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _rows(setting, forms):
+    """(setting, network, one cell for each of `_UNITS`) of all networks; none where the setting failed."""
+    if "error" in forms:
+        return []
+    names = {form: "single" if form == "single" else f"packed, {form}" for form in forms}
+    return [
+        (setting, names[form], *(f"{numbers[key]:.1f}" for key in ("train", "1", "32")))
+        for form, numbers in forms.items()
+    ]
 
 
 def advice(found: dict) -> list[str]:
@@ -120,12 +134,7 @@ def report(found: dict) -> str:
     head = ("setting", "network", "train, images/s", "1 image, ms", "32 images, ms")
     rows = [head]
     for setting, forms in found.items():
-        if "error" in forms:
-            rows.append((setting, f"failed: {forms['error']}", "", "", ""))
-            continue
-        for form, numbers in forms.items():
-            name = "single" if form == "single" else f"packed, {form}"
-            rows.append((setting, name, *(f"{numbers[key]:.1f}" for key in ("train", "1", "32"))))
+        rows += _rows(setting, forms) or [(setting, f"failed: {forms['error']}", "", "", "")]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     return "\n".join([*table, "", *advice(found)])
