@@ -1,7 +1,6 @@
 """The flags that all training scripts share, and how a script begins and ends."""
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Iterator
 
@@ -9,6 +8,7 @@ from absl import flags
 
 from zoo.data.presence import check_present
 from zoo.training import recipes
+from zoo.training.start import switch_onednn_on
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -120,8 +120,7 @@ def run_command(
         check()
     except (ValueError, OSError) as error:
         raise SystemExit(f"{script}: {error}") from None
-    # Where TensorFlow leaves oneDNN off (processors without AVX-512) training is three times slower.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    switch_onednn_on()
     from zoo.training.loop import preemption  # Keras, and so the backend, only now
 
     config = None

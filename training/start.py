@@ -1,5 +1,6 @@
 """How every script of this folder begins: quiet libraries, and flags whose errors are one line."""
 
+import os
 import re
 from collections.abc import Callable
 
@@ -36,6 +37,15 @@ def start(main: Callable[[list[str]], None], script: str) -> None:
         return rest
 
     app.run(main, flags_parser=parse)
+
+
+def switch_onednn_on() -> None:
+    """Let TensorFlow use oneDNN, unless the environment says otherwise; call before TensorFlow is imported.
+
+    TensorFlow leaves oneDNN off on processors without AVX-512, where ResNet-50 then trains three times slower.
+    It is not for programs that answer single images, which it slows down there.
+    """
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 def _one_line(text):

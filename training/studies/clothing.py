@@ -20,7 +20,7 @@ import pathlib
 from absl import app, flags
 
 from zoo.training import marked_sections
-from zoo.training.start import start
+from zoo.training.start import start, switch_onednn_on
 
 COMMAND = "zoo.training.studies.clothing"
 FLAGS = flags.FLAGS
@@ -56,12 +56,15 @@ def main(argv: list[str]) -> None:
         raise SystemExit(f"{COMMAND}: there is no {FLAGS.data}; docs/clothing.md says how to make it")
     if FLAGS.page:
         marked_sections.check(FLAGS.page, COMMAND, ["results"])
+    switch_onednn_on()
     path = pathlib.Path(FLAGS.output_dir) / "results.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     results = json.loads(path.read_text()) if path.is_file() else {}
     wanted = [(method, seed) for seed in range(FLAGS.seeds) for method in METHODS]
     missing = [run for run in wanted if "{}, seed {}".format(*run) not in results]
-    study = missing and Study(FLAGS.data, FLAGS.ood, FLAGS.views, FLAGS.epochs, FLAGS.limit)
+    study = missing and Study(
+        FLAGS.data, FLAGS.ood, FLAGS.image_size, FLAGS.views, FLAGS.epochs, FLAGS.limit
+    )
     for method, seed in missing:
         key = f"{method}, seed {seed}"
         results[key] = study.run(method, seed)
@@ -80,6 +83,7 @@ class Study:
     Args:
         data: str, path of the photographs.
         ood: str, path of other images; or None.
+        image_size: int, pixels of a side to which photographs are resized.
         views: int >= 1, variants of each training photograph.
         epochs: int >= 1.
         limit: int, photographs of each split, or 0 for all.
@@ -87,6 +91,7 @@ class Study:
 
     data: str
     ood: str | None
+    image_size: int
     views: int
     epochs: int
     limit: int
@@ -103,25 +108,28 @@ class Study:
                 for name in "xy"
             )
             self.classes = len(arrays["class_names"])
-        shape = images["train"].shape[1:]
+        size = self.image_size
+        shape = (size, size, 3)
         self.base = zoo.load("single_efficientnet_lite0", weights="imagenet", input_shape=shape)
         network = self.base.network
         self.trunk = keras.Model(network.input, network.get_layer(TRUNK).output)
         rng = np.random.default_rng(0)
-        self.train = [self._features(images["train"])]
+        self.train = [self._features(resized(images["train"], size))]
         for _ in range(self.views - 1):
-            self.train.append(self._features(varied(images["train"], rng)))
-        self.features = {split: self._features(images[split]) for split in ("validation", "test")}
+            self.train.append(self._features(varied(images["train"], size, rng)))
+        self.features = {
+            split: self._features(resized(images[split], size)) for split in ("validation", "test")
+        }
         if self.ood:
             with np.load(self.ood) as arrays:
                 others = arrays["x_test"][: self.limit or 1000]
-            self.features["ood"] = self._features(resized(others, shape[0]))
+            self.features["ood"] = self._features(resized(others, size))
 
     def _features(self, images):
         import numpy as np
 
         parts = (images[i : i + 64].astype("float32") for i in range(0, len(images), 64))
-        return np.concatenate([self.trunk(part, training=False).numpy() for part in parts])
+        return np.concatenate([self.trunk.predict_on_batch(part) for part in parts])
 
     def run(self, method: str, seed: int) -> dict[str, float]:
         """Train one ensemble and measure it.
@@ -201,24 +209,25 @@ def scores(answers: dict, labels: dict) -> dict[str, float]:
     return found
 
 
-def varied(images, rng):
+def varied(images, size, rng):
     """A variant of each image: a part of it, of half its area or more, maybe mirrored.
 
     Args:
         images: uint8 array (N, S, S, 3).
+        size: int, pixels of the new sides.
         rng: `numpy.random.Generator`.
 
     Returns:
-        uint8 array of the same shape.
+        uint8 array (N, size, size, 3).
     """
     import numpy as np
     from PIL import Image
 
-    size, made = images.shape[1], []
+    whole, made = images.shape[1], []
     for image in images:
-        side, ratio = size * np.sqrt(rng.uniform(0.5, 1)), np.exp(rng.uniform(-0.2, 0.2))
-        width, height = min(size, side * ratio), min(size, side / ratio)
-        left, top = rng.uniform(0, size - width), rng.uniform(0, size - height)
+        side, ratio = whole * np.sqrt(rng.uniform(0.5, 1)), np.exp(rng.uniform(-0.2, 0.2))
+        width, height = min(whole, side * ratio), min(whole, side / ratio)
+        left, top = rng.uniform(0, whole - width), rng.uniform(0, whole - height)
         box = (left, top, left + width, top + height)
         part = np.asarray(Image.fromarray(image).resize((size, size), Image.BILINEAR, box=box))
         made.append(part[:, ::-1] if rng.random() < 0.5 else part)
@@ -278,7 +287,10 @@ def _define_flags():
     flags.DEFINE_string("output_dir", None, "folder of this study", required=True)
     flags.DEFINE_integer("seeds", 3, "runs of each method", lower_bound=1)
     flags.DEFINE_integer("epochs", 6, "passes over the training photographs", lower_bound=1)
-    flags.DEFINE_integer("views", 8, "variants of each training photograph", lower_bound=1)
+    flags.DEFINE_integer(
+        "image_size", 224, "pixels of a side to which photographs are resized", lower_bound=32
+    )
+    flags.DEFINE_integer("views", 4, "variants of each training photograph", lower_bound=1)
     flags.DEFINE_integer(
         "limit", 0, "photographs of each split for a trial run, 0 for all", lower_bound=0
     )

@@ -28,8 +28,8 @@ def test_scores_choose_the_threshold_on_validation_photographs():
 def test_variants_are_parts_of_the_image():
     images = np.zeros((6, 16, 16, 3), "uint8")
     images[:, :, :8] = 200  # left half
-    made = clothing.varied(images, np.random.default_rng(0))
-    assert made.shape == images.shape and made.dtype == "uint8"
+    made = clothing.varied(images, 24, np.random.default_rng(0))
+    assert made.shape == (6, 24, 24, 3) and made.dtype == "uint8"
     sides = {bool(image[:, 0].mean() > image[:, -1].mean()) for image in made}
     assert sides == {True, False}  # some are mirrored
     assert (made.mean(axis=(1, 2, 3)) != images.mean(axis=(1, 2, 3))).any()
