@@ -110,6 +110,7 @@ def test_what_is_minimised_is_what_member_loss_says(member_loss, tiny, images, l
     np.testing.assert_allclose(moved.reshape(2, 3), -0.1 * gradient, atol=1e-5)
 
 
+@pytest.mark.jax
 @pytest.mark.slow
 def test_regularisers_count_once(images, labels):
     inputs = keras.Input((16, 16, 3))
@@ -167,6 +168,7 @@ def test_labels_of_any_kind_mean_the_same(kind, tiny, images, labels):
     assert accuracy == pytest.approx(expected["accuracy"])
 
 
+@pytest.mark.jax
 @pytest.mark.slow
 def test_one_model_takes_integer_and_one_hot_labels_in_turn(tiny, images, labels):
     model = tiny()
@@ -175,6 +177,7 @@ def test_one_model_takes_integer_and_one_hot_labels_in_turn(tiny, images, labels
     assert given == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.jax
 @pytest.mark.slow
 def test_soft_labels_train_and_measure(tiny, images):
     soft = np.random.default_rng(4).dirichlet([1, 1, 1], 5).astype("float32")
@@ -194,6 +197,7 @@ def test_label_smoothing_by_hand(tiny, images, labels):
     assert once(model, images, labels)["loss"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.jax
 @pytest.mark.slow
 def test_keras_own_losses_and_metrics_do(tiny, images, labels):
     model = tiny()
@@ -232,6 +236,7 @@ def test_class_and_sample_weights(tiny, images, labels):
     assert batch == pytest.approx((losses * weights).mean(), rel=1e-4)
 
 
+@pytest.mark.jax
 @pytest.mark.slow
 def test_batches_one_at_a_time(tiny, images, labels):
     model = frozen(tiny())
@@ -262,6 +267,7 @@ class Batches(keras.utils.PyDataset):
         return self.images[rows], self.labels[rows]
 
 
+@pytest.mark.jax
 @pytest.mark.slow
 def test_generators_and_pydatasets(tiny, images, labels):
     model = frozen(tiny())

@@ -71,6 +71,7 @@ def test_members_differ_and_kernels_stay(trained, pictures, method):
         np.testing.assert_array_equal(kernel, sources[layer.name].get_weights()[0])
 
 
+@pytest.mark.jax
 @pytest.mark.slow
 def test_fast_weights_spread_around_one(trained):
     converted = zoo.convert(trained, BatchEnsemble(4, rank=2), spread=0.1, seed=3)
@@ -104,6 +105,7 @@ def test_what_cannot_be_converted_says_why(trained, raises_line):
             zoo.convert(model, BatchEnsemble(2))
 
 
+@pytest.mark.jax
 @pytest.mark.slow
 def test_sparse_models_are_not_taken_for_dense(trained, raises_line):
     sparse = zoo.layers.sparsify(trained, 0.5)

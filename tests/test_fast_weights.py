@@ -112,6 +112,7 @@ def test_a_training_step_with_half_the_rate_is_half_a_step(name):
         np.testing.assert_allclose(c, a, atol=1e-7)
 
 
+@pytest.mark.jax
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [keras.optimizers.AdamW, SGD])
 def test_fit_again_and_compile_again_change_nothing(make):

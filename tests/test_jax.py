@@ -54,7 +54,8 @@ np.save(result, zoo.predict(model, np.load(images_file)).probabilities)
 @pytest.mark.parametrize("group", NEUTRAL)
 def test_neutral_tests_pass_on_jax(group, python):
     files = [HERE / file for file in NEUTRAL[group]]
-    process = python("-m", "pytest", *files, "--tb=short", "-p", "no:cacheprovider", KERAS_BACKEND="jax")
+    options = ["-m", "not slow or jax", "--tb=short", "-p", "no:cacheprovider"]
+    process = python("-m", "pytest", *files, *options, KERAS_BACKEND="jax")
     assert " passed" in process.stdout and "skipped" not in process.stdout
 
 

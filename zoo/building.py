@@ -124,11 +124,9 @@ def _build_from_model(method, backbone, num_classes, input_shape, stem, mean, st
         raise ValueError(f"stem is for this zoo's backbones; got {stem!r} for the model {backbone.name}")
     inputs = getattr(backbone, "inputs", None) if backbone.built else None
     own = tuple(inputs[0].shape[1:]) if inputs else (1,)  # without inputs `convert` refuses the model
-    if inputs and input_shape is not None and tuple(input_shape) != own:
-        raise ValueError(f"input_shape={tuple(input_shape)} is not that of {backbone.name}, {own}")
-    scale = [1 / value for value in _per_channel(std, own[-1], "std")]
-    offset = [-m * s for m, s in zip(_per_channel(mean, own[-1], "mean"), scale)]
-    normalize = keras.layers.Rescaling(scale, offset, name="normalize")
+    if inputs and input_shape is not None and _whole_numbers(input_shape) != own:
+        raise ValueError(f"input_shape={input_shape} is not that of {backbone.name}, {own}")
+    normalize = _normalize(_per_channel(mean, own[-1], "mean"), _per_channel(std, own[-1], "std"))
     resize = check_resize(options.pop("resize"))
     model = convert(backbone, method, preprocessing=normalize, num_classes=num_classes, **options)
     model.resize = resize
@@ -172,11 +170,14 @@ def compile_default(model: EnsembleClassifier, learning_rate: float = 1e-3) -> E
     return model
 
 
+def _normalize(mean, std):
+    offset = [-m / s for m, s in zip(mean, std)]
+    return keras.layers.Rescaling([1 / s for s in std], offset, name="normalize")
+
+
 def _network(method, spec):
     images = keras.Input(tuple(spec["input_shape"]), name="images")
-    scale = [1 / std for std in spec["std"]]
-    offset = [-mean / std for mean, std in zip(spec["mean"], spec["std"])]
-    x = keras.layers.Rescaling(scale, offset, name="normalize")(images)
+    x = _normalize(spec["mean"], spec["std"])(images)
     backbone = BACKBONES[spec["backbone"]]
     if hasattr(backbone, "preprocess"):
         x = backbone.preprocess(x)

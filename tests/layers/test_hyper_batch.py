@@ -230,6 +230,7 @@ def test_tuning_follows_the_gradient_and_nothing_else_moves(model, small):
         np.testing.assert_array_equal(old, _array(weight))
 
 
+@pytest.mark.jax
 @pytest.mark.slow
 def test_fit_tunes_every_third_step_and_keeps_bounds_in_their_ranges(model, small, tmp_path):
     images, labels = small

@@ -170,6 +170,7 @@ UPDATES = st.lists(st.tuples(st.booleans(), st.floats(0, 1), st.integers(0, 99))
 
 
 @settings(max_examples=25, deadline=None)
+@pytest.mark.jax
 @pytest.mark.slow
 @given(UPDATES)
 def test_no_sequence_of_updates_breaks_a_block_or_changes_their_number(walker, updates):
