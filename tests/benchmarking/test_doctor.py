@@ -6,33 +6,42 @@ from zoo.benchmarking import doctor
 
 FOUND = {
     "KERAS_BACKEND=tensorflow TF_ENABLE_ONEDNN_OPTS=1": {
-        "single": {"train": 100.0, "1": 9.0, "32": 40.0},
-        "list": {"train": 90.0, "1": 12.0, "32": 41.0},
-        "native": {"train": 70.0, "1": 8.0, "32": 50.0},
+        "single": {"train": 100.0, "bfloat16": 150.0, "1": 9.0, "32": 40.0},
+        "list": {"train": 90.0, "bfloat16": 130.0, "1": 12.0, "32": 41.0},
+        "native": {"train": 70.0, "bfloat16": 80.0, "1": 8.0, "32": 50.0},
     },
     "KERAS_BACKEND=tensorflow TF_ENABLE_ONEDNN_OPTS=0": {
-        "single": {"train": 30.0, "1": 2.0, "32": 60.0},
-        "list": {"train": 25.0, "1": 3.0, "32": 70.0},
-        "native": {"train": 20.0, "1": 4.0, "32": 80.0},
+        "single": {"train": 30.0, "bfloat16": 3.0, "1": 2.0, "32": 60.0},
+        "list": {"train": 25.0, "bfloat16": 2.0, "1": 3.0, "32": 70.0},
+        "native": {"train": 20.0, "bfloat16": 1.0, "1": 4.0, "32": 80.0},
     },
     "KERAS_BACKEND=jax": {"error": "no device"},
 }
 
 
 def test_advice_names_the_best_setting_of_each_purpose():
-    training, one, many = doctor.advice(FOUND)
+    training, half, one, many = doctor.advice(FOUND)
     on, off = list(FOUND)[:2]
     assert training == (
         f'training: {on}, packed convolutions "list" (90.0 images/s; single network 100.0)'
+    )
+    assert half == (
+        f'training with --precision=bfloat16: {on}, packed convolutions "list" (130.0 images/s; single '
+        "network 150.0)"
     )
     assert one.startswith(f'serving one image: {off}, packed convolutions "list" (3.0 ms')
     assert many.startswith(f'serving 32 images: {on}, packed convolutions "list" (41.0 ms')
     assert doctor.advice({"KERAS_BACKEND=jax": {"error": "no device"}}) == []
 
 
+def test_bfloat16_is_advised_only_where_it_is_faster():
+    without_onednn = {key: forms for key, forms in FOUND.items() if key.endswith("=0")}
+    assert not any("bfloat16" in line for line in doctor.advice(without_onednn))
+
+
 def test_the_report_has_a_row_for_every_network_and_failure():
     lines = doctor.report(FOUND).splitlines()
-    assert lines[1].split() == [*next(iter(FOUND)).split(), "single", "100.0", "9.0", "40.0"]
+    assert lines[1].split() == [*next(iter(FOUND)).split(), "single", "100.0", "150.0", "9.0", "40.0"]
     assert lines[7].split(maxsplit=1) == ["KERAS_BACKEND=jax", "failed: no device"]
     assert lines[8] == "" and lines[9:] == doctor.advice(FOUND)
 
@@ -57,6 +66,6 @@ def test_every_setting_is_measured(monkeypatch):
     assert said[1].endswith("ms for 32")
     assert set(found) == {"KERAS_BACKEND=tensorflow TF_ENABLE_ONEDNN_OPTS=0"}
     for numbers in next(iter(found.values())).values():
-        assert set(numbers) == {"train", "1", "32"} and min(numbers.values()) > 0
+        assert set(numbers) == {"train", "bfloat16", "1", "32"} and min(numbers.values()) > 0
     failed = doctor.diagnose("no_backbone", (8, 8, 1), seconds=0.0)
     assert all("no_backbone" in answer["error"] for answer in failed.values())

@@ -87,7 +87,9 @@ def without_tensorflow(tmp_path_factory):
     """A folder to import from, in which importing TensorFlow ends the process."""
     folder = tmp_path_factory.mktemp("imports")
     for package in ("tensorflow", "keras"):
-        (folder / f"{package}.py").write_text("raise SystemExit(f'{__name__} was imported, for seconds')\n")
+        (folder / f"{package}.py").write_text(
+            "raise SystemExit(f'{__name__} was imported, for seconds')\n"
+        )
     return folder
 
 

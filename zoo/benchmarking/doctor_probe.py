@@ -2,18 +2,19 @@
 
     python -m zoo.benchmarking.doctor_probe '{"backbone": ..., "input_shape": ..., "forms": ..., ...}'
 
-prints one JSON object: {form: {"train": images/s, "1": ms, "32": ms}}, the form "single" for the single
-network and the others for packed networks.
+prints one JSON object: {form: {"train": images/s, "bfloat16": images/s of training in half precision, "1": ms,
+"32": ms}}, the form "single" for the single network and the others for packed networks.
 """
 
 import json
 import sys
 import time
 
+_KEYS = ("1", "32", "train", "bfloat16")
+
 
 def main(request):
     """Measure and print."""
-    import keras
     import numpy as np
 
     import zoo
@@ -26,19 +27,32 @@ def main(request):
     for form in request["forms"]:
         if form != "single":
             zoo.layers.set_grouped_convolution(form)
-        method = zoo.methods.Single() if form == "single" else zoo.methods.Packed(4, alpha=2)
-        model = zoo.build(method, request["backbone"], 10, shape)
-        model.compile(keras.optimizers.SGD(1e-3, momentum=0.9, nesterov=True), model.loss)
+        model = _model(form, request["backbone"], shape)
+        half = _model(form, request["backbone"], shape, "mixed_bfloat16")
         calls[form, "1"] = lambda model=model: model.predict_on_batch(images[:1])
         calls[form, "32"] = lambda model=model: model.predict_on_batch(images[:32])
         calls[form, "train"] = lambda model=model: model.train_on_batch(images[:batch], labels[:batch])
-        for key in ("1", "32", "train"):  # compile while this form is set
+        calls[form, "bfloat16"] = lambda model=half: model.train_on_batch(images[:batch], labels[:batch])
+        for key in _KEYS:  # compile while this form is set
             calls[form, key]()
             calls[form, key]()
     answer = {form: {} for form in request["forms"]}
     for (form, key), seconds in _medians(calls, request["seconds"]).items():
-        answer[form][key] = batch / seconds if key == "train" else 1000 * seconds
+        answer[form][key] = batch / seconds if key in ("train", "bfloat16") else 1000 * seconds
     print(json.dumps(answer))
+
+
+def _model(form, backbone, shape, policy="float32"):
+    """A single or packed classifier, compiled, whose layers compute by a dtype policy."""
+    import keras
+
+    import zoo
+
+    keras.config.set_dtype_policy(policy)
+    method = zoo.methods.Single() if form == "single" else zoo.methods.Packed(4, alpha=2)
+    model = zoo.build(method, backbone, 10, shape)
+    model.compile(keras.optimizers.SGD(1e-3, momentum=0.9, nesterov=True), model.loss)
+    return model
 
 
 def _medians(calls, seconds):
