@@ -175,4 +175,4 @@ def test_cards(trained, served):
     for value in ("packed_lenet", "cifar10", "a command", config["files"]["model.weights.h5"]["sha256"]):
         assert value in text
     assert zoo.card("packed_lenet", weights=trained).config["parameters"] == config["parameters"]
-    assert "No weights" in str(zoo.card("packed_resnet50"))
+    assert "No weights" in str(zoo.card("packed_wide_resnet28_10"))

@@ -3,8 +3,11 @@
 import dataclasses
 
 import keras
+import numpy as np
 import pytest
 
+import zoo
+from zoo.probes import probe_images
 from zoo.training import recipes
 from zoo.training.loop import from_recipe, run
 
@@ -51,12 +54,15 @@ def test_recipes_that_cannot_run(options, pattern, data_dir, tmp_path, raises_li
 
 
 @pytest.mark.slow
-def test_training_leaves_keras_as_it_was(data_dir, tmp_path):
+def test_half_precision_ends_with_the_training_and_the_record_is_in_float32(data_dir, tmp_path):
     recipe = dataclasses.replace(
         recipes.recipe("cifar10_single_lenet"), epochs=1, batch_size=8, precision="mixed_bfloat16"
     )
-    run.train(recipe, data_dir, tmp_path)
+    config = run.train(recipe, data_dir, tmp_path)
     assert keras.config.dtype_policy().name == "float32"
+    model = zoo.load("single_lenet", weights=tmp_path)
+    answers = zoo.predict(model, probe_images(model.input_shape[1:])).probabilities
+    np.testing.assert_allclose(answers, config["probe"], atol=2e-5)
 
 
 @pytest.mark.slow

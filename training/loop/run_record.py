@@ -16,6 +16,7 @@ from zoo.classifier import EnsembleClassifier
 from zoo.latency import cores
 from zoo.metrics import Accuracy, ExpectedCalibrationError, NegativeLogLikelihood
 from zoo.probes import probe_images
+from zoo.training.loop import from_recipe
 from zoo.uncertainty import predict
 
 
@@ -29,6 +30,8 @@ def write_run(
     **more,
 ) -> dict:
     """Write the weights as they are shipped, load them back, evaluate those, and record the run.
+
+    They are evaluated in float32, as users load them, whatever the precision of the training.
 
     Args:
         model: trained `zoo.classifier.EnsembleClassifier`.
@@ -44,7 +47,8 @@ def write_run(
     """
     training, held_out, test = splits
     written = weight_files.write(model, folder)
-    shipped = build_from_spec(model.spec)
+    with from_recipe.precision("float32"):
+        shipped = build_from_spec(model.spec)
     weight_files.load_folder(shipped, folder, {"files": written})
     metrics = {recipe.dataset: measure(shipped, test)}
     config = {
