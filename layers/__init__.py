@@ -7,11 +7,8 @@ from zoo.layers.batch_ensemble import (
     RandomSign,
 )
 from zoo.layers.grouped_convolution import set_grouped_convolution
-from zoo.layers.hyper_batch import (
-    HyperBatchEnsembleConv2D,
-    HyperBatchEnsembleDense,
-    LogUniformHyperparameters,
-)
+from zoo.layers.hyper_batch import HyperBatchEnsembleConv2D, HyperBatchEnsembleDense
+from zoo.layers.hyperparameters import LogUniformHyperparameters
 from zoo.layers.masksembles import MaskedConv2D, MaskedDense
 from zoo.layers.member_lists import PackedFlatten, PerMember, SplitMembers
 from zoo.layers.mimo import MIMOExpand, MIMOHead

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from zoo.layers.packed import packed_channels, packed_groups
+from zoo.layers.packed_rules import packed_channels, packed_groups
 
 CHANNELS = st.integers(1, 4096) | st.integers(1, 64).map(lambda n: 64 * n)
 MEMBERS = st.integers(1, 9)

@@ -22,7 +22,7 @@ from zoo.layers.batch_ensemble import (
     check_random_sign_init,
     fast_weight_initializer,
 )
-from zoo.layers.hyper_batch import check_ranges
+from zoo.layers.hyperparameters import check_ranges
 from zoo.layers.tiling import check_members
 from zoo.methods.method import Method
 

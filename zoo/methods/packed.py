@@ -8,7 +8,7 @@ import keras
 from zoo.array_types import LayerLike, Tensor
 from zoo.layers import PackedConv2D, PackedDense, PackedDepthwiseConv2D, PackedFlatten, PerMember
 from zoo.layers.grouped_convolution import separate_members
-from zoo.layers.packed import check_packed
+from zoo.layers.packed_rules import check_packed
 from zoo.methods.method import Method
 
 
