@@ -134,13 +134,16 @@ def test_nan_in_a_dataset_is_refused_too(tiny, raises_line):
         zoo.predict(tiny(), Batches(broken(np.nan)), progress=False)
 
 
-def test_images_scaled_to_one_are_warned_of(tiny, images):
+@pytest.mark.parametrize("kind", [np.asarray, list, Batches], ids=["array", "list", "data set"])
+def test_images_scaled_to_one_are_warned_of(kind, tiny, images):
+    model = tiny()
     with pytest.warns(UserWarning, match=r"\[0, 255\]"):
-        zoo.predict(tiny(), images / 255)
+        zoo.predict(model, kind(images / 255))
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        zoo.predict(tiny(), images.astype("float32"))
-        zoo.predict(tiny(), images // 255)
+        zoo.predict(model, kind(images.astype("float32")))
+        zoo.predict(model, kind(images // 255))
+        zoo.predict(model, kind(np.zeros_like(images, "float32")))
 
 
 def test_long_input_shows_progress_on_stderr(tiny, images, capfd):

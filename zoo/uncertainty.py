@@ -194,6 +194,9 @@ def predict(
             values, or unreadable ones.
         FileNotFoundError: for a path where there is nothing.
 
+    Warns:
+        UserWarning: for float images whose values are all in [0, 1].
+
     Example:
         >>> model = zoo.load("packed_lenet", weights="fashion_mnist")
         >>> prediction = zoo.predict(model, np.zeros((5, 28, 28, 1), "uint8"))
@@ -334,7 +337,7 @@ def _checked(images, shape):
                 f"{bad.sum()} of {len(images)} images hold NaN or infinite values (first: image "
                 f"{bad.argmax()}); remove or repair them"
             )
-        if images.max() <= 1:
+        if 0 < images.max() <= 1:
             warnings.warn("images look scaled to [0, 1]; this zoo takes [0, 255]", stacklevel=3)
     return images
 

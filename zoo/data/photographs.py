@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import pathlib
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -43,6 +45,7 @@ class Images:
     def __post_init__(self):
         self.labels: list[np.ndarray] = []  # of the batches that `batches` has given
         self.unreadable: list[tuple] = []
+        self.brightest = 0.0  # the largest value of a pixel so far; infinite for images of integers
 
     def batches(self, batch_size: int) -> Iterator[np.ndarray]:
         """Give the images batch by batch; `labels` grows where the source has labels.
@@ -56,10 +59,15 @@ class Images:
         Raises:
             ValueError: for images of another size without `resize`, of other channels, not finite, or
                 unreadable.
+
+        Warns:
+            UserWarning: at the end, for float images whose values are all in [0, 1].
         """
-        if self.batched:
-            yield from map(self._of_dataset, self.source)
-            return
+        yield from map(self._of_dataset, self.source) if self.batched else self._of_images(batch_size)
+        if 0 < self.brightest <= 1:
+            warnings.warn("images look scaled to [0, 1]; this zoo takes [0, 255]", stacklevel=2)
+
+    def _of_images(self, batch_size):
         batch: list[np.ndarray] = []
         for name, image in self._named():
             try:
@@ -115,6 +123,9 @@ class Images:
             raise ValueError(f"{name} has dtype {images.dtype}; pass uint8 or float in [0, 255]")
         if images.dtype.kind == "f" and not np.isfinite(images).all():
             raise ValueError(f"{name} holds NaN or infinite values; remove or repair it")
+        if images.size:
+            largest = float(images.max()) if images.dtype.kind == "f" else math.inf
+            self.brightest = max(self.brightest, largest)
         if images.shape[1:3] == (height, width):
             return images.astype("float32")
         if self.resize is None:
