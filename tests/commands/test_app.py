@@ -101,6 +101,19 @@ def test_an_image_is_answered_as_predict_does_and_logged(page, session):
     assert page.ask("GET", "/examples/0") == (200, content)
 
 
+def test_a_photograph_that_is_stored_turned_is_answered_as_predict_does(page, session):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    upright, stored = io.BytesIO(photograph((30, 20))), io.BytesIO()
+    Image.open(upright).convert("RGB").save(stored, "PNG", exif=exif)
+    found = json.loads(page.ask("POST", "/answer?name=turned", stored.getvalue())[1])
+    expected = zoo.predict(session.model, [Image.open(upright)])
+    assert (
+        found["turned"] and not json.loads(page.ask("POST", "/answer", upright.getvalue())[1])["turned"]
+    )
+    assert found["row"]["confidence"] == pytest.approx(expected.confidence[0], abs=1e-4)
+
+
 REFUSED = [
     ("POST", "/answer", b"no image", {}, 400, "no image that Pillow can read"),
     ("POST", "/answer", photograph()[:60], {}, 400, "no image that Pillow can read"),

@@ -55,6 +55,32 @@ def test_a_folder_has_the_pixels_of_the_data_set_that_fit_reads(resize, folder, 
     assert one.paths == images.paths and other.paths is None
 
 
+@pytest.fixture
+def turned(tmp_path):
+    """A photograph that viewers turn by a quarter."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.random.default_rng(7).integers(0, 256, (16, 16, 3), "uint8")
+    Image.fromarray(pixels).save(tmp_path / "turned.jpg", quality=95, exif=exif)
+    return tmp_path / "turned.jpg"
+
+
+def test_photographs_that_are_stored_turned_are_answered_as_stored_with_a_warning(turned, model):
+    with Image.open(turned) as image:
+        stored = np.asarray(image)
+    expected = zoo.predict(model, stored[None]).members
+    for given in (turned, [turned], Image.open(turned)):
+        with pytest.warns(UserWarning, match=r"stored turned .*: 1; they"):
+            np.testing.assert_allclose(zoo.predict(model, given).members, expected, atol=1e-2)
+
+
+def test_other_photographs_are_not_warned_of(turned, folder, model, recwarn):
+    damaged = turned.with_name("damaged.jpg")
+    damaged.write_bytes(turned.read_bytes().replace(b"Exif\0\0MM", b"Exif\0\0??"))
+    assert len(zoo.predict(model, [damaged, folder])) == 10
+    assert not [warning for warning in recwarn if "turned" in str(warning.message)]
+
+
 def test_hidden_files_and_other_kinds_are_left_out(tmp_path):
     for name in ("b/.hidden.jpg", "b/notes.txt", "b/2.PNG", "b/10.jpeg", "a.webp", ".DS_Store"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

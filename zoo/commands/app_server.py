@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo.data import photographs
 from zoo.deciding import Threshold
 from zoo.errors import one_line
 
@@ -76,9 +77,9 @@ class Session:
         """
         import zoo
 
-        picture = _picture(content, self.model.input_shape[-1])
+        pixels, turned = _picture(content, self.model.input_shape[-1])
         with self.lock:
-            prediction = zoo.predict(self.model, [picture], progress=False)
+            prediction = zoo.predict(self.model, [pixels], progress=False)
         p, members, names = prediction.probabilities[0], prediction.members[0], self.names()
         order = np.argsort(-p)[:SHOWN]
         top = members.argmax(axis=-1)
@@ -96,6 +97,7 @@ class Session:
         self.log.append(row)
         return {
             "row": row,
+            "turned": turned,
             "classes": [{"name": names[k], "probability": float(p[k])} for k in order],
             "each": [
                 {
@@ -161,12 +163,12 @@ def _short(value):
 
 
 def _picture(content, channels):
-    """An image file as Pillow's image with the model's number of channels, turned as its camera says."""
-    from PIL import Image, ImageOps
+    """(pixels of an image file as they are stored, whether a viewer would turn them)."""
+    from PIL import Image
 
     try:
-        picture = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
-        return picture.convert("L" if channels == 1 else "RGB")
+        image = Image.open(io.BytesIO(content))
+        return photographs.from_pillow(image, channels), photographs.is_turned(image)
     except Exception as error:  # what Pillow raises for a damaged file may be anything
         raise ValueError(f"this is no image that Pillow can read ({one_line(error)})") from None
 

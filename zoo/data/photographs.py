@@ -15,6 +15,7 @@ import numpy as np
 from zoo.data.resizing import resized
 
 BY_TENSORFLOW = (".bmp", ".gif", ".jpeg", ".jpg", ".png")  # what Keras's directory reader takes
+WITH_EXIF = (".jpeg", ".jpg", ".tif", ".tiff", ".webp")  # in a PNG Pillow would look behind all pixels
 SUFFIXES = (*BY_TENSORFLOW, ".tif", ".tiff", ".webp")
 
 
@@ -46,6 +47,7 @@ class Images:
         self.labels: list[np.ndarray] = []  # of the batches that `batches` has given
         self.unreadable: list[tuple] = []
         self.brightest = 0.0  # the largest value of a pixel so far; infinite for images of integers
+        self.turned = 0  # photographs that `is_turned`
 
     def batches(self, batch_size: int) -> Iterator[np.ndarray]:
         """Give the images batch by batch; `labels` grows where the source has labels.
@@ -61,11 +63,18 @@ class Images:
                 unreadable.
 
         Warns:
-            UserWarning: at the end, for float images whose values are all in [0, 1].
+            UserWarning: at the end, for float images whose values are all in [0, 1], and for photographs that
+                `is_turned`.
         """
         yield from map(self._of_dataset, self.source) if self.batched else self._of_images(batch_size)
         if 0 < self.brightest <= 1:
             warnings.warn("images look scaled to [0, 1]; this zoo takes [0, 255]", stacklevel=2)
+        if self.turned:
+            warnings.warn(
+                f"photographs that are stored turned (by their EXIF orientation): {self.turned}; they are answered as "
+                "they are stored, as Keras reads them; turn them first, as PIL.ImageOps.exif_transpose does",
+                stacklevel=2,
+            )
 
     def _of_images(self, batch_size):
         batch: list[np.ndarray] = []
@@ -94,8 +103,11 @@ class Images:
 
     def _array(self, image):
         if isinstance(image, (str, os.PathLike)):
-            return read(image, self.shape[-1])[None]
+            pixels = read(image, self.shape[-1])
+            self.turned += is_turned(image)
+            return pixels[None]
         if hasattr(image, "convert") and hasattr(image, "mode"):
+            self.turned += is_turned(image)
             return from_pillow(image, self.shape[-1])[None]
         return to_numpy(image)[None]
 
@@ -238,7 +250,7 @@ def labels_of(paths: Iterable[Any] | None, class_names: Iterable[str] | None) ->
 def read(path: str | os.PathLike, channels: int) -> np.ndarray:
     """Read an image file as `keras.utils.image_dataset_from_directory` does, pixel for pixel.
 
-    The orientation in a photograph's EXIF data is not applied, as Keras does not apply it. Formats that
+    The orientation in a photograph's EXIF data is not applied, as Keras does not apply it (see `is_turned`). Formats that
     Keras does not read (TIFF, WebP) are read by Pillow, and so are all without TensorFlow.
 
     Args:
@@ -279,6 +291,28 @@ def _tensorflow():
     import importlib.util
 
     return importlib.util.find_spec("tensorflow") is not None
+
+
+def is_turned(image: Any) -> bool:
+    """Tell whether a photograph is stored in another orientation than it is to be shown, by its EXIF data.
+
+    Args:
+        image: path of an image file, or a `PIL.Image.Image`.
+
+    Returns:
+        A bool; False for a file whose EXIF data Pillow cannot read, or of a format that rarely has any.
+    """
+    from PIL import ExifTags, Image
+
+    try:
+        if not isinstance(image, (str, os.PathLike)):
+            return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        if pathlib.Path(image).suffix.lower() not in WITH_EXIF:
+            return False
+        with Image.open(image) as opened:
+            return is_turned(opened)
+    except Exception:  # whatever Pillow raises of damaged EXIF data
+        return False
 
 
 def from_pillow(image: Any, channels: int) -> np.ndarray:
