@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from zoo.classifier import EnsembleClassifier
 
 
-SHARD_BYTES = 13_000_000  # of kernels; vectors and HDF5's own bytes come on top, and a file stays under 16 MB
+# Of kernels; vectors and HDF5's own bytes come on top, and every file stays under 16 MB.
+SHARD_BYTES = 13_000_000
 
 
 def write(model: EnsembleClassifier, folder: str | os.PathLike) -> dict[str, dict]:
