@@ -195,7 +195,8 @@ def predict(
         FileNotFoundError: for a path where there is nothing.
 
     Warns:
-        UserWarning: for float images whose values are all in [0, 1].
+        UserWarning: for float images whose values are all in [0, 1], and for photographs that are stored turned,
+            by their EXIF data.
 
     Example:
         >>> model = zoo.load("packed_lenet", weights="fashion_mnist")

@@ -28,7 +28,7 @@ def main(request):
         if form != "single":
             zoo.layers.set_grouped_convolution(form)
         model = _model(form, request["backbone"], shape)
-        half = _model(form, request["backbone"], shape, "mixed_bfloat16")
+        half = _model(form, request["backbone"], shape, "bfloat16")
         calls[form, "1"] = lambda model=model: model.predict_on_batch(images[:1])
         calls[form, "32"] = lambda model=model: model.predict_on_batch(images[:32])
         calls[form, "train"] = lambda model=model: model.train_on_batch(images[:batch], labels[:batch])
@@ -42,15 +42,16 @@ def main(request):
     print(json.dumps(answer))
 
 
-def _model(form, backbone, shape, policy="float32"):
-    """A single or packed classifier, compiled, whose layers compute by a dtype policy."""
+def _model(form, backbone, shape, precision="float32"):
+    """A single or packed classifier, compiled."""
     import keras
 
     import zoo
+    from zoo.training.loop import from_recipe
 
-    keras.config.set_dtype_policy(policy)
     method = zoo.methods.Single() if form == "single" else zoo.methods.Packed(4, alpha=2)
-    model = zoo.build(method, backbone, 10, shape)
+    with from_recipe.precision(precision):
+        model = zoo.build(method, backbone, 10, shape)
     model.compile(keras.optimizers.SGD(1e-3, momentum=0.9, nesterov=True), model.loss)
     return model
 

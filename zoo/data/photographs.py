@@ -250,8 +250,8 @@ def labels_of(paths: Iterable[Any] | None, class_names: Iterable[str] | None) ->
 def read(path: str | os.PathLike, channels: int) -> np.ndarray:
     """Read an image file as `keras.utils.image_dataset_from_directory` does, pixel for pixel.
 
-    The orientation in a photograph's EXIF data is not applied, as Keras does not apply it (see `is_turned`). Formats that
-    Keras does not read (TIFF, WebP) are read by Pillow, and so are all without TensorFlow.
+    The orientation in a photograph's EXIF data is not applied, as Keras does not apply it (see `is_turned`).
+    Formats that Keras does not read (TIFF, WebP) are read by Pillow, and so are all without TensorFlow.
 
     Args:
         path: str or path.
