@@ -73,13 +73,13 @@ def member_ensemble(
     single, count = member_recipe(recipe)
     if member is not None and not 0 <= member < count:
         raise ValueError(f"member must be in 0 ... {count - 1}, as there are {count}; got {member}")
-    images = _check(single, data_dir, limit)
+    splits = _check(single, data_dir, limit)
     folder = pathlib.Path(output_dir)
-    study = run_identity.agree(folder, "member_run", {
+    this = {
         "recipe": dataclasses.asdict(single) | {"method": recipe.method, "num_members": count},
-        "training_images": images,
         "backend": keras.backend.backend(),  # a seed means other initial weights on another
-    })  # fmt: skip
+    }
+    study = run_identity.agree(folder, "member_run", this, splits)
     members = Members(folder, single, count, data_dir, limit, command, options)
     if member is None:
         database = task_queue.open_storage(
@@ -119,12 +119,12 @@ def member_recipe(recipe: recipes.Recipe) -> tuple[recipes.Recipe, int]:
 
 
 def _check(recipe, data_dir, limit):
-    """Fail before training if training would fail; return the number of training images."""
-    (training, _, _), classes = from_recipe.load_splits(recipe, data_dir, limit)
+    """Fail before training if training would fail; return the data."""
+    splits, classes = from_recipe.load_splits(recipe, data_dir, limit)
     from_recipe.learning_rate(recipe, 1)
     with from_recipe.precision(recipe.precision):
-        from_recipe.model_of(recipe, training.images.shape[1:], classes)
-    return len(training)
+        from_recipe.model_of(recipe, splits[0].images.shape[1:], classes)
+    return splits
 
 
 def _share(members, study, database, pause):

@@ -12,7 +12,6 @@ import pathlib
 import zlib
 
 import keras
-import numpy as np
 
 from zoo import methods
 from zoo.joining import fuse
@@ -108,7 +107,12 @@ def search_ensemble(
     folder = pathlib.Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     database = task_queue.open_storage(storage or f"sqlite:///{folder.resolve()}/search.db", heartbeat)
-    study = run_identity.agree(folder, "search", _identity(recipe, space, splits))
+    this = {
+        "recipe": dataclasses.asdict(recipe),
+        "ranges": space.ranges,
+        "backend": keras.backend.backend(),  # a seed means other initial weights on another
+    }
+    study = run_identity.agree(folder, "search", this, splits)
     networks = NetworkStore(folder / "networks", recipe, splits, classes, compile_options)
     for name in networks.names():  # damage shows before anything is trained
         networks.held_out(name)
@@ -131,20 +135,6 @@ def _check(recipe, options):
         raise ValueError(
             f"held_out must be between 0 and 1, as networks are selected by it; got {recipe.held_out}"
         )
-
-
-def _identity(recipe, space, splits):
-    """What decides a search."""
-    held_out = splits[1]
-    return {
-        "recipe": dataclasses.asdict(recipe),
-        "training_images": len(splits[0]),
-        "ranges": space.ranges,
-        # Workers must mean the same images in the same order.
-        "held_out_images": zlib.crc32(np.ascontiguousarray(held_out.images)),
-        "held_out_labels": zlib.crc32(np.ascontiguousarray(held_out.labels)),
-        "backend": keras.backend.backend(),  # a seed means other initial weights on another
-    }
 
 
 class _Search:

@@ -5,14 +5,18 @@ import os
 import pathlib
 import uuid
 
+from zoo.training.loop import identity
 
-def agree(folder: str | os.PathLike, kind: str, this: dict) -> str:
+
+def agree(folder: str | os.PathLike, kind: str, this: dict, splits: tuple | None = None) -> str:
     """Record which run a folder holds, or check that it holds this one.
 
     Args:
         folder: str or path; the folder is created if it does not exist.
         kind: str, the kind of run, such as "search"; it names the file.
-        this: dict of all that decides the run, JSON-serialisable.
+        this: dict of all that decides the run besides its data, JSON-serialisable.
+        splits: (training, held out, test) from `load_splits`, whose images and labels must be the same
+            for all workers. Default None, nothing is compared.
 
     Returns:
         str, a name that all workers of the run share.
@@ -23,11 +27,12 @@ def agree(folder: str | os.PathLike, kind: str, this: dict) -> str:
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     this = json.loads(json.dumps(this))
+    data = identity.of_splits(splits) if splits else {}
     path, draft = folder / f"{kind}.json", folder / f"{kind}.{uuid.uuid4().hex}"
     if (folder / "config.json").exists() and not path.exists():
         raise ValueError(f"{folder} holds another run; choose another --output_dir")
     study = f"{kind}-{uuid.uuid4().hex[:12]}"  # one database may serve many runs
-    draft.write_text(json.dumps({"study": study, **this}, indent=1) + "\n")
+    draft.write_text(json.dumps({"study": study, **this, "data": data}, indent=1) + "\n")
     try:
         os.link(draft, path)  # fails where there is one, so that one worker alone begins
     except FileExistsError:
@@ -41,6 +46,7 @@ def agree(folder: str | os.PathLike, kind: str, this: dict) -> str:
                 f"{folder} holds a {kind} with another {_difference(key, there.get(key), value)}; choose "
                 "another --output_dir"
             )
+    identity.check(folder, there.get("data", {}), data)
     return there["study"]
 
 

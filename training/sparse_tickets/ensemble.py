@@ -73,12 +73,12 @@ def ticket_ensemble(
     networks = TicketNetworks(folder / "networks", recipe, options, method, splits, classes,
                               compile_options)  # fmt: skip
     networks.check()
-    study = run_identity.agree(folder, "ticket_run", {
+    this = {
         "recipe": dataclasses.asdict(recipe),
         "options": dataclasses.asdict(options),
-        "training_images": len(splits[0]),
         "backend": keras.backend.backend(),
-    })  # fmt: skip
+    }
+    study = run_identity.agree(folder, "ticket_run", this, splits)
     database = task_queue.open_storage(storage or f"sqlite:///{folder.resolve()}/tickets.db", heartbeat)
     runs = 1 if options.procedure == "edst" else method.num_members
     names = [name_of(0, seed) for seed in range(runs)]

@@ -217,5 +217,5 @@ def test_another_run_has_another_folder(undisturbed, mnist, raises_line):
     folder, _ = undisturbed
     with raises_line(ValueError, "another num_members .3, not 4.*--output_dir"):
         make(mnist, folder, dataclasses.replace(RECIPE, num_members=4), member=0)
-    with raises_line(ValueError, "another training_images"):
+    with raises_line(ValueError, "other training images or labels .*--data_dir"):
         make(mnist, folder, limit=50)

@@ -291,7 +291,7 @@ def test_another_search_has_another_folder(finished, recipe, mnist, trained, tmp
         search_ensemble(dataclasses.replace(recipe, epochs=3), mnist, folder, OPTIONS)
     with raises_line(ValueError, "another l2_stem"):
         search_ensemble(recipe, mnist, folder, dataclasses.replace(OPTIONS, l2=(1e-3, 1.0)))
-    with raises_line(ValueError, "another training_images"):
+    with raises_line(ValueError, "other training images or labels .*--data_dir"):
         search_ensemble(recipe, mnist, folder, OPTIONS, limit=60)
     (tmp_path / "config.json").write_text("{}")
     with raises_line(ValueError, "another run"):
