@@ -1,6 +1,6 @@
 """BatchEnsemble layers (Wen, Tran & Ba, ICLR 2020, arXiv 2002.06715).
 
-All members share a kernel W; member m has it multiplied by a rank-1 matrix of its own fast weights,
+All members share a kernel W; member m multiplies it by a rank-1 matrix of its fast weights,
 W * (r_m s_m^T), which equals scaling the inputs by r_m and the outputs by s_m.
 """
 
@@ -61,7 +61,7 @@ def check_random_sign_init(random_sign_init: float) -> None:
         random_sign_init: float.
 
     Raises:
-        ValueError: for more than 1, which is no probability.
+        ValueError: for a number above 1, which is not a probability.
     """
     if not random_sign_init <= 1:
         raise ValueError(f"random_sign_init must be <= 1, a probability; got {random_sign_init!r}")
@@ -110,13 +110,13 @@ def over_kernel(factors: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def fast_weight_initializer(random_sign_init: float, terms: int = 1) -> keras.initializers.Initializer:
-    """The initialiser of fast weights that one number describes in the reference implementation.
+    """The initialiser of fast weights that the reference implementation describes by one number.
 
     Args:
         random_sign_init: float v. For v > 0, a random sign that is +1 with probability v; for v <= 0, a
             normal distribution of mean 1 and standard deviation -v.
-        terms: int, number of weights that are added up; mean and deviation of the normal distribution are
-            divided by it. Default 1.
+        terms: int, number of weights that are added up; mean and deviation of the normal distribution
+            are divided by it. Default 1.
 
     Returns:
         A `keras.initializers.Initializer`.
@@ -173,7 +173,7 @@ class _FastWeights(SavesAllVariables):
         """The variables r and s, which take `fast_weight_lr_multiplier` and no weight decay."""
         return [self.r, self.s] if self.built else []
 
-    folds_per_member = True  # a normalisation of each member's own into s and bias
+    folds_per_member = True  # each member's normalisation goes into its s and bias
 
     def kept_for_backward(self, inputs: Any, outputs: Any) -> list:
         """What a training step keeps besides inputs and outputs: both before and after they are scaled.
@@ -187,7 +187,7 @@ class _FastWeights(SavesAllVariables):
         return [inputs, outputs] * self.fast_rank
 
     def scaled_outputs(self, weights: dict, factor: np.ndarray) -> dict:
-        """The weights with which outputs without bias are `factor` times what they were.
+        """The changed weights that multiply the outputs, before the bias, by `factor`.
 
         Args:
             weights: dict from a weight's name to its value.
@@ -266,15 +266,15 @@ class BatchEnsembleDense(_FastWeights, keras.layers.Dense):
         num_members: int, the number of members M. Default 4.
         rank: int >= 1, the rank R of the matrix that multiplies a member's kernel. Default 1.
         r_initializer: str, `keras.initializers.Initializer` or None, for the input factors r:
-            `RandomSign(p)`, a normal distribution around one, or "ones", which makes all members equal to
-            the plain layer. Default None: a normal distribution of mean 1 and standard deviation 0.5, the
-            reference's choice for images.
+            `RandomSign(p)`, a normal distribution around one, or "ones", which makes all members equal
+            to the plain layer. Default None: a normal distribution of mean 1 and standard deviation 0.5,
+            the reference's choice for images.
         s_initializer: the same for the output factors s. Default None.
-        fast_weight_lr_multiplier: float >= 0, factor of the learning rate for r and s. Every Keras optimiser
-            that an `EnsembleClassifier` is compiled with applies it, and exempts r and s from weight decay.
-            Default 1.0.
-        kwargs: activation, use_bias, kernel_* and bias_*, as in `keras.layers.Dense`. Each member has a bias
-            of its own, which is added after the multiplication by s.
+        fast_weight_lr_multiplier: float >= 0, factor of the learning rate for r and s. Every Keras
+            optimiser that an `EnsembleClassifier` is compiled with applies it, and exempts r and s from
+            weight decay. Default 1.0.
+        kwargs: activation, use_bias, kernel_* and bias_*, as in `keras.layers.Dense`. Each member has
+            its own bias, which is added after the multiplication by s.
 
     Input shape: (N, ..., C). Row i belongs to member floor(i * M / N), so a batch that `TileMembers` has
         repeated contains each image once for every member.
@@ -311,15 +311,15 @@ class BatchEnsembleConv2D(_FastWeights, keras.layers.Conv2D):
         kernel_size: int or pair of int, as in `keras.layers.Conv2D`. Channels come last.
         num_members: int, the number of members M. Default 4.
         rank: int >= 1, see `BatchEnsembleDense`. Default 1.
-        kwargs: r_initializer, s_initializer and fast_weight_lr_multiplier, see `BatchEnsembleDense`; strides,
-            padding, activation, use_bias and so on, as in `keras.layers.Conv2D`.
+        kwargs: r_initializer, s_initializer and fast_weight_lr_multiplier, see `BatchEnsembleDense`;
+            strides, padding, activation, use_bias and so on, as in `keras.layers.Conv2D`.
 
     Input shape: (N, H, W, C). Row i belongs to member floor(i * M / N).
     Output shape: (N, H', W', filters).
 
     Raises:
-        ValueError: for num_members or rank < 1, a negative fast_weight_lr_multiplier, or channels that do not
-            come last.
+        ValueError: for num_members or rank < 1, a negative fast_weight_lr_multiplier, or channels that
+            do not come last.
 
     Reference: Wen, Tran & Ba, ICLR 2020, arXiv 2002.06715, section 3.3.
 
@@ -359,15 +359,15 @@ class BatchEnsembleDepthwiseConv2D(_FastWeights, keras.layers.DepthwiseConv2D):
         kernel_size: int or pair of int, as in `keras.layers.DepthwiseConv2D`. Channels come last.
         num_members: int, the number of members M. Default 4.
         rank: int >= 1, see `BatchEnsembleDense`. Default 1.
-        kwargs: r_initializer, s_initializer and fast_weight_lr_multiplier, see `BatchEnsembleDense`; strides,
-            padding, depth_multiplier and so on, as in `keras.layers.DepthwiseConv2D`.
+        kwargs: r_initializer, s_initializer and fast_weight_lr_multiplier, see `BatchEnsembleDense`;
+            strides, padding, depth_multiplier and so on, as in `keras.layers.DepthwiseConv2D`.
 
     Input shape: (N, H, W, C). Row i belongs to member floor(i * M / N).
     Output shape: (N, H', W', C * depth_multiplier).
 
     Raises:
-        ValueError: for num_members or rank < 1, a negative fast_weight_lr_multiplier, or channels that do not
-            come last.
+        ValueError: for num_members or rank < 1, a negative fast_weight_lr_multiplier, or channels that
+            do not come last.
 
     Reference: Wen, Tran & Ba, ICLR 2020, arXiv 2002.06715.
 

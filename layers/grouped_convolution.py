@@ -2,7 +2,7 @@
 
 `keras.layers.Conv2D(groups=)` runs through an XLA-compiled function on TensorFlow whose gradient is 15
 to 80 times slower than a plain convolution of equal FLOPs; `feature_group_count` on JAX's CPU backend is
-as slow.  Plain convolutions, one a group, are within a few percent of the ideal there and export
+as slow.  Plain convolutions, one per group, are within a few percent of the ideal there and export
 everywhere.  PyTorch's own grouped convolution is the fastest on PyTorch.
 """
 
@@ -32,20 +32,21 @@ def set_grouped_convolution(form: str) -> contextlib.ExitStack:
     Args:
         form: str, one of
 
-            - "auto", the form measured as the fastest on the backend's CPU: "native" on PyTorch, otherwise
-              "list" (also on GPUs, where nothing has been measured);
-            - "list", one tensor per member throughout a packed network, each with a plain convolution of its
-              own; a layer that is given one tensor for all members splits it;
-            - "split", one tensor for all members; a layer splits its channels, convolves and concatenates;
-            - "native", one tensor and the backend's own grouped convolution: `tf.nn.conv2d` with a grouped
-              kernel, `feature_group_count` on JAX, `groups=` on PyTorch. On TensorFlow this has a gradient
-              only on CPU with oneDNN in float32 and bfloat16; elsewhere it becomes "split".
+            - "auto", the form measured as the fastest on the backend's CPU: "native" on PyTorch,
+              otherwise "list" (also on GPUs, where nothing has been measured);
+            - "list", one tensor per member throughout a packed network, each with its own plain
+              convolution; a layer that is given one tensor for all members splits it;
+            - "split", one tensor for all members; a layer splits its channels, convolves and
+              concatenates;
+            - "native", one tensor and the backend's own grouped convolution: `tf.nn.conv2d` with a
+              grouped kernel, `feature_group_count` on JAX, `groups=` on PyTorch. On TensorFlow this has
+              a gradient only on CPU with oneDNN in float32 and bfloat16; elsewhere it becomes "split".
 
     Returns:
         A context manager for use in a `with` statement, which restores the previous form at its end.
 
     Raises:
-        ValueError: for another form.
+        ValueError: for an unknown form.
 
     Example:
 

@@ -48,7 +48,7 @@ class _HyperBatchEnsemble(_FastWeights):
         features, hyperparameters = input_shape
         if hyperparameters[-1] != len(self.ranges):
             raise ValueError(
-                f"{hyperparameters[-1]} hyperparameters come in, for {len(self.ranges)} ranges"
+                f"{hyperparameters[-1]} hyperparameters were given for {len(self.ranges)} ranges"
             )
         super().build(features)
         self.input_spec = None
@@ -93,7 +93,7 @@ class _HyperBatchEnsemble(_FastWeights):
         return [inputs, outputs, outputs, outputs]
 
     def scaled_outputs(self, weights: dict, factor: np.ndarray) -> dict:
-        """The weights with which outputs without bias are `factor` times what they were.
+        """The changed weights that multiply the outputs, before the bias, by `factor`.
 
         Args:
             weights: dict from a weight's name to its value.
@@ -238,11 +238,11 @@ class HyperBatchEnsembleDense(_HyperBatchEnsemble, BatchEnsembleDense):
         ranges: sequence of d pairs of floats (low, high) that the hyperparameters come from.
         kwargs:
             l2_index: int, which hyperparameter is the L2 coefficient of the kernel: in training the mean
-                over rows of h[l2_index] * ||kernel + e1 * delta_kernel||^2 is added to the loss; None for
-                no L2. Default None.
+                over rows of h[l2_index] * ||kernel + e1 * delta_kernel||^2 is added to the loss; None
+                for no L2. Default None.
             bias_l2_index: the same for the bias. Default None.
-            tie_fast_weights: bool, whether the delta kernel shares the kernel's r and s instead of having
-                `delta_r` and `delta_s`. Default True.
+            tie_fast_weights: bool, whether the delta kernel shares the kernel's r and s instead of
+                having `delta_r` and `delta_s`. Default True.
             All others: see `BatchEnsembleDense`.
 
     Input shape: [(N, C), (N, d)], features and hyperparameters; the latter may be (M, d), one row per
@@ -280,12 +280,12 @@ class HyperBatchEnsembleConv2D(_HyperBatchEnsemble, BatchEnsembleConv2D):
         kernel_size: int or pair of int, as in `keras.layers.Conv2D`. Channels come last.
         num_members: int, the number of members M. Default 4.
         ranges: sequence of d pairs of floats (low, high) that the hyperparameters come from.
-        kwargs: l2_index, bias_l2_index and tie_fast_weights, see `HyperBatchEnsembleDense`; all others, see
-            `BatchEnsembleConv2D`.
+        kwargs: l2_index, bias_l2_index and tie_fast_weights, see `HyperBatchEnsembleDense`; all others,
+            see `BatchEnsembleConv2D`.
 
-    Input shape: [(N, H, W, C), (N, d)], images and hyperparameters; the latter may be (M, d), one row per
-        member. At inference with (M, d) each member's two kernels are added first, so that it needs one
-        convolution instead of two.
+    Input shape: [(N, H, W, C), (N, d)], images and hyperparameters; the latter may be (M, d), one row
+        per member. At inference with (M, d) each member's two kernels are added first, so that it needs
+        one convolution instead of two.
     Output shape: (N, H', W', filters).
 
     Raises:

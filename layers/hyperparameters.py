@@ -27,21 +27,22 @@ def check_ranges(ranges: Sequence[Sequence[float]]) -> None:
 
 @keras.saving.register_keras_serializable(package="zoo")
 class LogUniformHyperparameters(keras.layers.Layer):
-    """Hyperparameters for every row, from a log-uniform distribution of each member's own.
+    """Hyperparameters for every row, drawn from each member's own log-uniform distribution.
 
     Member m's j-th hyperparameter is exp(u) with u uniform in [log_lower[m, j], log_upper[m, j]]. In
     training it is drawn for every row; at inference it is the mean, (upper - lower) / (log upper - log
-    lower). The bounds are weights that the network's optimiser does not train: `zoo.HyperparameterTuning`
-    moves them on held-out data.
+    lower). The bounds are weights that the network's optimiser does not train:
+    `zoo.HyperparameterTuning` moves them on held-out data.
 
     Args:
         num_members: int, the number of members M.
         ranges: sequence of d pairs of floats (low, high), 0 < low < high, which the bounds never leave.
-        initial_width: float in (0, 1). Members start near the mean of the log-uniform distribution over the
-            whole range, between 1 - initial_width and 1 + initial_width times that mean. Default 0.014.
-        label_smoothing: bool, whether the last hyperparameter is a label smoothing, which the classifier's
-            loss uses. Default False.
-        seed: int, or None for a seed of its own. Default None.
+        initial_width: float in (0, 1). Members start near the mean of the log-uniform distribution over
+            the whole range, between 1 - initial_width and 1 + initial_width times that mean. Default
+            0.014.
+        label_smoothing: bool, whether the last hyperparameter is a label smoothing, which the
+            classifier's loss uses. Default False.
+        seed: int, or None to draw one. Default None.
         kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
     Input shape: (N, ...). Row i belongs to member floor(i * M / N).
@@ -118,7 +119,7 @@ class LogUniformHyperparameters(keras.layers.Layer):
         return tuple(ops.convert_to_tensor(side, dtype="float32") for side in zip(*logs))
 
     def sample(self, log_lower: Any, log_upper: Any, uniform: Any) -> Any:
-        """Hyperparameters that uniform random numbers stand for.
+        """Turn uniform random numbers into hyperparameters.
 
         Args:
             log_lower: tensor (M, d), the members' lower bounds.
@@ -146,7 +147,7 @@ class LogUniformHyperparameters(keras.layers.Layer):
         return keras.random.uniform((rows, len(self.ranges)), seed=self.generator, dtype="float32")
 
     def member_weights(self, values: dict, network: keras.Model) -> dict:
-        """The weights of each member: none, for hyperparameters are no weights of the network.
+        """The weights of each member: none, because hyperparameters are not weights of the network.
 
         Args:
             values: dict of trainable variables.

@@ -1,4 +1,4 @@
-"""Initialisers of backbones, which draw nothing for a network whose weights are read from a file at once."""
+"""Initialisers of backbones, which draw nothing for a network whose weights are read from a file."""
 
 import contextlib
 import contextvars
@@ -32,12 +32,12 @@ class _Budget:
 def undrawn(numbers: float = math.inf):
     """Make `HeNormal` and `PartialIdentity` return zeros within a `with` statement.
 
-    For networks whose weights are loaded right after they are built: drawing kernels takes half of the time
-    that building a ResNet-50 takes.
+    For networks whose weights are loaded right after they are built: drawing kernels takes half of the
+    time that building a ResNet-50 takes.
 
     Args:
-        numbers: how many numbers all kernels together may have, those of the weights file. A description of a
-            network that was changed can so not take more memory than the file. Default: any number.
+        numbers: how many numbers all kernels together may have, those of the weights file, so that a
+            manipulated config cannot take more memory than the file. Default: any number.
 
     Raises:
         TooManyKernels: for a kernel beyond that, before it is made.
@@ -54,7 +54,7 @@ class HeNormal(keras.initializers.HeNormal):
     """Keras's `HeNormal`, a truncated normal distribution of variance 2 / inputs.
 
     Args:
-        seed: int, or None for a seed of its own. Default None.
+        seed: int, or None to draw one. Default None.
 
     Reference: He et al., 2015, arXiv 1502.01852.
     """
@@ -71,7 +71,7 @@ class PartialIdentity(keras.initializers.VarianceScaling):
     A kernel with fewer filters than inputs has only random filters.
 
     Args:
-        seed: int, or None for a seed of its own. Default None.
+        seed: int, or None to draw one. Default None.
 
     Reference: Jordan, arXiv 2404.00498, section 3.2 (Dirac initialisation).
     """

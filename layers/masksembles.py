@@ -26,10 +26,10 @@ def check_scale(scale: float) -> None:
 def member_masks(channels: int, num_members: int, scale: float, seed: int = 0) -> np.ndarray:
     """The members' masks of channels, the same for the same arguments.
 
-    Each mask has a = ceil(C / (s (1 - (1 - 1/s)^M))) ones. With that, C is the expected number of channels
-    that M random choices of a out of s * a channels cover. Every channel is used by some member. The
-    reference draws from s * a channels until exactly C are covered; here a random choice out of C is repaired
-    where it leaves channels out, which gives C channels for any C.
+    Each mask has a = ceil(C / (s (1 - (1 - 1/s)^M))) ones. With that, C is the expected number of
+    channels that M random choices of a out of s * a channels cover. Every channel is used by some
+    member. The reference draws from s * a channels until exactly C are covered; here a random choice out
+    of C is repaired where it leaves channels out, which gives C channels for any C.
 
     Args:
         channels: int >= 1, the number of channels C.
@@ -96,7 +96,7 @@ class _Masked(SavesAllVariables):
         return [inputs]
 
     def scaled_outputs(self, weights: dict, factor: np.ndarray) -> dict:
-        """The weights with which outputs without bias are `factor` times what they were.
+        """The changed weights that multiply the outputs, before the bias, by `factor`.
 
         Args:
             weights: dict from a weight's name to its value.

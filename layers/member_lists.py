@@ -1,4 +1,4 @@
-"""Packed networks in list form: one tensor per member flows from layer to layer.
+"""Packed networks in list form: layers pass on a list with one tensor per member.
 
 Members in separate tensors need no grouped convolution and no concatenation.  The layers here bring a
 tensor into that form and apply Keras's own layers inside it.
@@ -28,11 +28,12 @@ def is_list_of_members(value: Any) -> bool:
 def shares(value: Any, count: int, axis: int = 0) -> list:
     """Equal slices of a tensor along its first or last axis.
 
-    `ops.split` would be wrong here: TensorFlow's graph optimiser moves a max pooling before the activation
-    it follows, and then takes the first output of a split for all of them (seen in TensorFlow 2.21).
+    `ops.split` would be wrong here: TensorFlow's graph optimiser moves a max pooling before the
+    activation it follows, and then takes the first output of a split for all of them (seen in TensorFlow
+    2.21).
 
     Args:
-        value: tensor whose size along the axis divides by `count`.
+        value: tensor whose size along the axis is divisible by `count`.
         count: int, number of slices.
         axis: int, 0 or -1. Default 0.
 
@@ -56,7 +57,7 @@ class SplitMembers(keras.layers.Layer):
     Output shape: a list of M tensors (B, ..., C).
 
     Raises:
-        ValueError: at build, where the channels do not divide by M.
+        ValueError: at build, if the channels are not divisible by M.
 
     Example:
 
@@ -99,8 +100,8 @@ class PackedFlatten(keras.layers.Layer):
         kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
     Input shape: (B, ..., M * C).
-    Output shape: (B, M * values per member), each member's values in the order that `keras.layers.Flatten`
-        gives them.
+    Output shape: (B, M * values per member), each member's values in the order that
+        `keras.layers.Flatten` gives them.
 
     Example:
 
@@ -138,7 +139,7 @@ class PerMember(keras.layers.Layer):
     Output shape: a list of M tensors.
 
     Raises:
-        ValueError: at build, where the layer has weights, because members would share them.
+        ValueError: at build, if the layer has weights, because members would share them.
 
     Example:
 

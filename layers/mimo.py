@@ -31,7 +31,7 @@ def check_repetitions(batch_repetitions: int, input_repetition_probability: floa
 
 @keras.saving.register_keras_serializable(package="zoo")
 class MIMOExpand(keras.layers.Layer):
-    """Give each member an image of its own: M images side by side in the channels.
+    """Give each member its own image: M images side by side in the channels.
 
     At inference every member gets the same image. In training, as published:
 
@@ -40,14 +40,14 @@ class MIMOExpand(keras.layers.Layer):
     2. for each member independently the first int(L * (1 - p)) rows are shuffled again. The others stay,
        so that there all members see the same image; p = `input_repetition_probability`.
 
-    The second output says which image each member sees in each row. `MIMOHead` uses it to return logits in
-    the order of the labels, so that the shuffling never leaves the model.
+    The second output says which image each member sees in each row. `MIMOHead` uses it to return logits
+    in the order of the labels, so that the shuffling never leaves the model.
 
     Args:
         num_members: int, the number of members M. Default 3.
         batch_repetitions: int r >= 1. Default 1.
         input_repetition_probability: float p in [0, 1]. Default 0.0.
-        seed: int, seed of the shuffling, or None for a seed of its own. Default None.
+        seed: int, seed of the shuffling, or None to draw one. Default None.
         kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
     Input shape: (B, ..., C).
@@ -80,7 +80,7 @@ class MIMOExpand(keras.layers.Layer):
 
     @property
     def channel_copies(self) -> int:
-        """How many copies of an image lie in the channels at inference: the part of each is c M + m."""
+        """How many copies of an image the channels hold at inference; copy m has channels c M + m."""
         return self.num_members
 
     def call(self, inputs, training=None):
@@ -112,7 +112,7 @@ class MIMOExpand(keras.layers.Layer):
         return keras.random.uniform(shape, seed=self.generator)
 
     def row_factor(self, training: bool) -> int:
-        """How many rows of the batch it makes of one.
+        """How many rows of the batch the layer makes of one.
 
         Args:
             training: bool, in training or at inference.
@@ -147,12 +147,13 @@ class MIMOHead(keras.layers.Dense):
         units: int, outputs K of each member.
         num_members: int, the number of members M. Default 3.
         batch_repetitions: int r >= 1, the same as in `MIMOExpand`. Default 1.
-        kwargs: use_bias, kernel_initializer and so on, as in `keras.layers.Dense`. The kernel is (C, M * K);
-            member m has columns m K to (m + 1) K.
+        kwargs: use_bias, kernel_initializer and so on, as in `keras.layers.Dense`. The kernel is (C, M *
+            K); member m has columns m K to (m + 1) K.
 
-    Input shape: features (L, C), or [features, rows], where rows (L, M) is the second output of `MIMOExpand`.
-    Output shape: (L, M, K); in training with rows (B, M * r, K), each member's logits for image b in each of
-        the r repetitions, member by member.
+    Input shape: features (L, C), or [features, rows], where rows (L, M) is the second output of
+        `MIMOExpand`.
+    Output shape: (L, M, K); in training with rows (B, M * r, K), each member's logits for image b in
+        each of the r repetitions, member by member.
 
     Raises:
         ValueError: for num_members or batch_repetitions < 1.
@@ -195,7 +196,7 @@ class MIMOHead(keras.layers.Dense):
         return ops.concatenate(per_image, axis=1)
 
     def row_factor(self, training: bool) -> Any:
-        """How many rows of the batch it makes of one.
+        """How many rows of the batch the layer makes of one.
 
         Args:
             training: bool, in training or at inference.

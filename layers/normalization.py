@@ -1,4 +1,4 @@
-"""Batch normalisation of one tensor or of a list with one tensor a member."""
+"""Batch normalisation of one tensor or of a list with one tensor per member."""
 
 from typing import Any
 
@@ -75,16 +75,17 @@ _FUSED = {"tensorflow": _tensorflow, "torch": _torch}
 class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` over channels: fused where possible, and per member.
 
-    Keras's own layer takes a dozen operations on TensorFlow and PyTorch. Their fused kernels give the same
-    outputs and moving statistics in one, which makes a whole ResNet's training step about 8 % faster. Under
-    a strategy of `tf.distribute`, statistics are those of the whole batch, whatever `synchronized` says.
+    Keras's own layer takes a dozen operations on TensorFlow and PyTorch. Their fused kernels give the
+    same outputs and moving statistics in one, which makes a whole ResNet's training step about 8 %
+    faster. Under a strategy of `tf.distribute`, statistics are those of the whole batch, whatever
+    `synchronized` says.
 
     Args:
         args: arguments of `keras.layers.BatchNormalization`, by position; `axis` is the last axis.
         kwargs: momentum, epsilon, center, scale and so on, as in `keras.layers.BatchNormalization`.
 
-    Input shape: (B, ..., C), or a list of M tensors (B, ..., C / M). Statistics, `gamma` and `beta` are per
-        channel, thus per member.
+    Input shape: (B, ..., C), or a list of M tensors (B, ..., C / M). Statistics, `gamma` and `beta` are
+        per channel, thus per member.
     Output shape: the same.
 
     Reference: Ioffe & Szegedy, Batch Normalization, ICML 2015, arXiv 1502.03167.
@@ -174,11 +175,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class PerMemberBatchNormalization(keras.layers.Layer):
-    """Batch normalisation with statistics, `gamma` and `beta` of each member, for rows of members.
+    """Batch normalisation with each member's own statistics, `gamma` and `beta`, for rows of members.
 
-    For rows x of member m: y = gamma[m] * (x - mean_m) / sqrt(variance_m + epsilon) + beta[m]. In training,
-    mean and variance are those of the member's rows in the batch; at inference, moving averages. A member
-    without rows in a batch keeps its averages.
+    For rows x of member m: y = gamma[m] * (x - mean_m) / sqrt(variance_m + epsilon) + beta[m]. In
+    training, mean and variance are those of the member's rows in the batch; at inference, moving
+    averages. A member without rows in a batch keeps its averages.
 
     Args:
         num_members: int, the number of members M. Default 4.
@@ -257,7 +258,7 @@ class PerMemberBatchNormalization(keras.layers.Layer):
         return mean, variance
 
     def member_weights(self, values: dict, network: keras.Model) -> dict:
-        """The weights of each member, which they are.
+        """The weights of each member: the values themselves.
 
         Args:
             values: dict from a trainable variable's name to its value, an array (M, C).

@@ -89,7 +89,7 @@ class _Packed(keras.layers.Layer):
         members = self._members(inputs)
         # Not slices: the gradient of unstacking is one stacking, that of M slices M kernels of zeros.
         kernels = ops.unstack(ops.convert_to_tensor(self.kernel))
-        if self.separate_outputs:  # every member has filters of its own over the same inputs
+        if self.separate_outputs:  # every member has its own filters over the same inputs
             members, kernels = members * self.num_members, shares(kernels[0], self.num_members, axis=-1)
         count = len(kernels) // len(members)
         groups = [kernels[i : i + count] for i in range(0, len(kernels), count)]
@@ -109,7 +109,7 @@ class _Packed(keras.layers.Layer):
         return ops.stack(outputs, axis=1)
 
     def scaled_outputs(self, weights: dict, factor: np.ndarray) -> dict | None:
-        """The weights with which outputs without bias are `factor` times what they were.
+        """The changed weights that multiply the outputs, before the bias, by `factor`.
 
         Args:
             weights: dict from a weight's name to its value.
@@ -139,7 +139,7 @@ class _Packed(keras.layers.Layer):
             parts = {"kernel": kernel[0], **{n: v for n, v in values.items() if n != "kernel"}}
             return {n: np.stack(np.split(v, self.num_members, axis=-1)) for n, v in parts.items()}
         kernels = kernel.reshape(self.num_members, -1, *kernel.shape[1:])
-        if kernels.shape[1] == 1:  # one group a member: its kernel is as a single network's
+        if kernels.shape[1] == 1:  # one group per member: its kernel is like a single network's
             kernels = kernels[:, 0]
         vectors = {n: v.reshape(self.num_members, -1) for n, v in values.items() if n != "kernel"}
         return {"kernel": kernels, **vectors}
@@ -239,9 +239,9 @@ class PackedConv2D(_PackedConv):
 
         y[..., j-th F' of them] = conv2d(x[..., j-th C / g of them], kernel[j]),  j = 0 .. g - 1,
 
-    with F' = int(alpha * F) / g. gamma is lowered towards 1 while C does not divide by g or C / g is under
-    64. So a layer has alpha^2 / (gamma * M) of the single layer's parameters, and an input of one member
-    never reaches another.
+    with F' = int(alpha * F) / g. gamma is lowered towards 1 while C is not divisible by g or C / g is
+    under 64. So a layer has alpha^2 / (gamma * M) of the single layer's parameters, and an input of one
+    member never reaches another.
 
     Args:
         filters: int, filters of the single network that this layer widens.
@@ -253,24 +253,24 @@ class PackedConv2D(_PackedConv):
         padding: str, "valid" or "same". Default "valid".
         dilation_rate: int or pair of int, as in `keras.layers.Conv2D`. Default 1.
         kwargs:
-            role: str, "stem" (or "first"), a layer over the input that is dense, so that every member sees
-                all of it; "hidden"; "shortcut"; or "head" (or "last"), with `filters` for every member, on an
-                axis of their own. Default "hidden".
-            separate_outputs: bool, in the stem, whether the output is a list with one tensor per member, the
-                fast form. Default False.
-            activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer:
-                as in `keras.layers.Conv2D`. Kernels are initialised group by group.
+            role: str, "stem" (or "first"), a layer over the input that is dense, so that every member
+                sees all of it; "hidden"; "shortcut"; or "head" (or "last"), with `filters` for every
+                member, on a separate axis. Default "hidden".
+            separate_outputs: bool, in the stem, whether the output is a list with one tensor per member,
+                the fast form. Default False.
+            activation, use_bias and the initialisers and regularisers of kernel and bias: see
+                `keras.layers.Conv2D`. Kernels are initialised group by group.
 
-    Input shape: (B, H, W, C), members side by side in C; or a list of M tensors (B, H, W, C / M), the fast
-        form. In the stem (B, H, W, C) is the image.
+    Input shape: (B, H, W, C), members side by side in C; or a list of M tensors (B, H, W, C / M), the
+        fast form. In the stem (B, H, W, C) is the image.
     Output shape: (B, H', W', int(alpha * F)); or a list of M tensors where the input is a list or with
         `separate_outputs`; in the head (B, M, H', W', F).
 
     Raises:
-        ValueError: for an argument out of range, and at build where channels do not divide by groups.
+        ValueError: for an argument out of range, and at build if channels are not divisible by groups.
 
     Reference: Laurent et al., Packed-Ensembles for Efficient Uncertainty Estimation, ICLR 2023,
-        arXiv 2210.09184, section 4; the minimum of 64 channels is its reference implementation's.
+        arXiv 2210.09184, section 4; the minimum of 64 channels is from its reference implementation.
 
     Example:
 
@@ -304,7 +304,7 @@ class PackedConv1D(_PackedConv):
     Output shape: (B, L', int(alpha * filters)) or a list of M tensors; in the head (B, M, L', filters).
 
     Raises:
-        ValueError: for an argument out of range, and at build where channels do not divide by groups.
+        ValueError: for an argument out of range, and at build if channels are not divisible by groups.
 
     Reference: Laurent et al., ICLR 2023, arXiv 2210.09184.
 
@@ -333,12 +333,12 @@ class PackedDense(_Packed):
         kwargs: role, separate_outputs, activation and so on, see `PackedConv2D`.
 
     Input shape: (B, ..., C), members side by side in C, or a list of M tensors (B, ..., C / M).
-        `keras.layers.Flatten` interleaves the members of one tensor: use `PackedFlatten`, or flatten a list
-        of them (`PerMember(Flatten())`), or pool.
+        `keras.layers.Flatten` interleaves the members of one tensor: use `PackedFlatten`, or flatten a
+        list of them (`PerMember(Flatten())`), or pool.
     Output shape: (B, ..., int(alpha * units)) or a list of M tensors; in the head (B, M, ..., units).
 
     Raises:
-        ValueError: for an argument out of range, and at build where channels do not divide by groups.
+        ValueError: for an argument out of range, and at build if channels are not divisible by groups.
 
     Reference: Laurent et al., ICLR 2023, arXiv 2210.09184.
 
@@ -378,8 +378,8 @@ class PackedDense(_Packed):
 class PackedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """Depthwise convolution of packed networks: `keras.layers.DepthwiseConv2D`, per member.
 
-    A depthwise kernel never crosses channels, so members are independent already. This class adds the form
-    with one tensor per member.
+    A depthwise kernel never crosses channels, so members are independent already. This class adds the
+    form with one tensor per member.
 
     Args:
         args: arguments of `keras.layers.DepthwiseConv2D`, by position.
@@ -417,7 +417,7 @@ class PackedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
         return [super(PackedDepthwiseConv2D, self).compute_output_shape(s) for s in input_shape]
 
     def scaled_outputs(self, weights: dict, factor: np.ndarray) -> dict:
-        """The weights with which outputs without bias are `factor` times what they were.
+        """The changed weights that multiply the outputs, before the bias, by `factor`.
 
         Args:
             weights: dict from a weight's name to its value.

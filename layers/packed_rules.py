@@ -1,4 +1,4 @@
-"""How wide the layers of a Packed-Ensemble are and in how many groups (Laurent et al., arXiv 2210.09184)."""
+"""Width and number of groups of a Packed-Ensemble's layers (Laurent et al., arXiv 2210.09184)."""
 
 import math
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def packed_role(role: str) -> str:
 
 
 def packed_channels(channels: int, num_members: int, alpha: float, role: str = "hidden") -> int:
-    """Output channels of all members together: int(channels * alpha), in the head channels * num_members.
+    """Output channels of all members: int(channels * alpha), in the head channels * num_members.
 
     Args:
         channels: int, output channels of the single network's layer.
@@ -54,9 +54,9 @@ def packed_groups(
 ) -> int:  # fmt: skip
     """The number of groups in a packed layer, by the published rule.
 
-    The stem has one group, because every member sees the whole input. Other layers have gamma * num_members.
-    gamma is lowered one by one, not below 1, while the input channels do not divide by that number or leave
-    fewer than `minimum_channels` per group.
+    The stem has one group, because every member sees the whole input. Other layers have gamma *
+    num_members. gamma is lowered one by one, not below 1, while the input channels are not divisible by
+    that number or leave fewer than `minimum_channels` per group.
 
     Args:
         inputs: int, input channels of all members together.
@@ -64,14 +64,14 @@ def packed_groups(
         num_members: int, the number of members M.
         gamma: int >= 1, groups inside each member. Default 1.
         role: str, see `packed_role`. Default "hidden".
-        minimum_channels: int, or None never to lower gamma. The reference uses 64 in convolutions and None in
-            dense layers. Default 64.
+        minimum_channels: int, or None never to lower gamma. The reference uses 64 in convolutions and
+            None in dense layers. Default 64.
 
     Returns:
         int.
 
     Raises:
-        ValueError: where the channels do not divide by the groups, or for an unknown role.
+        ValueError: if the channels are not divisible by the groups, or for an unknown role.
     """
     if packed_role(role) == "stem":
         if outputs % num_members:
@@ -134,7 +134,7 @@ def check_packed(num_members: int, alpha: float, gamma: int) -> None:
         gamma: int >= 1.
 
     Raises:
-        ValueError: for one out of range.
+        ValueError: for an argument out of range.
     """
     check_members(num_members)
     if not 0 < alpha < math.inf:

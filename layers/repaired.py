@@ -26,7 +26,7 @@ def accepted(layer_class: type, config: dict) -> dict:
 
 @keras.saving.register_keras_serializable(package="zoo")
 class Repaired(keras.layers.Layer):
-    """A layer that is saved by those entries of its configuration that it takes.
+    """A layer that is saved with only those entries of its configuration that its class takes.
 
     Args:
         layer: a `keras.Layer`.

@@ -69,7 +69,7 @@ def members_of_rows(rows: Any, num_members: int) -> Any:
 
 
 def member_by_member(transform: Callable[[Any, Any], Any], x: Any, kernels: list) -> Any:
-    """Transform each member's rows with a kernel of its own.
+    """Transform each member's rows with the member's kernel.
 
     Args:
         transform: function of (rows, kernel) that returns as many rows.
@@ -81,7 +81,7 @@ def member_by_member(transform: Callable[[Any, Any], Any], x: Any, kernels: list
     """
     rows, members = ops.shape(x)[0], len(kernels)
     bounds = [(m * rows + members - 1) // members for m in range(members + 1)]
-    # Equally many rows for every member, of which those are dropped that are another's: a member may have
+    # Every member computes equally many rows, and those of other members are dropped: a member may have
     # none, and TensorFlow's convolution of no rows has a wrong shape.
     most, outputs = bounds[1], []
     for kernel, start, stop in zip(kernels, bounds, bounds[1:]):
@@ -103,10 +103,10 @@ def assignment(x: Any, num_members: int) -> Any:
 
 
 def per_row(values: Any, x: Any, assigned: Any = None) -> Any:
-    """Each row's values of its member, shaped to broadcast over the positions of the row.
+    """Each row gets the values of its member, shaped to broadcast over the positions of the row.
 
-    This is a product with a one-hot matrix instead of a gather, so that the gradient is dense, as optimisers
-    want it.
+    This is a product with a one-hot matrix instead of a gather, so that the gradient is dense, as
+    optimisers need it.
 
     Args:
         values: tensor (M, C), the values of each member.
@@ -141,15 +141,15 @@ class TileMembers(keras.layers.Layer):
     Args:
         num_members: int, the number of members M. Default 4.
         training_mode: str, "tile" or "split". With "tile" every member sees every row, in training as at
-            inference. With "split" the batch stays as it is in training, and the following layers divide its
-            rows among the members. Default "tile".
+            inference. With "split" the batch stays as it is in training, and the following layers divide
+            its rows among the members. Default "tile".
         kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
     Input shape: (B, ...).
     Output shape: (M * B, ...), or (B, ...) in training with "split".
 
     Raises:
-        ValueError: for another mode or M < 1.
+        ValueError: for an unknown mode or M < 1.
 
     Example:
 
@@ -176,7 +176,7 @@ class TileMembers(keras.layers.Layer):
         return keras.KerasTensor((None, *inputs.shape[1:]), inputs.dtype)
 
     def row_factor(self, training: bool) -> Any:
-        """How many rows of the batch it makes of one.
+        """How many rows of the batch the layer makes of one.
 
         Args:
             training: bool, in training or at inference.
@@ -230,7 +230,7 @@ class MemberLogits(TileMembers):
     Output shape: (B, M, K); in training with "split" (B, 1, K), each row answered by one member.
 
     Raises:
-        ValueError: for another mode or M < 1.
+        ValueError: for an unknown mode or M < 1.
 
     Example:
 

@@ -11,12 +11,12 @@ A plan is a TOML file, a list of
     seeds = [0, 1, 2]
     epochs = 20               # any field of the recipe
 
-which are trained in this order into RUNS/RECIPE-SEED; the default plan is training/plans/weights.toml.  With
-`join = [0, 1]` a deep ensemble is joined of finished runs of the single network with these seeds.
+which are trained in this order into RUNS/RECIPE-SEED; the default plan is training/plans/weights.toml.
+With `join = [0, 1]` a deep ensemble is joined from finished runs of the single network with these seeds.
 Sparse tickets, hyper-deep ensembles and deep ensembles without `join` are trained by their own scripts.
 
-A stopped queue goes on when it is started again, and loses at most an epoch; SIGTERM saves first and loses
-nothing.  Only one queue works in a folder.  A run that fails is named in the table and tried again
+A stopped queue resumes when it is started again, and loses at most an epoch; SIGTERM saves first and
+loses nothing.  Only one queue works in a folder.  A run that fails is named in the table and tried again
 at the next start.  RUNS/RECIPE-SEED/output.txt has what a run printed.
 """
 
@@ -53,7 +53,7 @@ class Run:
 
     Args:
         recipe: `zoo.training.recipes.Recipe`, with its seed and what the plan changes.
-        flags: list of str, what the training script is given for it.
+        flags: list of str, the training script's arguments for it.
         join: list of int, seeds of single networks to join, or empty.
     """
 
@@ -63,12 +63,17 @@ class Run:
 
     @property
     def name(self):
-        """Name of the folder: DATASET_METHOD_BACKBONE-SEED, with what the plan changes."""
+        """Name of the folder: DATASET_METHOD_BACKBONE-SEED, and the fields that the plan changes."""
         changed = "".join(f"-{flag[2:]}" for flag in self.flags[1:-1]).replace(":", "x")
         return f"{self.flags[0].removeprefix('--recipe=')}{changed}-{self.recipe.seed}"
 
     def command(self, data_dir, runs):
-        """The training script and its arguments, a list for `subprocess`."""
+        """Return the training script and its arguments, a list for `subprocess`.
+
+        Args:
+            data_dir: str or path of the data sets.
+            runs: `pathlib.Path` of the folder of the runs.
+        """
         folders = [f"--data_dir={data_dir}", f"--output_dir={runs / self.name}"]
         if self.join:
             single = dataclasses.replace(self.recipe, method="single")
@@ -87,16 +92,16 @@ class Run:
 
 
 def read_plan(path):
-    """The runs of a plan, in order.
+    """Read the runs of a plan, in order.
 
     Args:
-        path: of a TOML file.
+        path: str or path of a TOML file.
 
     Returns:
         A list of `Run`.
 
     Raises:
-        FileNotFoundError: where there is no such file.
+        FileNotFoundError: if the file does not exist.
         ValueError: for a file that is no plan, an unknown recipe or an unknown field.
     """
     path = pathlib.Path(path)
@@ -158,7 +163,16 @@ def published(run):
 
 
 def state(run, runs):
-    """(state, epochs done, seconds spent) of a run: "published", "done", "started", "failed" or "waiting"."""
+    """Tell how far a run is.
+
+    Args:
+        run: a `Run`.
+        runs: `pathlib.Path` of the folder of the runs.
+
+    Returns:
+        (state, epochs done, seconds spent); the state is "published", "done", "started", "failed" or
+        "waiting".
+    """
     folder = runs / run.name
     if (folder / "config.json").is_file():
         seconds = json.loads((folder / "config.json").read_text())["seconds"]
@@ -173,13 +187,13 @@ def state(run, runs):
 
 @contextlib.contextmanager
 def lock(runs):
-    """The file that says who works in a folder; training processes inherit it.
+    """Lock the file that says who works in a folder; training processes inherit it.
 
     Args:
         runs: `pathlib.Path` of the folder.
 
     Raises:
-        ValueError: where another queue, or a run that it left behind, still works.
+        ValueError: if another queue, or a run that it left behind, still works there.
     """
     runs.mkdir(parents=True, exist_ok=True)
     last_try = time.monotonic() + PATIENCE
@@ -198,18 +212,18 @@ def lock(runs):
 
 
 def fill(plan, data_dir, runs):
-    """Train all that a plan has and neither `runs` nor `saved_models/` has yet.
+    """Train all runs of a plan that neither `runs` nor `saved_models/` has yet.
 
     Args:
         plan: list of `Run`.
-        data_dir: folder of the data sets.
-        runs: folder of the runs.
+        data_dir: str or path of the data sets.
+        runs: str or path of the runs.
 
     Returns:
         Names of the runs that failed.
 
     Raises:
-        ValueError: where another queue works in the folder.
+        ValueError: if another queue works in the folder.
     """
     runs, failed = pathlib.Path(runs), []
     stop = _StopOnSignal()
@@ -274,9 +288,9 @@ def _last_line(path):
 
 
 def status(plan, runs):
-    """A table of all runs of a plan and the time that is left, as text.
+    """Return a table of all runs of a plan and the time left, as text.
 
-    Times are those of FLOPs at the rate of the runs in this folder; "?" where none has trained yet.
+    Times are estimated from FLOPs at the rate of this folder's runs; "?" if none has trained yet.
     """
     runs = pathlib.Path(runs)
     flops = _flops(plan, runs)

@@ -43,8 +43,8 @@ def join_runs(
         The dictionary written to `config.json`.
 
     Raises:
-        ValueError: if the runs are of other methods, have equal seeds, or differ in more than their
-            seeds.
+        ValueError: if a run is not of a single network, seeds are equal, or runs differ in more than
+            their seeds.
         FileNotFoundError: if a folder or the data set does not exist.
     """
     configs = _read_configs(runs)

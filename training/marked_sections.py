@@ -11,7 +11,7 @@ from zoo import files
 
 
 def check(path: str | os.PathLike, command: str, names: Iterable[str]) -> None:
-    """Check that a page has both marks of every section, once and in order.
+    """Check that a page has both markers of every section, once and in order.
 
     Args:
         path: str or path of a Markdown page.
@@ -19,7 +19,7 @@ def check(path: str | os.PathLike, command: str, names: Iterable[str]) -> None:
         names: iterable of str, the names of the sections.
 
     Raises:
-        ValueError: if a pair of marks is missing.
+        ValueError: if a pair of markers is missing.
     """
     _split(pathlib.Path(path), command, names)
 
@@ -33,7 +33,7 @@ def fill(path: str | os.PathLike, command: str, sections: dict[str, str]) -> Non
         sections: dict from a section's name to its text.
 
     Raises:
-        ValueError: if a pair of marks is missing.
+        ValueError: if a pair of markers is missing.
     """
     path = pathlib.Path(path)
     text = _split(path, command, sections)

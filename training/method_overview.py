@@ -1,7 +1,7 @@
-"""The README's table of methods: one row a method, from cards and measured speeds.
+"""The README's table of methods: one row per method, from cards and measured speeds.
 
-`python -m zoo.training.publish` writes it.  It shows the backbone and data set on which most methods have
-weights (of several, the one with the largest single network).
+`python -m zoo.training.publish` writes it.  It shows the backbone and data set on which most methods
+have weights (of several, the one with the largest single network).
 """
 
 import json

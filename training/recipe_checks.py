@@ -1,4 +1,4 @@
-"""The one validation of a recipe: every field has its type and range, whatever it came from."""
+"""The one validation of a recipe: every field has its type and range, wherever it came from."""
 
 import math
 from typing import Any

@@ -1,9 +1,9 @@
-"""Recipes: one a data set and backbone, the same for every method and so with equal updates.
+"""Recipes: one per data set and backbone, the same for every method, so that updates are equal.
 
     python -m zoo.training.train --recipe=cifar10_packed_resnet20 --data_dir=DATA --output_dir=RUN
 
-A recipe's name is DATASET_METHOD_BACKBONE; every other field is also a flag.  What a run costs and
-reaches is measured and stands in the cards of `saved_models/`.
+A recipe's name is DATASET_METHOD_BACKBONE; every other field is also a flag.  The cards of
+`saved_models/` have the measured costs and scores of runs.
 """
 
 import ast
@@ -26,16 +26,16 @@ class Recipe:
         gamma: int, groups inside each member, where the method has them.
         arguments: str, the method's other arguments: "rank=2,tile_at=1".
         batch_size: int, images of one step on all devices together.
-        epochs: int.
+        epochs: int, passes over the training images.
         learning_rate: float, peak rate of SGD with Nesterov momentum.
-        momentum: float.
+        momentum: float, the momentum of SGD.
         accumulate: int, steps whose gradients make one update.
         clip_norm: float, bound of the norm of all gradients together; 0 for none.
         schedule: "cosine" or "linear", both down to 0, or "step".
         warm_up: float, share of all steps in which the rate rises linearly to its peak.
         milestones: tuple of float, shares of all steps at which the schedule "step" lowers the rate.
-        factor: float, what the rate is multiplied by at each milestone.
-        bias_factor: float, times the learning rate for the offsets of normalisations.
+        factor: float, multiplies the rate at each milestone.
+        bias_factor: float, multiplies the learning rate of the offsets of normalisations.
         weight_decay: float, as in L2-regularised SGD (gradient + weight_decay * w), on kernels alone.
         ema: float, momentum of the average of the weights over steps (Keras's `use_ema`), which becomes
             the trained model; 0 for none.
@@ -43,17 +43,18 @@ class Recipe:
         shift: int, pixels by which images are moved at random, each way.
         padding: "zeros" or "reflect", what moves in from beyond the border.
         flip: bool, whether to mirror images from left to right at random.
-        alternate_flips: bool, whether to mirror a random half first and then every image every other epoch.
-        cutout: int, pixels of a side of the square that is blanked at random; 0 for none.
-        image_sizes: str, pixels of a side at which the first epochs train, "32:10,48:3": ten epochs
-            at 32, three at 48, and the others at full size.
+        alternate_flips: bool, whether to mirror a random half first and then every image every other
+            epoch.
+        cutout: int, side in pixels of the square that is blanked at random; 0 for none.
+        image_sizes: str, side in pixels of the images in the first epochs, "32:10,48:3": ten epochs at
+            32, three at 48, and the others at full size.
         held_out: float, share of the training images kept for validation.
-        stream: bool, whether images are read and decoded while it trains.
-        image_size: int, pixels of a side of streamed images, cropped at random; 0 takes them as they are.
-        precision: "float32", "bfloat16" or "float16" with weights in float32 (loss scaling is automatic),
-            or a Keras dtype policy.
+        stream: bool, whether images are read and decoded during training.
+        image_size: int, side in pixels of streamed images, cropped at random; 0 keeps their size.
+        precision: "float32", "bfloat16" or "float16" with weights in float32 (loss scaling is
+            automatic), or a Keras dtype policy.
         seed: int, decides initial weights, the order of images and augmentation.
-        stem: "cifar", "imagenet", or "" for that of the image size, as `zoo.build` takes it.
+        stem: str, "cifar", "imagenet", or "" to choose by the image size, see `zoo.build`.
 
     Raises:
         ValueError: for a field out of range, with one line that names it.
@@ -184,7 +185,7 @@ def method_arguments(text: str) -> dict:
         text: str, such as "rank=2,tile_at=head".
 
     Returns:
-        A dictionary from name to value; what is no Python literal stays a string.
+        A dictionary from name to value; anything but a Python literal stays a string.
 
     Raises:
         ValueError: for a part without a name or a value.
@@ -202,7 +203,7 @@ def method_arguments(text: str) -> dict:
 
 
 def checked_arguments(recipe: Recipe, known: list[str]) -> dict:
-    """Read a recipe's arguments for its method, `num_members` among them where it is set.
+    """Read a recipe's arguments for its method, including `num_members` if it is set.
 
     Args:
         recipe: a `Recipe`.
@@ -226,8 +227,8 @@ def checked_arguments(recipe: Recipe, known: list[str]) -> dict:
 def recipe(name: str) -> Recipe:
     """Find the recipe of a name.
 
-    A backbone without settings for any data set, such as one that was registered from outside the package,
-    gets the defaults of `Recipe`.
+    A backbone without settings for any data set, such as one that was registered from outside the
+    package, gets the defaults of `Recipe`.
 
     Args:
         name: str, DATASET_METHOD_BACKBONE, such as "cifar10_packed_resnet20".

@@ -15,7 +15,7 @@ def start(main: Callable[[list[str]], None], script: str) -> None:
     """Run a script: drop the log lines of libraries, parse the flags, call `main`.
 
     Args:
-        main: function of the arguments that are no flags.
+        main: function of the arguments that are not flags.
         script: str, the name of the module.
 
     Raises:
@@ -42,8 +42,8 @@ def start(main: Callable[[list[str]], None], script: str) -> None:
 def switch_onednn_on() -> None:
     """Let TensorFlow use oneDNN, unless the environment says otherwise; call before TensorFlow is imported.
 
-    TensorFlow leaves oneDNN off on processors without AVX-512, where ResNet-50 then trains three times slower.
-    It is not for programs that answer single images, which it slows down there.
+    TensorFlow leaves oneDNN off on processors without AVX-512, where ResNet-50 then trains three times
+    slower. It is not for programs that answer single images, which it slows down there.
     """
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 

@@ -6,12 +6,12 @@
     KERAS_BACKEND=jax python -m zoo.training.train ... --strategy=data_parallel
 
 Several machines find each other by TF_CONFIG or SLURM's variables.  --batch_size is that of all devices
-together, so a run gives the same weights on any number of them.  --dry_run reports what a run will take:
-parameters, memory a device, FLOPs and bytes a step; it needs neither data nor devices.
+together, so a run gives the same weights on any number of them.  --dry_run reports what a run will cost:
+parameters, memory per device, FLOPs and bytes per step; it needs neither data nor devices.
 
-DATA holds TensorFlow Datasets' prepared folders or `.npz` files (see the README).  Every field of the
-recipe is a flag: `--epochs=30 --alpha=3`.  A run that was stopped resumes from its last epoch when the
-same command is started again; at SIGTERM it saves at once and exits with 0.  RUN ends up with
+DATA holds TensorFlow Datasets' prepared folders or `.npz` files (see docs/datasets.md).  Every field of
+the recipe is a flag: `--epochs=30 --alpha=3`.  A run that was stopped resumes from its last epoch when
+the same command is started again; at SIGTERM it saves at once and exits with 0.  RUN ends up with
 `config.json` and weights ready for `saved_models/`, `log.csv`, and TensorBoard events if TensorFlow is
 the backend.  Any Keras backend can be used (KERAS_BACKEND); with `.npz` data TensorFlow is imported only
 if it is the backend.

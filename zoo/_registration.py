@@ -1,7 +1,7 @@
 """Make `keras.saving.load_model` know our classes wherever zoo and Keras are both imported.
 
-Registration needs Keras, and importing Keras imports TensorFlow; `import zoo` alone shall not.  So our
-classes are registered at once where Keras is there already, and else right after it is imported.
+Registration needs Keras, and importing Keras imports TensorFlow; `import zoo` alone must not.  So our
+classes are registered at once if Keras has been imported, and otherwise right after it is.
 """
 
 import importlib

@@ -38,20 +38,21 @@ def build(
             gamma=1)`.
         backbone: str, a name of `zoo.backbones.BACKBONES`, such as "lenet" or "resnet20"; or a function
             of (method, images, stem), which is registered under its own name (`zoo.register_backbone`);
-            or a functional or sequential `keras.Model` of images, of features or with a head, which
-            gives way to a new one.
+            or a functional or sequential `keras.Model` that takes images; it ends in features, or in a
+            head, which is replaced by a new one.
         num_classes: int >= 2, K. Default: 10.
         input_shape: three ints >= 1, (H, W, C) of the images, whose values run from 0 to 255.
             Default: None, those of a Keras model, otherwise (32, 32, 3).
-        stem: str, of this zoo's residual networks: "cifar" (3x3) or "imagenet" (7x7, stride 2, pooled). Default:
-            None, "imagenet" if both sides of the image have at least 112 pixels, else "cifar".
+        stem: str, for this zoo's residual networks only: "cifar" (3x3) or "imagenet" (7x7, stride 2,
+            pooled). Default: None, "imagenet" if both sides of the image have at least 112 pixels, else
+            "cifar".
         mean: float or C floats, subtracted from pixel values inside the model. Default: 127.5.
         std: float or C floats > 0, which pixel values are then divided by. Default: 127.5. A Keras model
-            that scales the images itself wants mean 0 and std 1.
+            that scales the images itself needs mean 0 and std 1.
         activation: None, or "softmax" to answer with probabilities (see `EnsembleClassifier`).
             Default: None.
         name: str, the Keras name of the model. Default: None, `<method>_<backbone>`.
-        resize: None, "crop" or "squash", what becomes of images of another size (see
+        resize: None, "crop" or "squash", how images of another size are resized (see
             `EnsembleClassifier`). Default: None, they are refused.
 
     Returns:
@@ -137,14 +138,14 @@ def build_from_spec(spec: dict, **options: Any) -> EnsembleClassifier:
     """Build a model from the dictionary that every built model carries as `spec`.
 
     Args:
-        spec: dict, the arguments of `build`, the method as `zoo.methods.serialize` gives it.
+        spec: dict, the arguments of `build`, with the method serialised by `zoo.methods.serialize`.
         options: arguments of `build` that replace those of the spec.
 
     Returns:
         A compiled, untrained `EnsembleClassifier`.
 
     Raises:
-        ValueError: as `build`.
+        ValueError: see `build`.
     """
     spec = {**spec, **options}
     method = spec.pop("method")

@@ -23,8 +23,8 @@ METHODS = ("temperature", "vector", "isotonic", "member_temperature")
 class _Map(keras.layers.Layer):
     """A map of log-probabilities (B, K) to calibrated log-probabilities (B, K), in float32.
 
-    What was fitted is in the config: such a map has no weights, so a calibrated model's weights files are
-    those of the model before.
+    What was fitted is in the config: such a map has no weights, so a calibrated model's weights files
+    are those of the model before.
     """
 
     def __init__(self, **kwargs):
@@ -55,7 +55,7 @@ class Temperature(_Map):
         True
 
     References:
-        Guo et al., On Calibration of Modern Neural Networks, ICML 2017, arXiv 1706.04599. Of the
+        Guo et al., On Calibration of Modern Neural Networks, ICML 2017, arXiv 1706.04599. For the
         average: Rahaman and Thiery, NeurIPS 2021, arXiv 2007.08792.
     """
 
@@ -93,7 +93,9 @@ class VectorScaling(_Map):
     def __init__(self, scale: Sequence[float], offset: Sequence[float], **kwargs: Any):
         super().__init__(**kwargs)
         if len(scale) != len(offset):
-            raise ValueError(f"scale and offset must be as long; got {len(scale)} and {len(offset)}")
+            raise ValueError(
+                f"scale and offset must have the same length; got {len(scale)} and {len(offset)}"
+            )
         self.scale = [float(value) for value in scale]
         self.offset = [float(value) for value in offset]
 
@@ -191,9 +193,9 @@ def calibrate(
 ) -> EnsembleClassifier:
     """Return a calibrated copy of a classifier, fitted on held-out images.
 
-    Averaging makes an ensemble less confident than its members, so what calibrates a member does not
-    calibrate the average. Three methods map the *averaged* prediction p and leave the members as they
-    are; one scales the members' logits z before they are averaged. Each minimises the NLL, except
+    Averaging makes an ensemble less confident than its members, so an ensemble of calibrated members
+    is not calibrated. Three methods map the *averaged* prediction p and do not change the members;
+    one scales the members' logits z before they are averaged. Each minimises the NLL, except
     isotonic regression, which minimises squared errors.
 
         temperature          p'_k = p_k^(1 / T) / sum_j p_j^(1 / T)
@@ -205,7 +207,7 @@ def calibrate(
     Args:
         model: an `EnsembleClassifier`. An earlier calibration of its average is replaced.
         images: array (N, H, W, C) in [0, 255] or whatever else `zoo.predict` takes: held-out images that
-            are neither trained nor tested on.
+            are used neither for training nor for testing.
         labels: their labels, int array (N,) or distributions (N, K). Default: None, those of a data set,
             or of a folder with a subfolder for each class.
         method: str, "temperature", "vector", "isotonic" or "member_temperature". Default: "temperature".
@@ -213,14 +215,14 @@ def calibrate(
 
     Returns:
         A compiled `EnsembleClassifier` that shares the model's weights and predicts, saves, loads and
-        exports as any other. The first three methods keep the map as `calibration`; the members that
-        `zoo.export` gives are the model's own. With member_temperature the scaling is part of the
-        network, and of the members. Calibrate last: further training makes the calibration stale, and
-        `zoo.ensemble` drops a map of the average, as the new average is another.
+        exports like any other. The first three methods store the map as `calibration`; members stay
+        uncalibrated, also in exports. With member_temperature the scaling is part of the network, so it
+        changes the members. Calibrate last: further training makes the calibration stale, and
+        `zoo.ensemble` drops a map of the average, because the average changes.
 
     Raises:
-        ValueError: for another model or method, labels or images that do not fit the model or each
-            other, or none of them.
+        ValueError: if the model is no `EnsembleClassifier`, the method is unknown, or images or labels
+            are missing or do not fit the model or each other.
 
     Example:
         >>> model = zoo.load("packed_lenet", weights="fashion_mnist")

@@ -1,6 +1,6 @@
-"""`fit`, `evaluate` and `predict` that look at what they are given, and stop at what is not finite.
+"""`fit`, `evaluate` and `predict` that check their data, and stop at numbers that are not finite.
 
-Arrays are looked at once, before anything begins; data sets batch by batch (`zoo.data.checked_data`).
+Arrays are checked once, before anything begins; data sets batch by batch (`zoo.data.checked_data`).
 """
 
 import contextlib
@@ -25,7 +25,14 @@ class ChecksInputs:
     """A mix-in before `keras.Model` for classifiers with `num_classes` and `input_shape`."""
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
-        """Train as `keras.Model.fit` does, on inputs that are checked.
+        """Train as `keras.Model.fit` does, on checked data.
+
+        Args:
+            args: arguments of `keras.Model.fit`.
+            kwargs: the same by name.
+
+        Returns:
+            A `keras.callbacks.History`.
 
         Raises:
             ValueError: for images or labels that do not fit the model, or data that end early.
@@ -48,7 +55,14 @@ class ChecksInputs:
             return super().fit(**given)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate as `keras.Model.evaluate` does, on inputs that are checked.
+        """Evaluate as `keras.Model.evaluate` does, on checked data.
+
+        Args:
+            args: arguments of `keras.Model.evaluate`.
+            kwargs: the same by name.
+
+        Returns:
+            The loss and the metrics, as `keras.Model.evaluate` returns them.
 
         Raises:
             ValueError: for images or labels that do not fit the model, or data that end early.
@@ -64,9 +78,16 @@ class ChecksInputs:
             return super().evaluate(**given)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Predict as `keras.Model.predict` does, on inputs that are checked.
+        """Predict as `keras.Model.predict` does, on checked images.
 
         Images with NaN are answered with NaN, and no images with an empty array.
+
+        Args:
+            args: arguments of `keras.Model.predict`.
+            kwargs: the same by name.
+
+        Returns:
+            Float array (N, K).
 
         Raises:
             ValueError: for images of another shape or type.
@@ -85,12 +106,12 @@ class ChecksInputs:
             return super().predict(**given)
 
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Train on one batch as `keras.Model` does, after a check."""
+        """Train on one batch after a check; arguments and result are those of `keras.Model`."""
         x, y = self._checked_arrays(x, y)
         return super().train_on_batch(x, y, *args, **kwargs)
 
     def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate one batch as `keras.Model` does, after a check."""
+        """Evaluate one batch after a check; arguments and result are those of `keras.Model`."""
         x, y = self._checked_arrays(x, y)
         return super().test_on_batch(x, y, *args, **kwargs)
 
@@ -193,17 +214,17 @@ def check_finite_weights(model: keras.Model) -> None:
 class StopAtTrouble(keras.callbacks.Callback):
     """Stop training at a loss or weights that are not finite, and at data that end too early.
 
-    It comes before all other callbacks, so that none of them keeps what is lost.  Each step looks at the
-    loss of the step before, which is there by then: no step waits for its own.
+    It runs before all other callbacks, so that none of them saves a broken model.  Each step checks the
+    loss of the step before, which has been computed by then, so no step has to wait.
 
     Args:
-        steps: int, the batches that an epoch was promised to have, or None.
-        test_steps: int, the same of the data to evaluate on, or None. Default: None.
-        tested: str, the argument that those came by. Default: "validation_data".
-        test_argument: str, the argument that promised their number. Default: "validation_steps".
+        steps: int, the expected number of batches in an epoch, or None.
+        test_steps: int, the expected number of batches to evaluate on, or None. Default: None.
+        tested: str, the argument with the data to evaluate on. Default: "validation_data".
+        test_argument: str, the argument that gave `test_steps`. Default: "validation_steps".
     """
 
-    async_safe = True  # the order in which means of the loss are looked at does not matter
+    async_safe = True  # the order in which losses are checked does not matter
 
     def __init__(
         self,
@@ -249,20 +270,23 @@ class StopAtTrouble(keras.callbacks.Callback):
 
 def _check_count(name, seen, steps, where, argument):
     if seen < (steps or 1):
-        promised = f"{argument}={steps}" if steps else "one at least"
+        promised = f"{argument}={steps}" if steps else "at least one"
         raise ValueError(
-            f"{name} ended after {seen} batches{where}, and {promised} was expected; let it go on (repeat it), "
+            f"{name} ended after {seen} batches{where}, and {promised} was expected; repeat the data, "
             f"or lower {argument}"
         )
 
 
 def first_in(callbacks: Any, first: keras.callbacks.Callback, model: keras.Model) -> Any:
-    """Return the callbacks of `fit` with another before them.
+    """Return the callbacks of `fit` with one more in front.
 
     Args:
         callbacks: None, a callback, a list of them, or a `keras.callbacks.CallbackList`.
         first: the callback that comes first.
         model: the `keras.Model` that is trained.
+
+    Returns:
+        A list, or the same `CallbackList` with `first` inserted if it has no `StopAtTrouble` yet.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
         if not any(isinstance(callback, StopAtTrouble) for callback in callbacks.callbacks):
@@ -273,7 +297,7 @@ def first_in(callbacks: Any, first: keras.callbacks.Callback, model: keras.Model
 
 
 def arguments(function: Callable, *args: Any, **kwargs: Any) -> dict:
-    """Return the arguments of a call by name, those of `**kwargs` among them."""
+    """Return the arguments of a call of a function by name, including those in `**kwargs`."""
     bound = inspect.signature(function).bind(*args, **kwargs).arguments
     others = bound.pop("kwargs", {})
     return {**bound, **others}

@@ -13,10 +13,13 @@ _CHUNK = 1 << 22  # pixels that are looked at in one go
 
 
 def is_array(values: Any) -> bool:
-    """Tell whether values can be looked at: an array, a tensor with values, or a list.
+    """Tell whether values can be checked: an array, a tensor with values, or a list.
 
     Args:
-        values: anything.
+        values: any object.
+
+    Returns:
+        A bool.
     """
     if isinstance(values, (list, tuple)):
         return True
@@ -29,6 +32,9 @@ def as_array(values: Any, name: str) -> np.ndarray:
     Args:
         values: an array, a tensor of any backend, or a list.
         name: str, what they are, for the message.
+
+    Returns:
+        A NumPy array.
 
     Raises:
         ValueError: for lists of different lengths.
@@ -44,7 +50,7 @@ def as_array(values: Any, name: str) -> np.ndarray:
 def check_images(
     images: Any, input_shape: Iterable[int | None], finite: bool = True, scaled: bool = True
 ) -> None:
-    """Check the images that a classifier is to learn from or to answer, and warn of values in [0, 1].
+    """Check images for training or prediction, and warn of values in [0, 1].
 
     Args:
         images: array or list (N, H, W, C), N >= 1. Anything that is not an array passes.
@@ -101,7 +107,7 @@ def check_images(
 
 
 def check_lengths(images: Any, labels: Any, weights: Any = None) -> None:
-    """Check that there is a label, and a weight if there are any, for each image.
+    """Check that each image has a label, and a weight if there are weights.
 
     Args:
         images: array or list (N, ...).
@@ -133,11 +139,12 @@ def check_batch_size(batch_size: Any) -> None:
 
 
 def check_labels(labels: Any, num_classes: int) -> None:
-    """Check the labels that a classifier is to learn from.
+    """Check labels for training.
 
     Args:
         labels: array or list of integers (N,) or (N, 1), or one-hot or soft labels (N, K). Anything that
-            is not an array (None, a symbolic tensor) passes: the loss turns NaN for bad labels met later.
+            is not an array (None, a symbolic tensor) passes: the loss turns NaN for bad labels met
+            later.
         num_classes: int >= 1, K.
 
     Raises:
@@ -195,7 +202,7 @@ def check_class_names(names: Iterable[str] | None, num_classes: int) -> list[str
         A list of strings, or None.
 
     Raises:
-        ValueError: for another number of names than classes, or a name that occurs twice.
+        ValueError: if the number of names is not K, or a name occurs twice.
     """
     if names is None:
         return None
@@ -232,7 +239,7 @@ def check_size(images: Any, input_shape: Iterable[int | None]) -> None:
 
 
 def check_batch(spec: dict | None, batch_size: int | None) -> None:
-    """Check that a batch which is split among members has an image for each.
+    """Check that a batch has an image for each member if it is split among them.
 
     Args:
         spec: dict, a model's `spec`, or None.
@@ -251,14 +258,14 @@ def check_batch(spec: dict | None, batch_size: int | None) -> None:
 
 
 def check_loss(loss: Any, activation: str | None) -> None:
-    """Check that a Keras cross-entropy takes the model's answers for what they are.
+    """Check that a Keras cross-entropy takes the kind of answer that the model gives.
 
     Args:
         loss: str or `keras.losses.Loss`.
         activation: None or "softmax", the model's.
 
     Raises:
-        ValueError: for a loss of logits with a model of probabilities, or the other way round.
+        ValueError: if the loss takes logits and the model gives probabilities, or the reverse.
     """
     if isinstance(loss, str):
         from_logits = False if loss.endswith("categorical_crossentropy") else None
@@ -338,7 +345,7 @@ def check_integer_labels(labels: ArrayLike, count: int, classes: int) -> np.ndar
         Int array (N,), values in [0, K).
 
     Raises:
-        ValueError: for another number of labels, fractions or NaN, or labels out of range.
+        ValueError: if there are not N labels, or they are out of range, fractions or NaN.
     """
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:

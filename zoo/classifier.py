@@ -37,8 +37,8 @@ def ensemble_log_probabilities(logits: Tensor) -> Tensor:
 def nan_where_not_finite(values: Tensor, images: Tensor) -> Tensor:
     """Return values that are NaN for every image with a NaN or infinite pixel.
 
-    ReLU and pooling swallow NaN, so a network alone may answer such an image with finite logits. For other
-    images the values are unchanged.
+    ReLU and pooling swallow NaN, so a network alone may answer such an image with finite logits. For
+    other images the values are unchanged.
 
     Args:
         values: float tensor (B, ...).
@@ -71,10 +71,10 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
     members' softmaxes, which is a normalised log-distribution and so serves as logits, or that mean
     itself with `activation="softmax"`. An image with a NaN or infinite pixel is answered with NaN.
 
-    `fit` takes plain labels. In training the loss is taken of each member, averaged over the batch, and
-    its sum over members is minimised (Lakshminarayanan et al., 2017): its gradient is that of the sum,
-    its value, which `fit` shows, the mean over members, so that it compares with the validation loss.
-    Metrics see the averaged prediction.
+    `fit` takes plain labels. In training each member has a loss, averaged over the batch, and the sum
+    over members is minimised (Lakshminarayanan et al., 2017). The value that `fit` shows is the mean
+    over members, so that it can be compared with the validation loss. Metrics see the averaged
+    prediction.
 
     Args:
         network: a `keras.Model` from images (B, H, W, C), uint8 or float in [0, 255], to member logits
@@ -87,8 +87,8 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
         spec: dict, what `zoo.build` made the network from. Default: None, a network of your own.
         calibration: a layer from log-probabilities (B, K) to calibrated ones, applied to the average
             (see `zoo.calibrate`). Default: None.
-        class_names: K strings, which `zoo.predict` answers with. Default: None; `fit` then takes those of
-            a data set from `keras.utils.image_dataset_from_directory`.
+        class_names: K strings, which `zoo.predict` answers with. Default: None; `fit` then takes those
+            of a data set from `keras.utils.image_dataset_from_directory`.
         resize: str, how images of another size become (H, W), in training, prediction and exports alike:
             "crop", the largest middle part with the ratio of its sides, or "squash", the whole image.
             Default: None, other sizes are refused.
@@ -179,7 +179,7 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
             training: bool. Default: False.
 
         Returns:
-            A tensor (B, M, K), in training as many rows of members as the network gives.
+            A tensor (B, M, K); in training its shape is that of the network's output.
         """
         images = self.at_size(images)
         logits = self.network(ops.cast(images, "float32"), training=training)
@@ -218,7 +218,8 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
         `member_loss` says.
 
         Raises:
-            ValueError: for a Keras cross-entropy that takes the model's answers for something else.
+            ValueError: for a Keras cross-entropy of logits if the model gives probabilities, or the
+                reverse.
         """
         check_loss(self.loss, self.activation)
         if len(y_pred.shape) != 3 or keras_internals.compiled_loss(self) is None:
@@ -248,13 +249,24 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
         return [y] * count
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict:
-        """Update metrics with the averaged prediction; arguments are those of `keras.Model`."""
+        """Return the metrics of the averaged prediction; arguments are those of `keras.Model`."""
         if len(y_pred.shape) == 3:
             y_pred = self._answer(y_pred)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def fit(self, x=None, y=None, batch_size=None, *args, **kwargs) -> Any:
-        """Train as `keras.Model.fit` does, after a check of the labels.
+        """Train as `keras.Model.fit` does, after checks of images and labels.
+
+        Args:
+            x: images (N, H, W, C) in [0, 255], or a data set, as in Keras.
+            y: labels, integer (N,) or (N, 1), or one-hot or soft (N, K). Default: None, those of a data
+                set.
+            batch_size: int >= 1, images per step. Default: None, 32 for arrays.
+            args: further arguments of `keras.Model.fit`.
+            kwargs: the same by name, such as epochs.
+
+        Returns:
+            A `keras.callbacks.History`.
 
         Raises:
             ValueError: for labels that do not fit the model, or a batch smaller than the number of
@@ -266,7 +278,16 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
         return super().fit(x, y, batch_size, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs) -> Any:
-        """Evaluate as `keras.Model.evaluate` does, after a check of the labels.
+        """Evaluate as `keras.Model.evaluate` does, after checks of images and labels.
+
+        Args:
+            x: images (N, H, W, C) in [0, 255], or a data set, as in Keras.
+            y: labels, as in `fit`. Default: None, those of the data set.
+            args: further arguments of `keras.Model.evaluate`.
+            kwargs: the same by name, such as batch_size.
+
+        Returns:
+            The loss and the metrics, as `keras.Model.evaluate` returns them.
 
         Raises:
             ValueError: for labels that do not fit the model.
@@ -315,6 +336,9 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
             input_signature: list of `keras.InputSpec`, as in Keras. Default: None, float32 images in a
                 batch of any size.
             kwargs: further arguments of `keras.Model.export`.
+
+        Returns:
+            What `keras.Model.export` returns.
         """
         if input_signature is None:
             input_signature = [keras.InputSpec(shape=self.input_shape, dtype="float32", name="images")]

@@ -46,7 +46,7 @@ def _parser():
 
 
 def _add_list(commands):
-    command = commands.add_parser("list", help="names of models, and which have weights")
+    command = commands.add_parser("list", help="list models, and which have weights")
     command.add_argument("--method")
     command.add_argument("--backbone")
     command.add_argument("--dataset", help="only models with weights trained on it")
@@ -57,7 +57,7 @@ def _add_card(commands):
     command = commands.add_parser("card", help="metrics, cost, recipe and hashes of a model")
     command.add_argument("name")
     command.add_argument(
-        "--weights", help="a data set's name or a folder; asked for where there are several"
+        "--weights", help="a data set's name or a folder; if there are several, the command asks"
     )
     command.add_argument(
         "--latency", action="store_true", help="time the model and the single network on this machine"
@@ -87,16 +87,16 @@ def _add_demo(commands):
     command = commands.add_parser("demo", help="the main job on real images, offline")
     command.add_argument("--output", default="demo", help="folder for pictures and the SavedModel")
     command.add_argument("--model", default="packed_resnet20", help="the ensemble")
-    command.add_argument("--epochs", type=int, default=3, help="of fine-tuning")
+    command.add_argument("--epochs", type=int, default=3, help="epochs of fine-tuning")
     command.set_defaults(run=_demo)
 
 
 def _add_evaluate(commands):
-    command = commands.add_parser("evaluate", help="several models side by side: figures and a report")
+    command = commands.add_parser("evaluate", help="several models side by side: scores and a report")
     command.add_argument(
         "names", nargs="+", metavar="NAME", help="a model's name, or the folder of a run"
     )
-    command.add_argument("--dataset", required=True, help="that they were trained on")
+    command.add_argument("--dataset", required=True, help="data set that they were trained on")
     command.add_argument("--data_dir", required=True, help="folder of the data sets")
     command.add_argument("--report", required=True, help="folder to write to")
     command.add_argument(
@@ -113,7 +113,7 @@ def _add_doctor(commands):
     command.add_argument("--backbone", default="resnet20", help="the network to measure")
     command.add_argument("--input_shape", type=_integers, default=(32, 32, 3), help="32,32,3")
     command.add_argument("--train_batch_size", type=int, default=64)
-    command.add_argument("--seconds", type=float, default=10, help="rounds of each setting")
+    command.add_argument("--seconds", type=float, default=10, help="seconds of rounds in each setting")
     command.set_defaults(run=_doctor)
 
 
@@ -127,12 +127,12 @@ def _add_export(commands):
     command.add_argument(
         "--format", choices=("savedmodel", "litert", "onnx", "openvino"), default="savedmodel"
     )
-    command.add_argument("--quantize", choices=("float16", "int8"), help="of a LiteRT file")
+    command.add_argument("--quantize", choices=("float16", "int8"), help="for LiteRT files")
     command.add_argument(
-        "--representative", help="for int8: .npy of images, or .npz with x_train, whose first 200 serve"
+        "--representative", help="for int8: .npy of images, or .npz with x_train; the first 200 are used"
     )
     command.add_argument(
-        "--optimize", action="store_true", help="fold normalisations; compared with the model"
+        "--optimize", action="store_true", help="fold normalisations, and compare with the model"
     )
     command.set_defaults(run=_export)
 
@@ -147,7 +147,7 @@ def _add_benchmark(commands):
         metavar="NAME",
         help="models of one backbone, instead of --backbone and --methods",
     )
-    command.add_argument("--backbone", help="resnet18 unless names say")
+    command.add_argument("--backbone", help="that of the names, otherwise resnet18")
     command.add_argument(
         "--methods",
         type=_words,
@@ -155,8 +155,10 @@ def _add_benchmark(commands):
     )
     command.add_argument("--weights", help="a data set: measure the published models of the backbone")
     command.add_argument("--input_shape", type=_integers, default=(32, 32, 3), help="32,32,3")
-    command.add_argument("--num_members", type=int, default=4, help="of all methods but MIMO")
-    command.add_argument("--batch_sizes", type=_integers, default=(1, 32, 128), help="of inference")
+    command.add_argument("--num_members", type=int, default=4, help="members of all methods but MIMO")
+    command.add_argument(
+        "--batch_sizes", type=_integers, default=(1, 32, 128), help="images per call of inference"
+    )
     command.add_argument("--train_batch_size", type=int, default=64)
     command.add_argument(
         "--precision",
@@ -164,15 +166,15 @@ def _add_benchmark(commands):
         help="float32, bfloat16, float16 (weights in float32) or float64",
     )
     command.add_argument("--rounds", type=int, default=20, help="timed calls of each model, at most")
-    command.add_argument("--seconds", type=float, default=900, help="for warm-up and rounds")
+    command.add_argument("--seconds", type=float, default=900, help="seconds for warm-up and rounds")
     command.add_argument(
         "--peer", help="another library to measure in the same rounds: torch-uncertainty"
     )
-    command.add_argument("--peer_python", help="the interpreter that has it; this one by default")
+    command.add_argument("--peer_python", help="the Python that has the peer; this one by default")
     command.add_argument(
         "--times_only",
         action="store_true",
-        help="no fresh processes for memory, size, imports and loading",
+        help="skip memory, sizes, imports and loading, which need fresh processes",
     )
     command.add_argument("--output", default="benchmark", help="folder of benchmark.json, .md and .png")
     command.set_defaults(run=_benchmark)

@@ -126,7 +126,7 @@ def fit(
         A `Conformal`, whose `predict_sets(probabilities)` gives the sets.
 
     Raises:
-        ValueError: for rows that are no probabilities, labels out of range or of another number, or an
+        ValueError: for rows that are not probabilities, labels out of range or not one per row, or an
             argument out of range.
 
     Example:
@@ -191,7 +191,7 @@ def coverage(sets: ArrayLike, labels: ArrayLike) -> float:
         A float in [0, 1].
 
     Raises:
-        ValueError: for no sets, labels out of range or of another number.
+        ValueError: for no sets, or labels out of range or not one per set.
 
     Example:
         >>> zoo.conformal.coverage([[True, False], [True, True], [False, True]], [0, 1, 0])

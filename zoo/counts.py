@@ -27,12 +27,12 @@ def parameters(network: keras.Model) -> tuple[int, int]:
         (8, 8)
     """
     trainable = sum(math.prod(weight.shape) for weight in network.trainable_weights)
-    numbers = [weight for weight in network.weights if weight.dtype != "bool"]  # others are masks
+    numbers = [weight for weight in network.weights if weight.dtype != "bool"]  # the others are masks
     return trainable, sum(math.prod(weight.shape) for weight in numbers)
 
 
 def nonzeros(network: keras.Model) -> int:
-    """Count the trainable parameters that exist: unmasked ones of sparse kernels, and all others.
+    """Count the trainable parameters that are not masked.
 
     Args:
         network: a `keras.Model`.
@@ -47,11 +47,9 @@ def nonzeros(network: keras.Model) -> int:
 def macs(network: keras.Model) -> int:
     """Count the multiply-accumulates (MACs) of convolutions and dense layers per image.
 
-    Masked weights are included.
-
-    Every kernel weight is used once for each position of the layer's output and, where members are rows
-    of the batch, for each of them; multiplying by their rank-1 factors or masks is not counted, nor are
-    the products of queries, keys and values in attention.
+    Masked weights are included. Every kernel weight is used once for each position of the layer's output
+    and, where members are rows of the batch, for each member. Multiplying by their rank-1 factors or
+    masks is not counted, nor are the products of queries, keys and values in attention.
 
     Args:
         network: a `keras.Model`.
@@ -68,7 +66,7 @@ def macs(network: keras.Model) -> int:
 
 
 def sparse_macs(network: keras.Model) -> int:
-    """Count the MACs of existing weights per image, as hardware that skips masked ones needs.
+    """Count the MACs of unmasked weights per image, which hardware that skips masked ones would need.
 
     Args:
         network: a `keras.Model`.
@@ -91,9 +89,9 @@ def training_flops(
     """Return the theoretical FLOPs of training sparse networks, relative to training one dense network.
 
     A step is a forward pass and a backward pass of twice its size: 3 f instead of 3, with f the density,
-    weighted by MACs. A topology update by gradients costs, beside the steps, a batch of 2 f + 1, of
-    which 1 are the gradients of all weights; steps and updates together are (3 f T + 2 f + 1) / (T + 1)
-    per iteration (Evci et al., ICML 2020, arXiv 1911.11134).
+    weighted by MACs. A topology update by gradients costs another 2 f + 1 for each of its batches, where
+    1 is for the gradients of all weights. With one batch, steps and updates together cost
+    (3 f T + 2 f + 1) / (T + 1) per iteration (Evci et al., ICML 2020, arXiv 1911.11134).
 
     Args:
         density: float in [0, 1], f = sum of density * MACs over layers / sum of MACs, of one network.
@@ -102,12 +100,11 @@ def training_flops(
         dense_epochs: number of epochs without masks, of all networks together, before they are pruned.
             Default: 0.
         update_every: int, T, steps between two topology updates. Default: None, no updates.
-        update_batches: int, batches that an update takes gradients of: 0 where connections grow at
-            random.
-            Default: 1.
+        update_batches: int, the batches whose gradients an update takes; 0 if connections grow at
+            random. Default: 1.
 
     Returns:
-        A float; the dense network's is 1.
+        A float; 1 is the cost of training the dense network.
 
     Example:
         >>> from zoo import counts
@@ -126,8 +123,8 @@ def ticket_costs(
     Args:
         network: the ensemble's `keras.Model`, with sparse layers.
         dense: a `keras.Model`, one dense network of the same architecture.
-        epochs: number of epochs with masks, of all members together: one run's of EDST, M runs' of
-            others.
+        epochs: number of epochs with masks, of all members together: those of one run for EDST, of M
+            runs for other tickets.
         recipe_epochs: number of epochs of one dense network.
         training: `dense_epochs`, `update_every` and `update_batches`, see `training_flops`.
 

@@ -1,4 +1,4 @@
-"""`zoo.threshold`: above which confidence a model's answers are right often enough."""
+"""`zoo.threshold`: the least confidence at which a model's answers are right often enough."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ SHARES = 20  # thresholds that are tried: those that answer 1/20, 2/20, ... of t
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """The confidence from which on answers are right often enough; all fields are plain values.
+    """The least confidence at which answers are right often enough; all fields are plain values.
 
     Args:
-        value: float, the least confidence of an answer; infinite if no threshold could be shown to do.
+        value: float, the least confidence of an answer; infinite if no threshold was shown to suffice.
         target: float in (0, 1), the accuracy that was asked for.
-        level: float in (0, 1), the level at which `bound` holds.
+        level: float in (0, 1), the confidence level of `bound`.
         accuracy: float, the share of right answers among the held-out images that are answered; NaN if
             none is.
-        bound: float, the accuracy that answers have at least, at that level.
+        bound: float, the lower bound of the accuracy at that level.
         share: float in [0, 1], how many of the held-out images are answered.
         images: int, the number of held-out images.
 
@@ -77,26 +77,27 @@ def threshold(
     accuracy: float = 0.95,
     level: float = 0.95,
 ) -> Threshold:
-    """Find the confidence from which on a model's answers are right often enough.
+    """Find the least confidence at which a model's answers are right often enough.
 
     Thresholds that answer 5%, 10%, ..., 100% of the held-out images are tried in this order, beginning
     where there are enough images to show anything, and each is accepted if the one-sided
     Clopper-Pearson bound of its accuracy reaches the target. The first one that fails ends the search,
-    and the last one before it is the answer. As the order is fixed in advance (fixed-sequence testing),
-    no correction for many trials is needed: with probability `level` or more over the draw of held-out
-    images, the accuracy of answers to new images of the same kind is at least the target, given that
-    accuracy does not rise where the threshold falls. For other kinds of images nothing is promised.
+    and the last one before it is returned. The order is fixed in advance (fixed-sequence testing), so no
+    correction for many trials is needed: with probability `level` or more over the draw of held-out
+    images, the accuracy of answers to new images of the same kind is at least the target, provided that
+    accuracy does not rise when the threshold falls. For other kinds of images nothing is promised.
 
     Args:
         prediction: a `Prediction` of held-out images, neither trained nor calibrated on; or averaged
             probabilities (N, K).
         labels: int array (N,), their labels. Default: None, the `targets` of the prediction.
-        accuracy: float in (0, 1), the share of answers that are to be right. Default: 0.95.
-        level: float in (0, 1), the probability with which that is to hold. Default: 0.95.
+        accuracy: float in (0, 1), the share of answers that must be right. Default: 0.95.
+        level: float in (0, 1), the probability with which this must hold. Default: 0.95.
 
     Returns:
         A `Threshold`: its `value`, the `share` of images that it answers, their `accuracy` and its
-        `bound`. Its value is infinite where nothing can be shown, and then every image is for a person.
+        `bound`. If no threshold can be shown to suffice, the value is infinite: a person decides
+        every image.
 
     Raises:
         ValueError: for missing labels, labels that do not fit, or an argument out of range.
@@ -134,7 +135,7 @@ def threshold(
 
 
 def lower_bound(right: int, count: int, level: float) -> float:
-    """Return the one-sided Clopper-Pearson bound of a share: what it is at least.
+    """Return the one-sided lower Clopper-Pearson bound of a share.
 
     Args:
         right: int, successes.

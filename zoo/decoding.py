@@ -1,4 +1,4 @@
-"""`zoo.decode_predictions`: answers told by the names of classes."""
+"""`zoo.decode_predictions`: answers by class name."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from zoo.uncertainty import Prediction
 def decode_predictions(
     predictions: Prediction | np.ndarray, top: int = 5, class_names: Iterable[str] | None = None
 ) -> list[list[tuple[str, str, float]]]:
-    """Tell the most probable classes of each image, as `keras.applications` does.
+    """Return the most probable classes of each image, as `keras.applications` does.
 
     Args:
         predictions: a `Prediction`; or what `model.predict` gives, an array (N, K) of probabilities or
             log-probabilities.
-        top: int >= 1, classes to tell of each image. Default: 5.
+        top: int >= 1, classes per image. Default: 5.
         class_names: K strings. Default: None, those of the `Prediction`.
 
     Returns:
@@ -27,7 +27,7 @@ def decode_predictions(
         the class's WordNet id for ImageNet's classes, else its index.
 
     Raises:
-        ValueError: for classes without names, or an array that is neither.
+        ValueError: for classes without names, or an array of neither probabilities nor their logarithms.
 
     Example:
         >>> zoo.decode_predictions(np.log([[0.7, 0.2, 0.1]]), top=1, class_names=["cat", "dog", "owl"])

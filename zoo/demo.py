@@ -143,7 +143,13 @@ def _rgb(grey):
 
 
 def fine_tune(model, training, epochs):
-    """Fit all layers, on a falling learning rate."""
+    """Fit all layers, with a falling learning rate.
+
+    Args:
+        model: an `EnsembleClassifier`.
+        training: (images, labels), arrays (N, ...).
+        epochs: int >= 1.
+    """
     import keras
 
     from zoo.building import compile_default
@@ -155,7 +161,15 @@ def fine_tune(model, training, epochs):
 
 
 def ece(prediction, labels):
-    """Expected calibration error, 15 bins."""
+    """Return the expected calibration error with 15 bins.
+
+    Args:
+        prediction: a `Prediction` of N images.
+        labels: int array (N,).
+
+    Returns:
+        A float.
+    """
     from zoo.metrics import ExpectedCalibrationError
 
     metric = ExpectedCalibrationError(from_logits=False)
@@ -164,7 +178,16 @@ def ece(prediction, labels):
 
 
 def measure(prediction, surprise, labels):
-    """Accuracy, NLL and ECE on known images; AUROC of telling the unknown by entropy."""
+    """Measure accuracy, NLL and ECE on digits, and the AUROC of telling photographs by entropy.
+
+    Args:
+        prediction: a `Prediction` of N digits.
+        surprise: a `Prediction` of photographs.
+        labels: int array (N,), those of the digits.
+
+    Returns:
+        {"accuracy", "NLL", "ECE", "AUROC"}, floats.
+    """
     from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
     unknown = np.r_[np.zeros(len(prediction)), np.ones(len(surprise))]
@@ -179,7 +202,16 @@ def measure(prediction, surprise, labels):
 
 
 def errors_by_coverage(prediction, surprise, labels):
-    """(share answered, share of wrong answers): the most certain images first, photographs always wrong."""
+    """Count wrong answers among the most certain images; photographs are always wrong.
+
+    Args:
+        prediction: a `Prediction` of N digits.
+        surprise: a `Prediction` of photographs.
+        labels: int array (N,), those of the digits.
+
+    Returns:
+        (share answered, share of wrong answers), two float arrays.
+    """
     wrong = np.r_[prediction.labels != labels, np.ones(len(surprise), bool)]
     order = np.argsort(np.r_[prediction.entropy, surprise.entropy], kind="stable")
     answered = np.arange(1, len(wrong) + 1)
@@ -187,7 +219,17 @@ def errors_by_coverage(prediction, surprise, labels):
 
 
 def gain(single, ensemble, answers, labels):
-    """What the ensemble gained over the single network, in a sentence with 95 % intervals."""
+    """Say what the ensemble gained over the single network, in a sentence with 95 % intervals.
+
+    Args:
+        single: str, the single network's name.
+        ensemble: str, the ensemble's name.
+        answers: {name: (`Prediction` of N digits, `Prediction` of photographs)}.
+        labels: int array (N,), those of the digits.
+
+    Returns:
+        A string.
+    """
     from zoo.evaluation.verdict import bootstrap, difference
 
     ours, theirs = (bootstrap(answers[name][0].probabilities, labels) for name in (ensemble, single))
@@ -208,7 +250,16 @@ def _errors_among(answers, labels, share=0.5):
 
 
 def draw_gain(answers, labels, path):
-    """Draw, for both models, how often they are wrong when they answer only what they are sure of."""
+    """Draw how often both models are wrong when they answer only what they are sure of.
+
+    Args:
+        answers: {name: (`Prediction` of N digits, `Prediction` of photographs)}.
+        labels: int array (N,), those of the digits.
+        path: path of the PNG to write.
+
+    Returns:
+        The path.
+    """
     from zoo.pictures import BLUE, GREY, INK, blank_figure
 
     figure = blank_figure(7, 4.2)

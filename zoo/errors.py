@@ -2,9 +2,9 @@
 
 
 class WeightsError(ValueError):
-    """A file of weights, its `config.json`, the index or a download that is damaged, hostile or does not fit.
+    """Weights, a `config.json`, the index or a download that is damaged, hostile or does not fit.
 
-    Its message is one line that says what came, what is expected and what to do.
+    Its message is one line that says what was found, what is expected and what to do.
 
     Example:
         >>> try:
@@ -16,7 +16,7 @@ class WeightsError(ValueError):
 
 
 class MissingWeightsError(WeightsError, FileNotFoundError):
-    """A file of weights that is nowhere, or that a server does not give."""
+    """A weights file that was not found, on this machine or on a server."""
 
     def __str__(self) -> str:  # not that of OSError, which looks for a number
         return str(self.args[0]) if self.args else ""

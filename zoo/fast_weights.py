@@ -9,9 +9,9 @@ from zoo.layers.keras_internals import variable_key
 def apply_multipliers(optimizer: Any, model: Any, factors: Any = ()) -> None:
     """Make an optimiser give a model's fast weights their learning-rate factor and no weight decay.
 
-    Layers say which variables are fast (`fast_weights`, `fast_weight_lr_multiplier`). It is the learning
-    rate that is multiplied, variable by variable: scaling gradients would do nothing under Adam and its
-    kin. Repeating the call changes nothing.
+    Layers say which variables are fast (`fast_weights`, `fast_weight_lr_multiplier`). The learning rate
+    is multiplied, variable by variable, because scaling gradients has no effect under Adam and similar
+    optimisers. Repeating the call changes nothing.
 
     Args:
         optimizer: a `keras.optimizers.Optimizer`.

@@ -1,4 +1,4 @@
-"""What fine-tuning asks of a classifier: freeze its body, train it again, and use it for features."""
+"""What fine-tuning needs of a classifier: freeze its body, train it again, and use it for features."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class FineTuning:
     def freeze_body(self, learning_rate: float | None = None) -> Any:
         """Train the head alone: the body keeps its weights and its normalisation's statistics.
 
-        A compiled model is compiled again as it was, with an optimiser that has seen nothing.
+        A compiled model is compiled again with the same arguments and a fresh optimiser.
 
         Args:
-            learning_rate: float > 0, the optimiser's. Default: None, as it is.
+            learning_rate: float > 0, the optimiser's. Default: None, unchanged.
 
         Returns:
             The model.
 
         Raises:
-            ValueError: for a network whose last layer with weights cannot be told.
+            ValueError: for a network whose last layer with weights cannot be determined.
         """
         heads = {id(layer) for layer in head_layers(self.network)}
         for layer in keras_internals.flatten_layers(self.network):
@@ -47,8 +47,8 @@ class FineTuning:
         """Train all of the model again, after `freeze_body`.
 
         Args:
-            learning_rate: float > 0, the optimiser's; a trained body wants less than a new head. Default:
-                None, as it is.
+            learning_rate: float > 0, the optimiser's; a trained body needs a lower one than a new head.
+                Default: None, unchanged.
 
         Returns:
             The model.
@@ -80,7 +80,7 @@ def _compiled_again(model, learning_rate):
 
 
 def head_layers(network: keras.Model) -> list[keras.Layer]:
-    """Return the last layers with weights before a network's logits, one in each network that it joins.
+    """Return the last layers with weights before a network's logits, one for each network that it joins.
 
     Args:
         network: a functional `keras.Model`.
@@ -110,19 +110,19 @@ def _heads(network):
 
 
 def features(network: keras.Model, pooling: str | None = "avg") -> keras.Model:
-    """Make a model of a network's features, which it shares weights with.
+    """Make a model that returns a network's features and shares its weights.
 
     Args:
         network: a functional `keras.Model` from images to member logits (B, M, K).
-        pooling: str, "avg", the features that the head sees, however the backbone pools; "max", the largest
-            value of each map; or None, the maps themselves. Default: "avg".
+        pooling: str, "avg", the features that the head sees, however the backbone pools; "max", the
+            largest value of each map; or None, the maps themselves. Default: "avg".
 
     Returns:
         A `keras.Model` from images to (B, M, D), or without pooling (B, M, h, w, D).
 
     Raises:
-        ValueError: for members of different sizes, or maps of a backbone that does not end in
-            pooled maps.
+        ValueError: for members whose features differ in size, or for "max" or None if the backbone
+            does not end in pooled maps.
     """
     if pooling not in ("avg", "max", None):
         raise ValueError(f'pooling must be "avg", "max" or None; got {pooling!r}')

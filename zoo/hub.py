@@ -1,7 +1,7 @@
 """Models on the Hugging Face Hub: `zoo.save_to_hub`, and `zoo.load("hf://owner/name@revision")`.
 
-A repository holds what Keras itself writes to a hub, so `keras.saving.load_model("hf://owner/name")` reads it
-too, a model card, and `zoo.json` with the sha256 of the model's files.
+A repository holds what Keras itself writes to a hub, a model card, and `zoo.json` with the sha256 of the
+model's files.  So `keras.saving.load_model("hf://owner/name")` reads it, too.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ def save_to_hub(
     license: str | None = None,
     private: bool = False,
 ) -> str:
-    """Upload a classifier, with a model card, to the Hugging Face Hub; the repository is made if need be.
+    """Upload a classifier, with a model card, to the Hugging Face Hub.
 
-    You must be logged in (`hf auth login`), or have a token in HF_TOKEN. HF_ENDPOINT chooses another
-    hub. Needs the extra `huggingface`.
+    A repository that does not exist is created. You must be logged in (`hf auth login`), or have a token
+    in HF_TOKEN. HF_ENDPOINT chooses another hub. Needs the extra `huggingface`.
 
     Args:
         model: an `EnsembleClassifier`.
         address: str, "hf://owner/name".
-        metrics: dict from a test set's name to a dict of its figures, such as `{"clothing": {"accuracy":
-            0.9}}`, for the card. Default: None, no figures.
-        license: str, the hub's name of a licence, such as "apache-2.0". Default: None, none is named.
+        metrics: dict from a test set's name to a dict of scores, such as `{"clothing": {"accuracy":
+            0.9}}`, for the card. Default: None, no scores.
+        license: str, the hub's name of a licence, such as "apache-2.0". Default: None, no licence.
         private: bool, whether a new repository is private. Default: False.
 
     Returns:
-        The address of this very version, "hf://owner/name@revision", which `zoo.load` takes.
+        The address of exactly this version, "hf://owner/name@revision", which `zoo.load` takes.
 
     Raises:
-        ValueError: for another model or address.
+        ValueError: if the model is no `EnsembleClassifier`, or the address is not of this form.
         ImportError: without `huggingface_hub`.
 
     Example:
@@ -89,8 +89,8 @@ def write_folder(
         model: an `EnsembleClassifier`.
         folder: str or path of an existing folder.
         repository: str, "owner/name", for the card.
-        metrics: as in `save_to_hub`.
-        license: as in `save_to_hub`.
+        metrics: dict of dicts of scores, see `save_to_hub`. Default: None.
+        license: str, see `save_to_hub`. Default: None.
     """
     import keras
 
@@ -205,8 +205,8 @@ def model_card(
     Args:
         model: an `EnsembleClassifier`.
         repository: str, "owner/name".
-        metrics: as in `save_to_hub`.
-        license: as in `save_to_hub`.
+        metrics: dict of dicts of scores, see `save_to_hub`. Default: None.
+        license: str, see `save_to_hub`. Default: None.
 
     Returns:
         A string: metadata in YAML, then Markdown.

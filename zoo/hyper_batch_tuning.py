@@ -35,8 +35,7 @@ class HyperparameterTuning(keras.callbacks.Callback):
 
     Raises:
         ValueError: before training, for images or labels that do not fit the model or each other, a
-            model without such hyperparameters, one that trains on several replicas of tf.distribute, or
-            an argument out of range.
+            model of another method or on several replicas of tf.distribute, or an argument out of range.
 
     Example:
         >>> model = zoo.build(zoo.methods.HyperBatch(2), "mlp", num_classes=2, input_shape=(4, 4, 1))
@@ -83,7 +82,7 @@ class HyperparameterTuning(keras.callbacks.Callback):
             model: an `EnsembleClassifier` of the hyper-batch method.
 
         Raises:
-            ValueError: as the class says.
+            ValueError: see the class.
         """
         super().set_model(model)
         strategy = distribute_strategy(model)

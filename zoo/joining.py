@@ -22,17 +22,17 @@ def ensemble(
     Args:
         models: a sequence of `EnsembleClassifier`s of any methods and backbones, or other Keras
             classifiers of images in [0, 255], mixed as you like, of the same input shape and classes.
-            `zoo.convert(model, "single", preprocessing=...)` gives a model another range of inputs.
+            `zoo.convert(model, "single", preprocessing=...)` adapts a model with another input range.
         name: str, the Keras name of the result. Default: "ensemble".
         from_logits: bool, whether the other Keras classifiers give logits, not probabilities. Default:
-            None, what the last activation of each says.
+            None, decided by the last activation of each.
 
     Returns:
         A compiled `EnsembleClassifier`.
 
     Raises:
-        ValueError: for no models, or if input shapes or classes differ, or a model whose layers cannot be
-            read.
+        ValueError: for no models, or if input shapes or classes differ, or a model whose layers cannot
+            be read.
 
     Example:
         >>> models = [zoo.build(zoo.methods.Single(), "mlp", input_shape=(8, 8, 1)),
@@ -93,7 +93,7 @@ def fuse(
 
     Args:
         models: a sequence of M >= 1 single models of one architecture, from `zoo.load` or `zoo.build`.
-        method: what to call the result: `zoo.methods.Packed(M, alpha=M)`, `DeepEnsemble(M)` or
+        method: the method of the result: `zoo.methods.Packed(M, alpha=M)`, `DeepEnsemble(M)` or
             `HyperDeep(M)`, three names of one network; for sparse models `Tickets(M)` or
             `SequentialTickets(M)`, with their masks. Default: None, `Packed(M, alpha=M)`.
 

@@ -1,16 +1,17 @@
-"""What Keras's trainer needs to work under `tf.distribute`, in one place that a version switches off.
+"""Workarounds for faults of Keras's trainer under `tf.distribute`, switched off by Keras's version.
 
 Each fault has a minimal reproduction in `docs/keras_bugs/`; tests run them against the installed Keras
-and fail as soon as one is gone, which is when `FIXED_IN` is to be set and, later, this file to go.
+and fail as soon as one is fixed.  Then set `FIXED_IN`, and later delete this file.
 
-1. `fit` under MultiWorkerMirroredStrategy: the symbolic build reduces a nest of per-replica values, and the
-   mean over workers is taken along an axis that scalar logs do not have (keras #20585).
-2. `fit` under several replicas whose first batch does not divide by them: the same reduction.
-3. `steps_per_execution` > 1 under several replicas: "You must feed a value for placeholder" (keras #19246).
+1. `fit` under MultiWorkerMirroredStrategy: the symbolic build reduces a nest of per-replica values, and
+   the mean over workers is taken along an axis that scalar logs do not have (keras #20585).
+2. `fit` under several replicas whose number does not divide the first batch: the same reduction.
+3. `steps_per_execution` > 1 under several replicas: "You must feed a value for placeholder" (keras
+   #19246).
 4. Gradient accumulation under several replicas: "merge_call called while defining a new graph"; and
-   clipping by norm clips each replica's gradient before they are added up, in silence.  Both are refused.
-5. Loss scaling (float16) looks for overflow in the first replica's gradient alone: what overflows on another
-   is added to the weights.
+   clipping by norm silently clips each replica's gradient before the sum.  Both are refused.
+5. Loss scaling (float16) looks for overflow in the first replica's gradient only: an overflow on another
+   replica reaches the weights.
 """
 
 import keras
@@ -51,7 +52,7 @@ class _TensorFlowTrainer:
         if strategy is None or iterator is None:
             return super()._maybe_symbolic_build(iterator, data_batch)
         for _, _, batches in iterator:
-            # One replica's part has the shapes that are wanted: nothing is to be reduced.
+            # One replica's part has the right shapes: nothing needs to be reduced.
             data_batch = keras.tree.map_structure(
                 lambda value: strategy.experimental_local_results(value)[0], next(batches)
             )

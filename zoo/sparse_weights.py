@@ -1,4 +1,4 @@
-"""Weights files of sparse networks: a bit for every place of a masked kernel, and the values that exist.
+"""Weights files of sparse networks: a bit for each position of a masked kernel, and its unmasked values.
 
 A file is a plain `.npz`.  Weight i of the network (masks are not counted) is in it as one-dimensional
 arrays named after i and the weight:
@@ -7,8 +7,8 @@ arrays named after i and the weight:
     0003.kernel.mask    of a masked kernel, one bit a place (`numpy.packbits`), in C order
     0003.kernel.values  what the mask leaves, or all of it: float16, vectors (biases, ...) float32
 
-An array that does not fit into a file goes on in the next.  Nothing is compressed, so that the same
-weights give the same bytes under any version of zlib, which would save another 15 to 30 %.
+An array that does not fit into a file continues in the next.  Nothing is compressed, so that the same
+weights always give the same bytes; zlib would save another 15 to 30 %, but differs between versions.
 """
 
 import glob
@@ -35,7 +35,7 @@ def write(network: keras.Model, folder: pathlib.Path, shard_bytes: int) -> None:
     """Write `model.weights.npz`, or `model_00000.weights.npz` and so on.
 
     Kernels are rounded to float16, except one with a number beyond its range (65504), which stays
-    float32. What a masked kernel holds where no weight exists is not kept.
+    float32. Masked values are not stored.
 
     Args:
         network: a `keras.Model` with sparse layers.
@@ -58,7 +58,7 @@ def assign(network: keras.Model, arrays: dict[str, np.ndarray], path: pathlib.Pa
         name: str, the model's name, for messages.
 
     Raises:
-        WeightsError: for anything but finite weights of this architecture; the network stays as it was.
+        WeightsError: for anything but finite weights of this architecture; the network is not changed.
     """
     weights = _weights(network)
     _check_fit(_described(arrays, path), weights, path, name)
@@ -125,16 +125,17 @@ def parts_of(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Read a file, or all files of which it is one, without NumPy's loader: no object is ever unpickled.
+    """Read a file, or all files of a set, without NumPy's loader: no object is ever unpickled.
 
     Args:
         path: path of the file, or of one of several.
 
     Returns:
-        A dictionary of one-dimensional arrays by name, of finite numbers, no larger together than the files.
+        A dictionary of one-dimensional arrays by name, of finite numbers, together no larger than the
+        files.
 
     Raises:
-        WeightsError: for anything but whole files, whose checksums are right.
+        WeightsError: for files that are incomplete or whose checksums are wrong.
     """
     arrays: dict[str, list] = {}
     for part in parts_of(path):
@@ -195,7 +196,15 @@ def _array(content, kind):
 
 
 def shapes_in(arrays: dict[str, np.ndarray], path: pathlib.Path) -> list[tuple]:
-    """List the shapes of the weights that a file is of, each with the places that a mask leaves out."""
+    """List the full shapes of the weights in a file, masked positions included.
+
+    Args:
+        arrays: dict of arrays by name, from `read`.
+        path: path of the file, for messages.
+
+    Returns:
+        A list of tuples.
+    """
     return [shape for shape, _ in _described(arrays, path).values()]
 
 

@@ -1,8 +1,8 @@
 """Weights on disk: find them, download them where needed, verify hashes and read headers.
 
 A model is built only after this, and `zoo.weights.load` fills it. Keras itself ignores extra layers in a
-file and loads flipped bytes in silence; so a file's sha256 is checked before it is opened. Whatever is
-wrong is a `WeightsError`.
+file and silently loads flipped bytes; so a file's sha256 is checked before it is opened. Any fault
+raises `WeightsError`.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ def _download(entry, folder):
 
 
 class Stored(NamedTuple):
-    """Weights on disk, whose hashes and headers have been read, and of sparse networks the arrays, too.
+    """Weights on disk, with hashes verified and headers read; for sparse networks also the arrays.
 
-    `shapes` are those of the network's weights that they belong to.
+    `shapes` are the shapes of the network's weights.
     """
 
     path: pathlib.Path
@@ -127,7 +127,7 @@ class Stored(NamedTuple):
 
     @property
     def numbers(self) -> int:
-        """How many numbers the network has that they belong to."""
+        """The number of values in the network's weights."""
         return sum(math.prod(shape) for shape in self.shapes)
 
 

@@ -26,8 +26,8 @@ class Prediction:
             model that is not calibrated.
         class_names: K strings. Default: None, for classes without names.
         paths: N paths, the files of the images. Default: None, for images that are not files.
-        targets: int array (N,) or distributions (N, K), the labels that a data set gave or folders named
-            after classes. Default: None, not known.
+        targets: int array (N,) or distributions (N, K), the labels, from a data set or from folders
+            named after classes. Default: None, not known.
 
     Example:
         >>> members = np.array([[[0.9, 0.1], [0.7, 0.3]], [[0.8, 0.2], [0.2, 0.8]]])
@@ -107,14 +107,14 @@ class Prediction:
         return (choices[:, pairs[0]] != choices[:, pairs[1]]).mean(axis=1)
 
     def top(self, k: int = 5) -> list[list[tuple[Any, float]]]:
-        """Tell the k most probable classes of each image.
+        """Return the k most probable classes of each image.
 
         Args:
             k: int >= 1. Default: 5.
 
         Returns:
-            For each image a list of (name, probability), the most probable class first; its index instead
-            of a name where classes have none.
+            For each image a list of (name, probability), the most probable class first; without class
+            names, of (index, probability).
         """
         names = self.class_names or range(self.members.shape[-1])
         order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
@@ -175,28 +175,29 @@ def predict(
     """Predict with every member of a classifier.
 
     Args:
-        model: an `EnsembleClassifier`. Images of another size are resized as its `resize` says, each
-            image alone.
+        model: an `EnsembleClassifier`. Images of another size are resized one by one, as its `resize`
+            says.
         images: array (N, H, W, C), uint8 or float in [0, 255]; a folder of images, with subfolders, or
             a file; a Pillow image; a sequence of files, Pillow images or arrays (h, w, C), mixed as you
             like; or a data set of batches of images, as `keras.Model.predict` takes.
         batch_size: int >= 1, images per step; beyond the result, memory does not grow with N. Data sets
-            come in batches of their own. Default: 128.
-        progress: bool, whether to show a progress bar on stderr. Default: None, from 20 batches on.
+            keep their batches. Default: 128.
+        progress: bool, whether to show a progress bar on stderr. Default: None, if there are 20 batches
+            or more.
 
     Returns:
-        A `Prediction` in float64, in the order of the images, of a folder in that of
+        A `Prediction` in float64, in the order of the images; files of a folder are in the order of
         `keras.utils.image_dataset_from_directory`. It has the `paths` of files, and as `targets` the
         labels of a data set or of folders named after the model's classes.
 
     Raises:
         ValueError: for images of another shape that the model does not resize, with NaN or infinite
             values, or unreadable ones.
-        FileNotFoundError: for a path where there is nothing.
+        FileNotFoundError: for a path that does not exist.
 
     Warns:
-        UserWarning: for float images whose values are all in [0, 1], and for photographs that are stored turned,
-            by their EXIF data.
+        UserWarning: for float images whose values are all in [0, 1], and for photographs that are stored
+            rotated, by their EXIF data.
 
     Example:
         >>> model = zoo.load("packed_lenet", weights="fashion_mnist")
@@ -220,13 +221,13 @@ def predict(
 def predict_images(
     model: EnsembleClassifier, source: Images, batch_size: int = 128, progress: bool | None = None
 ) -> Prediction:
-    """Predict images as they come, see `predict`.
+    """Predict images while they are read, see `predict`.
 
     Args:
         model: an `EnsembleClassifier`.
         source: the images, `zoo.data.photographs.Images`.
         batch_size: int >= 1. Default: 128.
-        progress: bool, as in `predict`. Default: None.
+        progress: bool, see `predict`. Default: None.
 
     Returns:
         A `Prediction`.

@@ -1,9 +1,9 @@
 """Write a model's weights, and load weights strictly into a model.
 
-A folder holds `config.json` and Keras weights files, kernels in float16, every file under 16 MB; of a
-sparse model those of `zoo.sparse_weights`. `zoo.stored_weights` verifies files and reads their headers; here
-number, shapes and types are compared before a model is touched, and whether the numbers are finite
-afterwards. Whatever is wrong is a `WeightsError`.
+A folder holds `config.json` and Keras weights files, kernels in float16, every file under 16 MB; a
+sparse model has the files of `zoo.sparse_weights`. `zoo.stored_weights` verifies files and reads their
+headers. This module compares number, shapes and types before it changes a model, and checks afterwards
+that the weights are finite. Any fault raises `WeightsError`.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _half_where_it_fits(value):
 
 
 def load_folder(model: EnsembleClassifier, folder: str | os.PathLike, config: dict) -> None:
-    """Verify a folder's files against its config, then load them into a model of that very spec.
+    """Verify a folder's files against its config, then load them into a model of exactly that spec.
 
     Args:
         model: an `EnsembleClassifier`, whose weights are replaced.
@@ -116,8 +116,8 @@ def load_file(model: EnsembleClassifier, path: str | os.PathLike) -> None:
     """Load a `.weights.h5` file, `.weights.json` shards or `.weights.npz` into a model that they fit.
 
     These are files of `model.save_weights` (optimiser slots are left out), of
-    `model.network.save_weights` or of `write`. A hash beside a file (`write_hash`, or the `config.json` of
-    its folder) is compared; without one there is a warning.
+    `model.network.save_weights` or of `write`. A hash beside a file (`write_hash`, or the `config.json`
+    of its folder) is compared; without one there is a warning.
 
     Args:
         model: an `EnsembleClassifier`, whose weights are replaced.
@@ -125,13 +125,13 @@ def load_file(model: EnsembleClassifier, path: str | os.PathLike) -> None:
 
     Raises:
         MissingWeightsError: if there is no such file.
-        WeightsError: for anything but a whole weights file of this very architecture.
+        WeightsError: for anything but a complete weights file of exactly this architecture.
     """
     load(model, open_file(path))
 
 
 def load(model: EnsembleClassifier, stored: Stored) -> None:
-    """Load weights that were opened into a model that they fit; one that they do not fit stays as it was.
+    """Load opened weights into a model; a model that they do not fit is not changed.
 
     Args:
         model: an `EnsembleClassifier`, whose weights are replaced.
@@ -181,11 +181,11 @@ def _load_h5(model, stored):
 
 
 def check_finite(network: Any, path: pathlib.Path) -> None:
-    """Check that the weights of a network, just loaded, are numbers.
+    """Check that the weights of a network, just loaded, are finite.
 
     Args:
         network: a `keras.Model`.
-        path: path that they came from, for the message.
+        path: path of the weights, for the message.
 
     Raises:
         WeightsError: for NaN or infinite weights.

@@ -1,7 +1,7 @@
 """Masks of Dense kernels in blocks of weights that exist together or not at all, in plain NumPy.
 
-A kernel (C, F) with blocks of (outputs, inputs) is a grid (C / inputs, F / outputs) of blocks.  Without a
-block shape (None) every weight is a block of its own, whatever the kernel's shape.
+A kernel (C, F) with blocks of (outputs, inputs) is a grid (C / inputs, F / outputs) of blocks.  Without
+a block shape (None) every weight is a block, whatever the kernel's shape.
 """
 
 from collections.abc import Sequence

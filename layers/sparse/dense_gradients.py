@@ -1,4 +1,4 @@
-"""Gradients of a loss by all weights of sparse kernels, those that are masked too, on any backend."""
+"""Gradients of a loss by all weights of sparse kernels, masked ones too, on any backend."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from zoo.layers.sparse.layers import sparse_layers
 
 
 def dense_gradients(model: keras.Model) -> Callable[[Any, Any], list]:
-    """A function that computes the gradients RigL grows connections by: dL/dW as if nothing were masked.
+    """Return a function for the gradients by which RigL grows connections: dL/dW without masks.
 
     For W = kernel * mask of each sparse layer it computes the gradient of the model's training loss with
     respect to all of W. Nothing in the model changes: no weights, moving statistics or random states.
@@ -19,8 +19,9 @@ def dense_gradients(model: keras.Model) -> Callable[[Any, Any], list]:
         model: compiled, built `keras.Model` with sparse layers.
 
     Returns:
-        A function of a batch (x, y) that returns a list of NumPy arrays, one per sparse layer, in the order
-        of `sparse_layers(model)`. It is compiled once and may be called again after weights or masks change.
+        A function of a batch (x, y) that returns a list of NumPy arrays, one per sparse layer, in the
+        order of `sparse_layers(model)`. It is compiled once and may be called again after weights or
+        masks change.
 
     Raises:
         ValueError: for a model without sparse layers, or a backend without gradients.

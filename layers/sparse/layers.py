@@ -91,14 +91,14 @@ class _OfExisting(keras.regularizers.Regularizer):
 class Sparse(SavesAllVariables):
     """What sparse layers share: `mask`, boolean and not trained. A mix-in before a layer with a kernel.
 
-    The layer computes with kernel * mask, so that connections that do not exist have a gradient of exactly
-    zero. They begin as zeros and stay zeros under every optimiser whose slots begin as zeros.
+    The layer computes with kernel * mask, so that connections that do not exist have a gradient of
+    exactly zero. They begin as zeros and stay zeros under every optimiser whose slots begin as zeros.
 
     Args:
         args: arguments of the layer class that is mixed in, by position.
         sparsity: float S in [0, 1); round(S * size of the kernel) weights at random places do not exist.
             Default 0.0.
-        seed: int, seed of the places, or None to draw one. Default None.
+        seed: int, seed of the mask, or None to draw one. Default None.
         kwargs: other arguments of the layer class.
 
     Raises:
@@ -174,16 +174,17 @@ class Sparse(SavesAllVariables):
 
 @keras.saving.register_keras_serializable(package="zoo")
 class SparseDense(Sparse, keras.layers.Dense):
-    """Dense layer of which a share of the connections exists: y = activation(x @ (kernel * mask) + bias).
+    """Dense layer with a share of its connections: y = activation(x @ (kernel * mask) + bias).
 
     Args:
         args: units, as in `keras.layers.Dense`.
         sparsity: float S in [0, 1), the share of connections that do not exist. Which ones is drawn at
-            random, with the exact count; those that exist are initialised as in a dense layer. Default 0.0.
+            random, with the exact count; those that exist are initialised as in a dense layer. Default
+            0.0.
         seed: int, seed of that draw, or None to draw one. Default None.
-        block_shape: (outputs, inputs) of blocks of weights that exist together or not at all; None masks each
-            weight by itself. LiteRT computes blocks of (1, 4) faster than a dense kernel (`zoo.export`); on
-            all others blocks are as fast as a dense layer. Default None.
+        block_shape: (outputs, inputs) of blocks of weights that exist together or not at all; None masks
+            each weight by itself. LiteRT computes blocks of (1, 4) faster than a dense kernel
+            (`zoo.export`); elsewhere blocks are as fast as a dense layer. Default None.
         kwargs: activation, use_bias and so on, as in `keras.layers.Dense`.
 
     Attributes:
@@ -228,7 +229,7 @@ class SparseConv2D(Sparse, keras.layers.Conv2D):
     Args:
         args: filters and kernel_size, as in `keras.layers.Conv2D`.
         sparsity: float S in [0, 1), the share of weights that do not exist. Default 0.0.
-        seed: int, seed of the places, or None to draw one. Default None.
+        seed: int, seed of the mask, or None to draw one. Default None.
         kwargs: strides, padding, activation and so on, as in `keras.layers.Conv2D`.
 
     Attributes:
@@ -259,7 +260,7 @@ class SparseDepthwiseConv2D(Sparse, keras.layers.DepthwiseConv2D):
     Args:
         args: kernel_size, as in `keras.layers.DepthwiseConv2D`.
         sparsity: float S in [0, 1), the share of weights that do not exist. Default 0.0.
-        seed: int, seed of the places, or None to draw one. Default None.
+        seed: int, seed of the mask, or None to draw one. Default None.
         kwargs: strides, padding, depth_multiplier and so on, as in `keras.layers.DepthwiseConv2D`.
 
     Attributes:
@@ -290,7 +291,7 @@ class SparsePackedDense(Sparse, PackedDense):
     Args:
         args: units, num_members, alpha and gamma, see `PackedDense`.
         sparsity: float S in [0, 1), the share of weights that do not exist. Default 0.0.
-        seed: int, seed of the places, or None to draw one. Default None.
+        seed: int, seed of the mask, or None to draw one. Default None.
         kwargs: role, activation and so on, see `PackedDense`.
 
     Attributes:
@@ -300,7 +301,7 @@ class SparsePackedDense(Sparse, PackedDense):
     Output shape: see `PackedDense`.
 
     Raises:
-        ValueError: for a sparsity outside [0, 1), and as `PackedDense` does.
+        ValueError: for a sparsity outside [0, 1), and see `PackedDense`.
 
     Reference: Mocanu et al., 2018, arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134.
 
@@ -319,7 +320,7 @@ class SparsePackedConv2D(Sparse, PackedConv2D):
     Args:
         args: filters, kernel_size, num_members, alpha and gamma, see `PackedConv2D`.
         sparsity: float S in [0, 1), the share of weights that do not exist. Default 0.0.
-        seed: int, seed of the places, or None to draw one. Default None.
+        seed: int, seed of the mask, or None to draw one. Default None.
         kwargs: role, strides, padding and so on, see `PackedConv2D`.
 
     Attributes:
@@ -329,7 +330,7 @@ class SparsePackedConv2D(Sparse, PackedConv2D):
     Output shape: see `PackedConv2D`.
 
     Raises:
-        ValueError: for a sparsity outside [0, 1), and as `PackedConv2D` does.
+        ValueError: for a sparsity outside [0, 1), and see `PackedConv2D`.
 
     Reference: Mocanu et al., 2018, arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134.
 
@@ -348,7 +349,7 @@ class SparsePackedConv1D(Sparse, PackedConv1D):
     Args:
         args: filters, kernel_size, num_members, alpha and gamma, see `PackedConv1D`.
         sparsity: float S in [0, 1), the share of weights that do not exist. Default 0.0.
-        seed: int, seed of the places, or None to draw one. Default None.
+        seed: int, seed of the mask, or None to draw one. Default None.
         kwargs: role, strides, padding and so on, see `PackedConv1D`.
 
     Attributes:
@@ -358,7 +359,7 @@ class SparsePackedConv1D(Sparse, PackedConv1D):
     Output shape: see `PackedConv1D`.
 
     Raises:
-        ValueError: for a sparsity outside [0, 1), and as `PackedConv1D` does.
+        ValueError: for a sparsity outside [0, 1), and see `PackedConv1D`.
 
     Reference: Mocanu et al., 2018, arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134.
 

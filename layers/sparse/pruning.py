@@ -26,7 +26,7 @@ def missing_zeros(masks: list[np.ndarray], sparsity: float) -> int:
         sparsity: float S in [0, 1), the share of zeros in all masks together.
 
     Returns:
-        int, negative where there are too many zeros.
+        int, negative if there are too many zeros.
     """
     size = sum(mask.size for mask in masks)
     target = min(round(sparsity * size), size - sum(bool(mask.any()) for mask in masks))
@@ -44,9 +44,9 @@ def magnitude_masks(
         sparsity: float S in [0, 1), the share of zeros in all masks together.
 
     Returns:
-        List of new masks with exactly round(S * size) zeros, unless there are more already or a layer would
-        lose its largest weight, which stays. Of equal weights the first go. A weight that is not a number
-        counts as the largest.
+        List of new masks with exactly round(S * size) zeros, unless there are more already or a layer
+        would lose its largest weight, which stays. Of equal weights the first go. A weight that is not a
+        number counts as the largest.
     """
     magnitudes = np.concatenate([_magnitudes(*of_layer) for of_layer in zip(kernels, masks)])
     dropped = _smallest(magnitudes, max(0, missing_zeros(masks, sparsity)))
@@ -78,25 +78,25 @@ def _smallest(values, count):
 def prune_by_magnitude(model: keras.Model, sparsity: float, scope: str = "global") -> int:
     """Mask the smallest weights of a model's sparse layers, once.
 
-    Masked weights and all slots that the model's optimizer keeps for them become zero; the others keep their
-    values and slots. Layers that are not trainable stay as they are and do not count.
+    Masked weights and all slots that the model's optimizer keeps for them become zero; the others keep
+    their values and slots. Layers that are not trainable stay as they are and do not count.
 
     Args:
         model: `keras.Model` with sparse layers, such as `sparsify(model, 0.0)`; compiled or not.
-        sparsity: float S in [0, 1). Afterwards exactly round(S * size) of the weights are zeros, including
-            those that were masked before; but the largest weight of a layer always stays.
-        scope: str, "global" for the smallest weights of all layers together, so that some layers get sparser
-            than others, or "layer" for the same sparsity in each. Default "global".
+        sparsity: float S in [0, 1). Afterwards exactly round(S * size) of the weights are zeros,
+            including those that were masked before; but the largest weight of a layer always stays.
+        scope: str, "global" for the smallest weights of all layers together, so that some layers get
+            sparser than others, or "layer" for the same sparsity in each. Default "global".
 
     Returns:
         int, the number of weights that were masked.
 
     Raises:
-        ValueError: for a sparsity out of range or below what the model has already, an unknown scope, or a
-            model with nothing to mask.
+        ValueError: for a sparsity out of range or below what the model has already, an unknown scope, or
+            a model with nothing to mask.
 
-    Reference: Han et al., Learning both Weights and Connections for Efficient Neural Networks, NeurIPS 2015,
-        arXiv 1506.02626.
+    Reference: Han et al., Learning both Weights and Connections for Efficient Neural Networks, NeurIPS
+        2015, arXiv 1506.02626.
 
     Example:
 
@@ -171,21 +171,21 @@ class MagnitudePruning(StepCallback):
         model.fit(x, y, callbacks=[zoo.layers.MagnitudePruning(schedule)])
 
     After each training step at which the schedule asks for it (step 0 is before the first), the smallest
-    weights are masked until the share of zeros is the schedule's (see `prune_by_magnitude`). A model that is
-    sparser already stays as it is until the schedule catches up. Steps are counted as the optimizer counts
-    them, so that a resumed training continues as if it had not stopped.
+    weights are masked until the share of zeros is the schedule's (see `prune_by_magnitude`). A model
+    that is sparser already stays as it is until the schedule catches up. Steps are counted as the
+    optimizer counts them, so that a resumed training continues as if it had not stopped.
 
     Args:
         schedule: function of the step, schedule(step) -> (update?, sparsity), called with an int; a
-            `PruningSchedule` of TensorFlow Model Optimization or one of your own. It is asked about every
-            step before training begins, where the number of steps is known by then. A float32 sparsity is
-            read as the shortest decimal number that it stands for, 0.8 and not 0.800000012.
+            `PruningSchedule` of TensorFlow Model Optimization or one of your own. If the number of steps
+            is known before training begins, every step is checked then. A float32 sparsity is read as
+            the shortest decimal number that it stands for, 0.8 and not 0.800000012.
         scope: str, "global" or "layer", see `prune_by_magnitude`. Default "global".
 
     Raises:
-        ValueError: before training, for a model with nothing to mask, an unknown scope, or a schedule that
-            fails, leaves [0, 1), goes down, ends below the sparsity that the model has, or prunes at no step
-            of the training.
+        ValueError: before training, for a model with nothing to mask, an unknown scope, or a schedule
+            that fails, leaves [0, 1), goes down, ends below the sparsity that the model has, or prunes
+            at no step of the training.
 
     Reference: Zhu & Gupta, To prune, or not to prune, 2017, arXiv 1710.01878.
 

@@ -32,39 +32,41 @@ def sparsify(
     depthwise: bool = False, criterion: str = "random", seed: int = 0,
     block_shape: tuple[int, int] | None = None,
 ) -> keras.Model:  # fmt: skip
-    """A model with sparse kernels that has the weights and names of a given one.
+    """Return a model with sparse kernels and the weights and names of a given one.
 
     Dense, Conv2D and packed layers become sparse layers. Layers that are sparse already get new masks.
-    Biases, normalisations and all other layers stay. As published, the first layer, 1x1 shortcuts and the
-    classifier are masked like the rest, though Erdos-Renyi-Kernel leaves most of them dense. Masked weights
-    become zero, the others keep their values.
+    Biases, normalisations and all other layers stay. As published, the first layer, 1x1 shortcuts and
+    the classifier are masked like the rest, though Erdos-Renyi-Kernel leaves most of them dense. Masked
+    weights become zero, the others keep their values.
 
     Args:
         model: `keras.Model` whose layers are in its configuration: functional, sequential, of
             `keras.applications` or an `EnsembleClassifier`. It is not changed.
         sparsity: float S in [0, 1), the share of zeros in all masked kernels together.
-        distribution: str, "erk" for denser small kernels (see `erk_densities`; for packed kernels the shape
-            inside a member counts), or "uniform". Default "erk".
+        distribution: str, "erk" for denser small kernels (see `erk_densities`; for packed kernels the
+            shape inside a member counts), or "uniform". Default "erk".
         skip: sequence of str, names of layers that stay dense. Default ().
-        depthwise: bool, whether to mask DepthwiseConv2D too, which published networks do not. Default False.
+        depthwise: bool, whether to mask DepthwiseConv2D too, which published networks do not. Default
+            False.
         criterion: str, which weights stay: "random", or "magnitude" for those with the largest absolute
             values. Default "random".
         seed: int, seed of the random masks. Default 0.
-        block_shape: (outputs, inputs) such as (1, 4), to mask Dense layers in whole blocks (by "magnitude",
-            those with the largest mean absolute values stay), which training keeps (see `SparseDense`). Other
-            layers are masked weight by weight. Default None.
+        block_shape: (outputs, inputs) such as (1, 4), to mask Dense layers in whole blocks (by
+            "magnitude", those with the largest mean absolute values stay), which training keeps (see
+            `SparseDense`). Other layers are masked weight by weight. Default None.
 
     Returns:
         A new model of the same class, compiled like the given one. The number of non-zeros of all masked
-        kernels together is exactly the rounded (1 - S) * size; with blocks it is less than one block away.
+        kernels together is exactly the rounded (1 - S) * size; with blocks it is less than one block
+        away.
 
     Raises:
-        ValueError: for a sparsity out of range, a model with nothing to mask or whose layers are not in its
-            configuration, an unknown distribution or criterion, names of no layers, or blocks that do not
+        ValueError: for a sparsity out of range, a model with nothing to mask or whose layers are not in
+            its configuration, an unknown distribution, criterion or layer name, or blocks that do not
             divide a kernel.
 
-    Reference: Evci et al., Rigging the Lottery, ICML 2020, arXiv 1911.11134; Liu et al., Deep Ensembling with
-        No Overhead for either Training or Testing, ICLR 2022, arXiv 2106.14568.
+    Reference: Evci et al., Rigging the Lottery, ICML 2020, arXiv 1911.11134; Liu et al., Deep Ensembling
+        with No Overhead for either Training or Testing, ICLR 2022, arXiv 2106.14568.
 
     Example:
 
@@ -105,7 +107,7 @@ def sparsify(
 
 
 def densify(model: keras.Model) -> keras.Model:
-    """A model of ordinary layers that computes the same as a sparse one: masked weights are zeros.
+    """Return a model of ordinary layers that computes the same as a sparse one, with zeros.
 
     Args:
         model: `keras.Model` with sparse layers, as `sparsify` returns it. It is not changed.

@@ -134,8 +134,8 @@ def report(
         `Report`.
 
     Raises:
-        ValueError: if the data set's shape is unknown, the recipe makes no model, the batch does not
-            divide by the devices, there are fewer images than a batch, or no cut saves memory.
+        ValueError: if the data set's shape is unknown, the recipe makes no model, the batch is not
+            divisible by the devices, there are fewer images than a batch, or no cut saves memory.
     """
     shape, classes, examples = DATASETS.get(recipe.dataset, (None, None, None))
     input_shape, num_classes = input_shape or shape, num_classes or classes

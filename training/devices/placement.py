@@ -147,7 +147,7 @@ def check(
         lower, upper = batch // replicas * replicas, -(-batch // replicas) * replicas
         choice = f"{lower} or {upper}" if lower else str(upper)
         raise ValueError(
-            f"batch_size={batch} is global and does not divide by {replicas} devices; choose {choice}"
+            f"batch_size={batch} is global and not divisible by {replicas} devices; choose {choice}"
         )
     if placement.name not in TENSORFLOW or replicas == 1:
         return

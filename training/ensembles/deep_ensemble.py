@@ -1,8 +1,8 @@
-"""Deep ensembles whose members any number of workers train, each in a run of its own.
+"""Deep ensembles whose members any number of workers train, each in its own run.
 
 Member m is the network that `zoo.training.train` makes of the recipe as `single` with the seed s + m
-(Lakshminarayanan et al., NeurIPS 2017, arXiv 1612.01474).  The ensemble is therefore the same whichever
-worker trains which member, and whichever dies.
+(Lakshminarayanan et al., NeurIPS 2017, arXiv 1612.01474).  The ensemble is therefore the same no matter
+which worker trains which member, or dies.
 """
 
 import contextlib
@@ -103,7 +103,7 @@ def member_recipe(recipe: recipes.Recipe) -> tuple[recipes.Recipe, int]:
         (recipe of a single network, number of members).
 
     Raises:
-        ValueError: if the method is another, with the script for it, or its arguments are wrong.
+        ValueError: for another method, naming the script for it, or for wrong arguments.
     """
     scripts = {"hyper_deep": "hyper_deep", "dst_tickets": "tickets", "edst_tickets": "tickets"}
     if recipe.method != "deep_ensemble":
@@ -244,8 +244,8 @@ class Members:
     def join(self) -> float:
         """Write the ensemble of all members; any number of workers may do so at once.
 
-        Each worker joins in a folder of its own, and the first one to rename it wins. Every worker links
-        the files, so a worker may die at any point.
+        Each worker joins in its own folder, and the first one to rename it wins. Every worker links the
+        files, so a worker may die at any point.
 
         Returns:
             float, the ensemble's NLL on the test images in nats.

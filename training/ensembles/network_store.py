@@ -46,7 +46,7 @@ def numbers_of(name: str) -> tuple[int, int]:
 
 
 class NetworkStore:
-    """A folder with one folder a network, which appears when the network is complete.
+    """A folder with one folder per network, which appears when the network is complete.
 
     Each has `network.weights.h5` (float32), `held_out.npy`, the probabilities (n, K) of the held-out
     images, `result.json` (configuration, recipe, seconds) and `log.csv`.

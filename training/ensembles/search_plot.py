@@ -32,7 +32,7 @@ def draw_search(
     first: list[str],
     chosen: list[str],
 ):
-    """Draw a search, with one panel a hyperparameter.
+    """Draw a search, with one panel per hyperparameter.
 
     Args:
         path: str or path of the PNG to write.

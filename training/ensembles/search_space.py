@@ -21,7 +21,7 @@ class SearchSpace:
         ranges: dict from name to (low, high) with 0 < low <= high. Names are `l2_GROUP`, the coefficient
             c of c * w in the gradient, like the recipe's weight decay; `label_smoothing`;
             `learning_rate`, the peak rate; and `dropout`, the rate before the head.
-        seed: int, of the samples. Default 0.
+        seed: int, the seed of the samples. Default 0.
 
     Raises:
         ValueError: if a range is invalid.

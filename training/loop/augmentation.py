@@ -13,14 +13,14 @@ class RandomShiftFlip(keras.layers.Layer):
     Args:
         shift: int, the most pixels that an image moves, each way. Default 4.
         flip: bool, whether to mirror half of the images from left to right. Default True.
-        seed: int or None, of the random draws. Default None.
-        padding: "zeros", or "reflect" for the mirrored border of the image. Default "zeros".
+        seed: int or None, the seed of the random draws. Default None.
+        padding: str, "zeros", or "reflect" for the mirrored border of the image. Default "zeros".
         kwargs: further arguments of `keras.layers.Layer`.
 
     Input and output shape: (B, H, W, C).  Outside training images pass unchanged.
 
     Raises:
-        ValueError: for another padding.
+        ValueError: for an unknown padding.
 
     Reference: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, arXiv 1512.03385.
     """
@@ -71,7 +71,7 @@ class RandomCutout(keras.layers.Layer):
     Args:
         size: int, pixels of a side; the part of a square beyond the border is cut off.
         value: float, the value of the blanked pixels. Default 127.5.
-        seed: int or None, of the random draws. Default None.
+        seed: int or None, the seed of the random draws. Default None.
         kwargs: further arguments of `keras.layers.Layer`.
 
     Input and output shape: (B, H, W, C).  Outside training images pass unchanged.

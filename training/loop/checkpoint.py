@@ -23,8 +23,8 @@ class Checkpoint(keras.callbacks.Callback):
     """Save weights, optimiser slots and random states after every epoch, and restore them on request.
 
     There are two weights files, written in turn, each with a state that holds its sha256, and
-    `checkpoint.json`, which repeats the newer state.  The process may die at any moment, and of two files
-    one may be damaged.
+    `checkpoint.json`, which repeats the newer state.  The process may die at any moment, and of two
+    files one may be damaged.
 
     Args:
         folder: `pathlib.Path` of the folder of the files.
@@ -33,8 +33,8 @@ class Checkpoint(keras.callbacks.Callback):
             Default ().
         remat: bool, whether the model is rematerialised, which changes the keys in its weights files.
             Default False.
-        data: dict, what identifies the data (`zoo.training.loop.identity.of_splits`); a checkpoint of
-            others is refused. Default None, nothing.
+        data: dict that identifies the data (`zoo.training.loop.identity.of_splits`); a checkpoint of
+            other data is refused. Default None, no check.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class Checkpoint(keras.callbacks.Callback):
         self.seconds, self.started, self.saved = 0.0, time.time(), 0
 
     def position(self) -> tuple[int, int]:
-        """Return how far training was at the last checkpoint that is whole.
+        """Return how far training was at the last complete checkpoint.
 
         Returns:
             (whole epochs, steps of the next epoch); (0, 0) if there is no checkpoint.
 
         Raises:
             ValueError: if the checkpoint belongs to another recipe or other data, differs in --remat, or
-                nothing of it is whole.
+                is damaged.
         """
         state = self._newest()
         return (state["epochs"], state["steps"]) if state else (0, 0)
@@ -87,11 +87,11 @@ class Checkpoint(keras.callbacks.Callback):
             )
         if state["remat"] != self.remat:
             had = "with" if state["remat"] else "without"
-            raise ValueError(f"{self.folder} holds a run {had} --remat; go on {had} it")
+            raise ValueError(f"{self.folder} holds a run {had} --remat; continue {had} it")
         identity.check(self.folder, state["data"], self.data)
 
     def restore(self, model: keras.Model) -> tuple[int, int]:
-        """Load the last checkpoint that is whole into a model.
+        """Load the last complete checkpoint into a model.
 
         Args:
             model: compiled `keras.Model`.
@@ -100,7 +100,7 @@ class Checkpoint(keras.callbacks.Callback):
             The checkpoint's `position`.
 
         Raises:
-            ValueError: as `position`.
+            ValueError: see `position`.
         """
         state = self._newest()
         if not state or (state["epochs"], state["steps"]) == (0, 0):
@@ -189,7 +189,7 @@ def _state_of(weights):
 
 
 def digest(state: dict) -> str:
-    """Return the sha256 by which a state tells whether it is whole.
+    """Return the sha256 that shows whether a state is complete.
 
     Args:
         state: dict, JSON-serialisable.

@@ -127,7 +127,7 @@ def _streams(recipe, data_dir, limit):
     from zoo.data.streamed_split import StreamedSplit  # which needs TensorFlow, whatever the backend
 
     if recipe.held_out:
-        raise ValueError("a recipe that streams holds no images out; set held_out=0")
+        raise ValueError("a recipe that streams cannot hold out images; set held_out=0")
     of_images = f"[:{limit}]" if limit else ""
     test = "validation" if recipe.dataset == "imagenet2012" else "test"
     training, test = (

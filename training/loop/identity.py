@@ -1,4 +1,4 @@
-"""What a run was made of: its data and its folder, which another run must not take for its own."""
+"""The identity of a run's data and folder, so that another run does not resume it by mistake."""
 
 import contextlib
 import hashlib
@@ -29,7 +29,7 @@ def of_splits(splits: tuple) -> dict:
         splits: (training, held out, test), from `load_splits`.
 
     Returns:
-        {part: a number of images and the sha256 of images and labels, or of what a stream tells}.
+        {part: the number of images and the sha256 of images and labels, or of a stream's description}.
     """
     return {name: _of_split(split) for name, split in zip(("training", "held_out", "test"), splits)}
 
@@ -45,12 +45,12 @@ def _of_split(split):
 
 
 def check(folder: pathlib.Path, there: dict, this: dict) -> None:
-    """Check that a folder's run is made of the same as this one.
+    """Check that a folder's run has the same data as this one.
 
     Args:
         folder: path of the folder.
-        there: dict, what the folder's run was made of.
-        this: dict, what this one is made of.
+        there: dict, from `of_splits`, of the folder's run.
+        this: dict, from `of_splits`, of this run.
 
     Raises:
         ValueError: naming the first difference.
@@ -69,7 +69,7 @@ def check(folder: pathlib.Path, there: dict, this: dict) -> None:
 def alone_in(folder: pathlib.Path) -> Iterator[None]:
     """A context in which no other process of this machine may train in a folder.
 
-    The kernel gives the folder back when the process ends, however it does.
+    The operating system releases the folder when the process ends, for whatever reason.
 
     Args:
         folder: path of an existing folder.
@@ -96,7 +96,7 @@ def alone_in(folder: pathlib.Path) -> Iterator[None]:
 
 
 def trim_log(path: pathlib.Path, epochs: int) -> None:
-    """Drop the lines of a `log.csv` that a run will write again, and what is no whole line.
+    """Drop the lines of a `log.csv` that a run will write again, and incomplete lines.
 
     Args:
         path: path of the file; it may be missing.

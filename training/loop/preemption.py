@@ -13,18 +13,18 @@ class Preempted(Exception):
 
 
 class CannotGoOn(Exception):
-    """This worker has nothing more to do; the one-line message tells why."""
+    """This worker has nothing more to do; the one-line message says why."""
 
 
 class SaveOnSignal(keras.callbacks.Callback):
     """Save a checkpoint and end training soon after SIGTERM has reached any worker.
 
-    All workers stop after the same step; they compare notes every few steps.
+    All workers stop after the same step; they ask each other every few steps.
 
     Args:
         checkpoint: `zoo.training.loop.checkpoint.Checkpoint`.
         placement: `zoo.training.devices.placement.Placement`.
-        first: int, steps of the first epoch that an earlier run did. Default 0.
+        first: int, steps of the first epoch that an earlier run has done. Default 0.
 
     Raises:
         Preempted: out of `fit`, when the state is saved.

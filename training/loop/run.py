@@ -42,7 +42,7 @@ def train(
 ) -> dict | None:
     """Train by a recipe, resuming where an earlier run into the same folder stopped.
 
-    A finished run is left as it is, and its `config.json` returned.
+    A finished run is not repeated; its `config.json` is returned.
 
     Args:
         recipe: `zoo.training.recipes.Recipe`.
@@ -100,7 +100,8 @@ def train(
         except Exception as error:
             if placement.lost(error):
                 raise WorkerLost(
-                    f"another worker is gone ({type(error).__name__}); start all again by the same command"
+                    f"another worker is gone ({type(error).__name__}); start all again "
+                    "with the same command"
                 ) from None
             raise
 

@@ -34,8 +34,8 @@ def rematerialize(network: keras.Model) -> "Rematerialized":
         network: functional `keras.Model`.
 
     Returns:
-        A `Rematerialized` with the same inputs, outputs, layers and order of variables. A weights file
-        of it alone is one of `network`.
+        A `Rematerialized` with the same inputs, outputs, layers and order of variables. Its own weights
+        file fits `network`, too.
 
     Raises:
         ValueError: if the model is not functional or cannot be cut. The first step raises it if a layer

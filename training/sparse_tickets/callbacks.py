@@ -37,7 +37,7 @@ class KeepTickets(AtSteps):
     Args:
         folder: `pathlib.Path` of the folder where ticket{k}.weights.h5 are written.
         held_out: (images (N, H, W, C), labels (N,)).
-        windows: list of (start, stop) in steps of training, one a ticket.
+        windows: list of (start, stop) in steps of training, one per ticket.
 
     Attributes:
         best: float32 variable (tickets, 2) of accuracy (-1 before the first) and step.
@@ -57,7 +57,7 @@ class KeepTickets(AtSteps):
     def set_model(self, model):
         super().set_model(model)
         self.network = model.network.get_layer("network")
-        # A model of its own, so that fit's metrics and state stay what they are.
+        # A separate model, so that fit's metrics and state do not change.
         self.eval_model = EnsembleClassifier(self.network)
 
     def on_epoch_end(self, epoch, logs=None):

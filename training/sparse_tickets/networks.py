@@ -20,7 +20,7 @@ from zoo.training.sparse_tickets.phases import TicketOptions, drop_fraction, pla
 
 
 class TicketNetworks(NetworkStore):
-    """A `NetworkStore` with one folder a training run, which also has ticket{k}.weights.h5.
+    """A `NetworkStore` with one folder per training run, which also has ticket{k}.weights.h5.
 
     Args:
         folder: str or path of the folder of all runs.

@@ -30,14 +30,14 @@ from zoo.training.start import start
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data_dir", None, "folder of the data sets", required=True)
 flags.DEFINE_string("output_dir", None, "folder of this study", required=True)
-flags.DEFINE_integer("workers", 1, "processes, of one thread each", lower_bound=1)
+flags.DEFINE_integer("workers", 1, "processes, each with one thread", lower_bound=1)
 flags.DEFINE_integer("seeds", 5, "runs of a configuration", lower_bound=1)
 flags.DEFINE_list("configurations", [], "names of those to run (default: all)")
 flags.DEFINE_integer("epochs", 4, "passes over the training images", lower_bound=1)
 flags.DEFINE_integer("batch_size", 128, "images an update", lower_bound=4)
-flags.DEFINE_float("learning_rate", 2e-3, "Adam's, at the start", lower_bound=0.0)
+flags.DEFINE_float("learning_rate", 2e-3, "initial learning rate of Adam", lower_bound=0.0)
 flags.DEFINE_integer("limit", 0, "images of each split for a trial run, 0 for all", lower_bound=0)
-flags.DEFINE_string("docs", None, "a document with marks to put the tables between")
+flags.DEFINE_string("docs", None, "a document with markers for the tables")
 flags.DEFINE_bool("report", True, "write the report when all runs are finished")
 flags.DEFINE_integer(
     "heartbeat",

@@ -2,7 +2,7 @@
 
     python -m zoo.training.studies.choosing
 
-reads `saved_models/index.json` and the files of `zoo benchmark` in docs/speed: nothing is measured anew.
+reads `saved_models/index.json` and the files of `zoo benchmark` in docs/speed, and measures nothing.
 """
 
 import json
@@ -27,8 +27,8 @@ def costs(path: pathlib.Path) -> dict[str, dict]:
         path: `pathlib.Path` of a file of `zoo benchmark`.
 
     Returns:
-        {method: {"train", "1", "32", "weights"}}: CPU time of a training step and of 1 and 32 images, and the
-        size of the weights file. None for what was not measured.
+        {method: {"train", "1", "32", "weights"}}: CPU time of a training step and of 1 and 32 images,
+        and the size of the weights file. None for what was not measured.
     """
     models = [model for model in json.loads(path.read_text())["models"] if model["of"] == "zoo"]
     single = next(model for model in models if model["label"] == "single")

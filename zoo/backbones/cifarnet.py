@@ -35,7 +35,7 @@ def cifarnet(method: Single, images: Any, stem: str | None = None) -> Any:
     head.
 
     Args:
-        method: a layer factory, see `zoo.methods.Single`.
+        method: a layer factory, see `zoo.methods.Method`.
         images: what `expand` returned: a symbolic tensor (B, H, W, C), or a list of them.
         stem: ignored. Default: None.
 

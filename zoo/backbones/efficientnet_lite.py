@@ -56,8 +56,16 @@ def _block(method, x, inputs, filters, kernel_size, strides, expansion, name):
 def efficientnet_lite0(method, images, stem="imagenet"):
     """Seven stages of 16 inverted residual blocks, 16 to 320 filters, and 1280 features.
 
-    The stem has stride 2, for small images (`stem="cifar"`) stride 1.  Padding is TensorFlow's "same", which
-    for sides that are multiples of 32 is the static padding of the PyTorch implementations.
+    The stem has stride 2, for small images (`stem="cifar"`) stride 1.  Padding is TensorFlow's "same",
+    which for sides that are multiples of 32 is the static padding of the PyTorch implementations.
+
+    Args:
+        method: a layer factory, see `zoo.methods.Method`.
+        images: what `expand` returned: a symbolic tensor (B, H, W, C), or a list of them.
+        stem: str, "imagenet" or "cifar". Default: "imagenet".
+
+    Returns:
+        The features that the head takes.
     """
     x = _conv_norm(method, images, 32, 3, 2 if stem == "imagenet" else 1, "stem", "stem")
     x, inputs = _relu6(method, x, "stem"), 32

@@ -75,7 +75,7 @@ def resnet20(method: Single, images: Any, stem: str | None = "cifar") -> Any:
     """ResNet-20: three stages of three basic blocks with 16, 32 and 64 filters (He et al., CVPR 2016).
 
     Args:
-        method: a layer factory, see `zoo.methods.Single`.
+        method: a layer factory, see `zoo.methods.Method`.
         images: what `expand` returned: a symbolic tensor (B, H, W, C), or a list of them.
         stem: str, "cifar" or "imagenet". Default: "cifar".
 
@@ -89,7 +89,7 @@ def resnet18(method: Single, images: Any, stem: str | None = "cifar") -> Any:
     """ResNet-18: four stages of two basic blocks with 64 to 512 filters (He et al., CVPR 2016).
 
     Args:
-        method: a layer factory, see `zoo.methods.Single`.
+        method: a layer factory, see `zoo.methods.Method`.
         images: what `expand` returned: a symbolic tensor (B, H, W, C), or a list of them.
         stem: str, "cifar" or "imagenet". Default: "cifar".
 
@@ -103,7 +103,7 @@ def resnet50(method: Single, images: Any, stem: str | None = "cifar") -> Any:
     """ResNet-50: four stages of 3, 4, 6 and 3 bottlenecks, 256 to 2048 outputs (He et al., CVPR 2016).
 
     Args:
-        method: a layer factory, see `zoo.methods.Single`.
+        method: a layer factory, see `zoo.methods.Method`.
         images: what `expand` returned: a symbolic tensor (B, H, W, C), or a list of them.
         stem: str, "cifar" or "imagenet". Default: "cifar".
 

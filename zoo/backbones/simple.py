@@ -24,7 +24,7 @@ def mlp(
     """MLP: dense layers over the flattened image.
 
     Args:
-        method: a layer factory, see `zoo.methods.Single`.
+        method: a layer factory, see `zoo.methods.Method`.
         images: what `expand` returned: a symbolic tensor (B, H, W, C), or a list of them.
         stem: ignored. Default: None.
         hidden_units: ints, units of each layer. Default: (200, 200).
@@ -45,7 +45,7 @@ def lenet(method: Single, images: Any, stem: str | None = None) -> Any:
     The convolutions have 6 and 16 filters.
 
     Args:
-        method: a layer factory, see `zoo.methods.Single`.
+        method: a layer factory, see `zoo.methods.Method`.
         images: what `expand` returned: a symbolic tensor (B, H, W, C), or a list of them.
         stem: ignored. Default: None.
 

@@ -45,7 +45,7 @@ def wide_resnet28_10(method: Single, images: Any, stem: str | None = "cifar") ->
     Zagoruyko and Komodakis, BMVC 2016, arXiv 1605.07146.
 
     Args:
-        method: a layer factory, see `zoo.methods.Single`.
+        method: a layer factory, see `zoo.methods.Method`.
         images: what `expand` returned: a symbolic tensor (B, H, W, C), or a list of them.
         stem: str, "cifar" or "imagenet". Default: "cifar".
 

@@ -1,4 +1,4 @@
-"""`benchmark`: one run of everything, from contestants to files."""
+"""`benchmark`: one whole run, from models to files."""
 
 import contextlib
 import json

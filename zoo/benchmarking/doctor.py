@@ -56,7 +56,7 @@ def diagnose(backbone: str = "resnet20", input_shape: tuple = (32, 32, 3), *, tr
              say: Callable[[str], None] = lambda line: None) -> dict:  # fmt: skip
     """Measure steps and calls of a single and a packed network in every setting.
 
-    Each setting runs in a process of its own, one after another; inside a process all networks take turns.
+    Each setting runs in its own process, one after another; inside a process all networks take turns.
     Times are wall times, so nothing else should run meanwhile.
 
     Args:
@@ -65,12 +65,12 @@ def diagnose(backbone: str = "resnet20", input_shape: tuple = (32, 32, 3), *, tr
         train_batch_size: int, images of a training step.
         forms: tuple of str, forms of packed convolutions, see `zoo.layers.set_grouped_convolution`.
         seconds: float, time for the rounds of a setting, beside compilation.
-        say: function of a line of progress; each setting's figures are said as soon as they are there.
+        say: function of a line of progress, which also gets each setting's numbers once measured.
 
     Returns:
         dict from the text of a setting to {form: {"train": images/s, "bfloat16": images/s of training in
-        half precision, "1": ms of one image, "32": ms of 32 images}}, where the form "single" is the single
-        network; or to {"error": one line}.
+        half precision, "1": ms of one image, "32": ms of 32 images}}, where the form "single" is the
+        single network; or to {"error": one line}.
     """
     request = {
         "backbone": backbone, "input_shape": list(input_shape), "train_batch_size": train_batch_size,
@@ -108,9 +108,10 @@ def _rows(setting, forms):
 
 
 def advice(found: dict) -> list[str]:
-    """One line for training, one for serving one image and one for serving many, with what to set.
+    """Say what to set for training, for serving one image and for serving many, in one line each.
 
-    Training in bfloat16 has a line of its own where it is at least a tenth faster: it rounds activations.
+    Training in bfloat16 gets another line if it is at least a tenth faster, because it rounds
+    activations.
 
     Args:
         found: what `diagnose` returned.
@@ -144,7 +145,11 @@ def advice(found: dict) -> list[str]:
 
 
 def report(found: dict) -> str:
-    """What `diagnose` found and what follows from it, as text."""
+    """Return what `diagnose` found, and the advice that follows, as text.
+
+    Args:
+        found: dict, from `diagnose`.
+    """
     head = ("setting", "network", *(head for head, _ in _COLUMNS.values()))
     rows = [head]
     for setting, forms in found.items():

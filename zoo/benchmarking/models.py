@@ -36,10 +36,10 @@ class Settings:
         num_classes: int >= 2. Default: 10.
         batch_sizes: ints >= 1, images per inference call. Default: (1, 32, 128).
         train_batch_size: int >= 1, images per training step. Default: 64.
-        num_members: int >= 1, of every method except MIMO, which keeps its own default unless told.
-            Default: 4.
-        precision: str, as in a recipe: "float32", "bfloat16" or "float16" with weights in float32, or
-            "float64". Default: "float32".
+        num_members: int >= 1, of every method except MIMO, which keeps its default unless its text sets
+            it. Default: 4.
+        precision: str, "float32", "bfloat16" or "float16" with weights in float32, or "float64", as in a
+            recipe. Default: "float32".
 
     Raises:
         ValueError: for a value out of range.
@@ -141,7 +141,7 @@ class Contestant:
         return timed(self.calls[task])()
 
     def facts(self) -> dict:
-        """Return what is counted and on record, a dictionary."""
+        """Return counted costs and recorded scores, a dictionary."""
         trainable, _ = counts.parameters(self.model.network)
         counted = {"members": self.model.num_members, "parameters": trainable}
         work = training_work(step_cost(self.model.network), self.settings.train_batch_size)

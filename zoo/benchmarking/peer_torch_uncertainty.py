@@ -2,9 +2,10 @@
 
 Its networks have the shapes of ours and get what helps them: images are on the device as normalised
 floats before the clock starts, inference runs under `torch.inference_mode`.  A training step is forward,
-cross-entropy over all members' rows, backward and SGD with Nesterov momentum; BatchEnsemble
-tiles its batch in training (`repeat_strategy="legacy"`), as ours does, Masksembles shares it out, as ours does.
-Inference ends with the average of the members' probabilities.  `zoo.benchmarking.peers` tells the protocol.
+cross-entropy over all members' rows, backward and SGD with Nesterov momentum.  As ours do, BatchEnsemble
+tiles its batch in training (`repeat_strategy="legacy"`) and Masksembles splits it.
+Inference ends with the average of the members' probabilities.  `zoo.benchmarking.peers` has the
+protocol.
 """
 
 import functools

@@ -1,12 +1,12 @@
-"""Other libraries' models in the same rounds: processes that are told by a pipe to make their next call.
+"""Other libraries' models in the same rounds: processes that make a call when a pipe requests it.
 
 A peer's script reads requests, one JSON object a line, and answers each with one:
 
     {"settings": {...}}          {"version": "0.13.0", "models": ["single", "packed", ...]}
-    {"prepare": model}           {"warm": {task: seconds}, "compile": {"train": s, "predict": s}, "facts": {...}}
-    {"measure": [model, task]}   {"times": [wall, CPU]}
+    {"prepare": model}           {"warm": {task: seconds}, "compile": {"train": s, "predict": s},
+    "facts": {...}} {"measure": [model, task]}   {"times": [wall, CPU]}
 
-and {"error": line} where something cannot be done.  It ends with its input.
+and {"error": line} where something cannot be done.  It ends when its input ends.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ class Peer:
             )
 
     def __enter__(self):
-        # -P: our modules beside the script are none of its own.
+        # -P: it must not import our modules beside the script.
         self.process = subprocess.Popen(
             [self.python, "-P", str(self.script)],
             stdin=subprocess.PIPE,

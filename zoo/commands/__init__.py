@@ -1,1 +1,1 @@
-"""What the commands of `zoo.cli` share and do: errors in one line, quiet libraries, predictions, the page."""
+"""What commands of `zoo.cli` share and do: one-line errors, quiet libraries, predictions, the page."""

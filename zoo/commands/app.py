@@ -13,12 +13,16 @@ ACCURACIES = (0.8, 0.9, 0.95, 0.98, 0.99)
 
 
 def add_arguments(command: Any) -> None:
-    """Give a parser of `argparse` the arguments of `zoo app`."""
+    """Add the arguments of `zoo app` to an `argparse` parser."""
     command.add_argument("name", help="a model's name, a .keras file or hf://owner/name")
     command.add_argument("examples", nargs="*", metavar="PATH", help="images that the page offers")
     command.add_argument("--weights", default="default", help="a data set's name or a folder")
-    command.add_argument("--resize", choices=("crop", "squash"), help="crop unless the model says")
-    command.add_argument("--threshold", type=float, metavar="T", help="answer from this confidence on")
+    command.add_argument(
+        "--resize", choices=("crop", "squash"), help="default: as the model does, or crop"
+    )
+    command.add_argument(
+        "--threshold", type=float, metavar="T", help="answer at this confidence or above"
+    )
     command.add_argument(
         "--labelled", metavar="FOLDER",
         help="find thresholds on these photographs, in a subfolder for each class",
@@ -36,9 +40,9 @@ def run(options: Any) -> int:
         The exit status, 0.
 
     Raises:
-        ValueError: for an unknown model, a threshold that is no confidence, a port that is taken, or labelled
+        ValueError: for an unknown model, a threshold outside [0, 1], a port that is taken, or labelled
             photographs of other classes.
-        FileNotFoundError: for a path where there is nothing.
+        FileNotFoundError: for a path that does not exist.
     """
     arguments.check_threshold(options.threshold)
     arguments.check_paths([*options.examples, *filter(None, [options.labelled])])

@@ -1,4 +1,4 @@
-"""Arguments that several commands take: refused before TensorFlow is imported, and the model that a name means."""
+"""Arguments of several commands: checks before TensorFlow is imported, and the model of a name."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def check_model(name: str) -> None:
-    """Refuse a name for which there can be no model.
+    """Refuse a name that no model can have.
 
     Args:
         name: str, a model's name, a .keras file or hf://owner/name.
 
     Raises:
         ValueError: for an unknown name.
-        FileNotFoundError: for a .keras file that is not there.
+        FileNotFoundError: for a .keras file that does not exist.
     """
     if name.endswith(".keras"):
         if not os.path.isfile(name):
@@ -30,7 +30,7 @@ def check_model(name: str) -> None:
 
 
 def check_paths(paths: Iterable[str]) -> None:
-    """Refuse a path where there is nothing.
+    """Refuse paths that do not exist.
 
     Args:
         paths: iterable of str.
@@ -44,7 +44,7 @@ def check_paths(paths: Iterable[str]) -> None:
 
 
 def check_threshold(value: float | None) -> None:
-    """Refuse a threshold that is no confidence.
+    """Refuse a threshold that is not a confidence.
 
     Args:
         value: float in [0, 1], or None.
@@ -57,11 +57,11 @@ def check_threshold(value: float | None) -> None:
 
 
 def load_model(name: str, weights: str) -> EnsembleClassifier:
-    """Load the model that a name means.
+    """Load a model by its name.
 
     Args:
-        name: str, as in `check_model`.
-        weights: str, as in `zoo.load`; a .keras file or a hub's address has its own.
+        name: str, see `check_model`.
+        weights: str, see `zoo.load`; ignored for a .keras file or a hub's address.
 
     Returns:
         An `EnsembleClassifier`.

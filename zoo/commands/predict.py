@@ -15,21 +15,21 @@ ANSWER, ASK = "answer", "ask a person"
 
 
 def add_arguments(command: Any) -> None:
-    """Give a parser of `argparse` the arguments of `zoo predict`."""
+    """Add the arguments of `zoo predict` to an `argparse` parser."""
     command.add_argument("name", help="a model's name, a .keras file or hf://owner/name")
     command.add_argument("paths", nargs="+", metavar="PATH", help="images and folders of images")
     command.add_argument("--weights", default="default", help="a data set's name or a folder")
     command.add_argument("--resize", choices=("crop", "squash"), help="as the model does by default")
     command.add_argument(
         "--threshold", type=float, nargs="?", const=0.95, metavar="T",
-        help="answer from this confidence on, else ask a person; 0.95 without a value",
+        help="answer at this confidence or above, else ask a person; 0.95 without a value",
     )  # fmt: skip
     command.add_argument(
         "--labelled", metavar="FOLDER",
         help="find the threshold on these photographs, in a subfolder for each class",
     )  # fmt: skip
     command.add_argument(
-        "--accuracy", type=float, default=0.95, help="with --labelled: how often answers are to be right"
+        "--accuracy", type=float, default=0.95, help="with --labelled: how often answers must be right"
     )
     command.add_argument("--csv", metavar="FILE", help="write the table to a file")
     command.add_argument(
@@ -47,8 +47,8 @@ def run(options: Any) -> int:
         The exit status: 0, or 1 if some files could not be read.
 
     Raises:
-        ValueError: for a threshold that is no confidence, or labelled photographs of other classes.
-        FileNotFoundError: for a path where there is nothing.
+        ValueError: for a threshold outside [0, 1], or labelled photographs of other classes.
+        FileNotFoundError: for a path that does not exist.
     """
     _check(options)
     model = _model(options)
@@ -106,7 +106,7 @@ def _threshold(model, options):
 
 
 def table(prediction: Prediction, decisions: list[str] | None = None) -> list[dict]:
-    """Return what there is to say of each image.
+    """Return the table's row for each image.
 
     Args:
         prediction: a `Prediction` with `paths`.

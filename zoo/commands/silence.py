@@ -1,8 +1,8 @@
 """Keep the log lines of TensorFlow, XLA and LiteRT out of what commands print.
 
-TensorFlow writes several lines at every import which no setting of its own prevents (tensorflow issue
-100442: TF_CPP_MIN_LOG_LEVEL does not reach them).  They come from C++, so they are filtered where they go:
-at file descriptor 2.  Errors, tracebacks and everything that Python prints are kept.
+TensorFlow writes several lines at every import that none of its settings prevents (tensorflow issue
+100442: TF_CPP_MIN_LOG_LEVEL does not reach them).  They come from C++, so they are filtered at file
+descriptor 2.  Errors, tracebacks and everything that Python prints are kept.
 """
 
 import logging
@@ -29,8 +29,8 @@ _STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
 def silence() -> None:
     """Drop the log lines that libraries write to standard error, from now on and in this process.
 
-    For commands, before they import a backend.  With TF_CPP_MIN_LOG_LEVEL=0 in the environment nothing is
-    dropped.
+    For commands, before they import a backend.  With TF_CPP_MIN_LOG_LEVEL=0 in the environment nothing
+    is dropped.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1"):
         return

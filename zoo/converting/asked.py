@@ -58,7 +58,7 @@ class Asked:
 
         Args:
             preprocess: function of symbolic images.
-            spread, seed: for other methods.
+            spread, seed: not used; other builders need them.
 
         Returns:
             A functional model from images (B, H, W, C) to member logits (B, M, K).

@@ -42,15 +42,15 @@ def convert(
     """Start an ensemble from one trained classifier: this zoo's, `keras.applications`' or your own.
 
     The layers of a functional or sequential model are replaced one by one by the method's. Kernels,
-    biases and normalisations are kept; those that each member has of its own become M copies. With
+    biases and normalisations are kept; where each member has its own, they become M copies. With
     `spread=0`, MC dropout's rate 0 and Masksembles' scale 1 every member answers as the original does,
     but then members of BatchEnsemble and of deep ensembles without new heads stay equal in training.
 
     BatchEnsemble, MC dropout and Masksembles change Dense, Conv2D and DepthwiseConv2D layers; all other
     layers are shared. Layers before `tile_at` are computed once for all members.
 
-    Packed-Ensembles of another width than M networks, MIMO and methods of your own start from new weights
-    in layers whose shapes they change. A warning says which; all stand in the result's `new_weights`.
+    Packed-Ensembles with alpha != M or gamma > 1, MIMO and methods of your own start from new weights in
+    layers whose shapes they change. A warning names some; the result's `new_weights` lists them all.
 
     Args:
         model: a functional or sequential `keras.Model` from images (B, H, W, C) to logits or softmax
@@ -62,22 +62,23 @@ def convert(
         spread: float >= 0, the standard deviation around one of BatchEnsemble's factors, and of the
             factors by which the kernels of a deep ensemble's members are multiplied. Default: 0.05.
         seed: int, the seed of that draw. Default: 0.
-        tile_at: where members part: the name of a layer, "head", or a float in [0, 1], the share of the
-            multiply-accumulates that is computed once, such as 0.8. Default: None, where the method says
-            or at the input.
-        preprocessing: what turns pixel values in [0, 255] into the model's input, inside the network:
-            None, "tf", "torch" or "caffe" as in `keras.applications`, a `preprocess_input` function or
-            another that scales and shifts channels, or a Keras layer. Default: None.
+        tile_at: where the part that members share ends: the name of a layer, "head", or a float in
+            [0, 1], the share of the multiply-accumulates that is computed once, such as 0.8. Default:
+            None, that of the method, or the input.
+        preprocessing: how pixel values in [0, 255] become the model's input, inside the network: None,
+            "tf", "torch" or "caffe" as in `keras.applications`, a `preprocess_input` function or another
+            that scales and shifts channels, or a Keras layer. Default: None.
         num_classes: int >= 2, for a new head of so many classes. Default: None, the model's own head.
-        from_logits: bool, whether the model gives logits. Default: None, what its last activation says:
-            a softmax gives probabilities, and all else logits.
-        activation: None or "softmax", see `EnsembleClassifier`. Default: None, as a given
-            `EnsembleClassifier` has it.
+        from_logits: bool, whether the model gives logits. Default: None, decided by its last activation:
+            a softmax gives probabilities, anything else logits.
+        activation: None or "softmax", see `EnsembleClassifier`. Default: None, that of a given
+            `EnsembleClassifier`.
         name: str, the Keras name of the result. Default: None, `<method>_<model>`.
 
     Returns:
-        A compiled `EnsembleClassifier`, to be fine-tuned with `fit`. It has a `spec` if it could be made
-        of `zoo.build`. Its attribute `new_weights` lists the names of the layers that start anew.
+        A compiled `EnsembleClassifier`, to be fine-tuned with `fit`. It has a `spec` if `zoo.build`
+        could make it. Its attribute `new_weights` lists the names of the layers that start from new
+        weights.
 
     Raises:
         ValueError: for a model that is not a graph of layers, a layer that the method cannot take, or an

@@ -16,7 +16,7 @@ class Copies:
     Args:
         graph: a `Graph` that gives logits.
         num_members: int >= 1, M.
-        start: int, the index of the first step of which members have copies.
+        start: int, the index of the first step that is copied for each member.
 
     Raises:
         ValueError: for a layer that cannot be copied.
@@ -37,7 +37,7 @@ class Copies:
         Args:
             preprocess: function of symbolic images.
             spread: float, standard deviation of the factors of members' kernels around one.
-            seed: int, of their draw.
+            seed: int, the seed of their draw.
 
         Returns:
             A functional model from images (B, H, W, C) to member logits (B, M, K).

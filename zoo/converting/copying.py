@@ -14,12 +14,12 @@ from zoo.layers.sparse.layers import all_layers
 
 
 def twin(step: graphs.Step, name: str, changes: dict | None = None) -> Any:
-    """A new layer or operation of a step's configuration, without weights.
+    """Make a new layer or operation with a step's configuration, without weights.
 
     Args:
         step: a `Step`.
         name: str, the new layer's name.
-        changes: dict, what else its configuration differs in. Default: None.
+        changes: dict, other changes of its configuration. Default: None.
 
     Returns:
         A layer or operation.
@@ -62,7 +62,7 @@ def _made(kind, config):
 
 
 def load(source: Any, copy: Any, noise: Any = None) -> bool:
-    """Copy the weights of a layer and of the layers inside it, if all have the shapes of the copy's.
+    """Copy the weights of a layer and of the layers inside it to another, if all shapes match.
 
     Args:
         source: a layer or operation.
@@ -100,7 +100,7 @@ def share(source: Any, layer: Any, spread: float, rng: np.random.Generator) -> N
         source: the plain layer; None for a head that starts from new weights.
         layer: its counterpart.
         spread: float, standard deviation of BatchEnsemble's factors around one.
-        rng: what draws them.
+        rng: a `numpy.random.Generator` that draws them.
     """
     weights = [] if source is None else source.weights
     values = {weight.name: keras.ops.convert_to_numpy(weight) for weight in weights}
@@ -118,14 +118,14 @@ def share(source: Any, layer: Any, spread: float, rng: np.random.Generator) -> N
 
 
 def fit(source: Any, layer: Any) -> bool:
-    """Give a method's layer those weights of a plain layer that have its names and shapes.
+    """Copy those weights of a plain layer that match a method's layer in name and shape.
 
     Args:
         source: the plain layer.
         layer: what the method made in its place.
 
     Returns:
-        Whether no weight that both have by name was left out.
+        A bool, whether all weights that both have by name were copied.
     """
     values = {weight.name: keras.ops.convert_to_numpy(weight) for weight in source.weights}
     fits = True

@@ -1,4 +1,4 @@
-"""Where the members of a converted network part: a layer's name, or a share of its MACs."""
+"""Where the shared part of a converted network ends: a layer's name, or a share of its MACs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def position(graph: graphs.Graph, tile_at: str | float) -> int:
         int.
 
     Raises:
-        ValueError: for a name of no layer, or a share out of range.
+        ValueError: for an unknown layer, or a share out of range.
     """
     if isinstance(tile_at, str):
         return _of_name(graph, tile_at)

@@ -25,13 +25,13 @@ class Step:
 
     Attributes:
         operation: the source's layer or operation; it is not changed.
-        args, kwargs: of the call, with symbolic tensors that are this list's own.
+        args, kwargs: the arguments of the call, with this list's own symbolic tensors.
         outputs: list of symbolic tensors.
         name: str, unique in the list for each operation.
         path: names of the models around the operation, and its own.
-        changes: dict, what the copy's configuration differs in.
+        changes: dict, how the copy's configuration differs.
         fresh: bool, whether the copy starts from new weights.
-        dropped: bool, whether the step hands its input on (a final softmax).
+        dropped: bool, whether the step only passes its input on (a final softmax).
     """
 
     operation: Any
@@ -52,7 +52,7 @@ class Step:
 
     @property
     def key(self) -> tuple:
-        """What steps of one copied layer have in common."""
+        """A key that is the same for all steps that use one copied layer."""
         return id(self.operation), tuple(sorted(self.changes)), self.fresh
 
     @property
@@ -100,13 +100,13 @@ def is_graph(layer: Any) -> bool:
 
 
 def graph_of(model: keras.Model) -> Graph:
-    """The steps of a model, those of models inside it in their place.
+    """Return the steps of a model; models inside it are replaced by their steps.
 
     Args:
         model: a functional or sequential model of one input and one output.
 
     Returns:
-        A `Graph` with symbolic tensors of its own.
+        A `Graph` with its own symbolic tensors.
     """
     images = _like(model.inputs[0])
     steps, names = [], dict.fromkeys(_OURS)
@@ -178,7 +178,7 @@ def _graph_calls():
 
 
 def rows_of(graph: Graph, training: bool, rows: int = 1) -> Iterator[tuple]:
-    """Follow how many rows of the batch an image is.
+    """Follow how many rows of the batch each image has, step by step.
 
     Args:
         graph: a `Graph`.
@@ -215,7 +215,7 @@ def is_softmax(step: Step) -> bool:
 
 
 def passes(step: Step) -> bool:
-    """Whether a step only reshapes, drops or hands on: what may stand between a head and the output."""
+    """Whether a step may stand between a head and the output: it only reshapes, drops or passes on."""
     operation = step.operation
     if isinstance(operation, keras.layers.Activation):
         return operation.activation is keras.activations.linear
@@ -224,7 +224,14 @@ def passes(step: Step) -> bool:
 
 
 def tail(graph: Graph) -> list:
-    """The steps at the end that are no layers of the network: reshapings and a softmax, last first."""
+    """Return the steps from the output back to the head, which is the last of them.
+
+    Args:
+        graph: a `Graph`.
+
+    Returns:
+        A list of `Step`s: reshapings, dropout and a softmax, then the head, if there is one.
+    """
     found, step = [], graph.producer(graph.output)
     while step is not None and len(step.inputs) == 1 and (passes(step) or is_softmax(step)):
         found.append(step)
@@ -233,10 +240,16 @@ def tail(graph: Graph) -> list:
 
 
 def roles(graph: Graph) -> dict:
-    """The role of each step with a kernel: "stem", "shortcut", "head" or "hidden".
+    """Return the role of each step with a kernel: "stem", "shortcut", "head" or "hidden".
 
     Stems read the images, the head makes the logits, and a shortcut is a 1x1 convolution beside the
-    branch of a residual block: others take its input, too, and only an addition takes what it gives.
+    branch of a residual block: other steps use its input, too, and only an addition uses its output.
+
+    Args:
+        graph: a `Graph`.
+
+    Returns:
+        {`Step`: role}.
     """
     takers = {}
     for step in graph.steps:

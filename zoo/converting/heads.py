@@ -15,14 +15,14 @@ def with_logits(
 ) -> graphs.Graph:
     """Make a graph of images give logits (B, K): without its softmax, and maybe with a new head.
 
-    A model that ends in a linear or softmax Dense or Conv2D layer has that replaced by a new one of
-    `num_classes` outputs; any other gets a Dense layer of its own.
+    With `num_classes`, a linear or softmax Dense or Conv2D layer at the end is replaced by a new one;
+    any other model gets a new Dense layer.
 
     Args:
         graph: a `Graph`; its steps are changed.
         num_classes: int, K of a new head. Default: None, the model's own.
         from_logits: bool, whether the model gives logits; False takes the logarithm of probabilities
-            that do not come from a softmax at the end. Default: None, what the last activation says.
+            that do not come from a softmax at the end. Default: None, decided by the last activation.
 
     Returns:
         The graph.

@@ -21,10 +21,10 @@ class Narrow(Copies):
     Args:
         graph: a `Graph` that gives logits.
         method: `Packed`.
-        start: int, the index of the first step of which members have copies.
+        start: int, the index of the first step that is copied for each member.
 
     Raises:
-        ValueError: for a layer that cannot be copied, or when built for one of a fixed width.
+        ValueError: for a layer that cannot be copied; when built, also for one of a fixed width.
     """
 
     def __init__(self, graph: graphs.Graph, method: methods.Packed, start: int):

@@ -79,7 +79,7 @@ class Rows:
         Args:
             preprocess: function of symbolic images.
             spread: float, standard deviation of BatchEnsemble's factors around one.
-            seed: int, of their draw.
+            seed: int, the seed of their draw.
 
         Returns:
             A functional model from images (B, H, W, C) to member logits (B, M, K).

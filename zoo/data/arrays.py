@@ -12,7 +12,7 @@ import numpy as np
 from zoo.data.epoch_shuffle import EpochShuffle
 from zoo.data.presence import check_present
 
-# Mean and deviation of the training images, a channel, in [0, 255].
+# Mean and deviation of the training images for each channel, in [0, 255].
 STATISTICS = {
     "cifar10": ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
     "cifar100": ((129.3, 124.1, 112.4), (68.2, 65.4, 70.4)),

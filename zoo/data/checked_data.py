@@ -23,7 +23,7 @@ class BatchCheck:
     Args:
         input_shape: (H, W, C), the model's; None for a size that is free.
         num_classes: int, K.
-        name: str, the argument that the data came by. Default: "x".
+        name: str, the argument that the data were passed as. Default: "x".
         labelled: bool, whether batches have labels. Default: True.
         finite: bool, whether NaN and infinite pixels are refused. Default: True.
     """
@@ -37,14 +37,14 @@ class BatchCheck:
         self.seen = 0
 
     def __call__(self, batch: Any, number: int | None = None) -> Any:
-        """Return a batch that is as it should be.
+        """Check a batch and return it.
 
         Args:
             batch: what a data set gives for one step.
             number: int, which batch it is. Default: None, the next one.
 
         Raises:
-            ValueError: for any other, with one line.
+            ValueError: for a bad batch, in one line.
         """
         try:
             self._check(batch)
@@ -80,10 +80,11 @@ def _described(value):
 
 
 def checked(data: Any, check: BatchCheck) -> Any:
-    """Return a data set whose batches are checked; whatever is no data set is returned as it is.
+    """Return a data set whose batches are checked; anything but a data set is returned unchanged.
 
     Args:
-        data: `tf.data.Dataset`, `keras.utils.PyDataset`, `torch.utils.data.DataLoader`, generator or other.
+        data: `tf.data.Dataset`, `keras.utils.PyDataset`, `torch.utils.data.DataLoader`, generator or
+            other.
         check: a `BatchCheck`.
 
     Raises:

@@ -42,7 +42,7 @@ def names_of(source: Any) -> list[str] | None:
 
 
 def adopt(model: Any, dataset: Any) -> None:
-    """Give a classifier the class names of the data set that it is about to learn.
+    """Give a classifier the class names of the data set that it is about to be trained on.
 
     Names that the user gave are kept, those of pretrained weights are replaced.
 

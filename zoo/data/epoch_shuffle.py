@@ -72,7 +72,7 @@ class EpochShuffle(keras.utils.PyDataset):
         """Return this part of the batches without end, for `tf.distribute`.
 
         Args:
-            replicas: int >= 1, devices, each of which gets a batch of its own. Default: 1.
+            replicas: int >= 1, devices, each of which gets its own batches. Default: 1.
 
         Returns:
             A `tf.data.Dataset` of (images, labels).

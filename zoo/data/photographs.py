@@ -1,4 +1,4 @@
-"""Images as they come, from folders, files, Pillow, arrays or data sets, in batches of a model's size."""
+"""Images from folders, files, Pillow, arrays or data sets, in batches of a model's size."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Images:
         batched: bool, whether `source` consists of batches: images (B, h, w, C), or tuples that begin
             with images and labels.
         count: int, the number of images. Default: None, not known.
-        paths: list of paths, one of each image. Default: None, no files.
+        paths: list of paths, one for each image. Default: None, no files.
         skips: bool, whether files that cannot be read are left out, of `paths` too, and put into
             `unreadable`, (path, reason) each. Default: False, they raise.
     """
@@ -63,8 +63,8 @@ class Images:
                 unreadable.
 
         Warns:
-            UserWarning: at the end, for float images whose values are all in [0, 1], and for photographs that
-                `is_turned`.
+            UserWarning: at the end, for float images whose values are all in [0, 1], and for photographs
+                that `is_turned`.
         """
         yield from map(self._of_dataset, self.source) if self.batched else self._of_images(batch_size)
         if 0 < self.brightest <= 1:
@@ -152,16 +152,16 @@ def of(images: Any, shape: tuple, resize: str | None) -> Images:
     """Take images in any form.
 
     Args:
-        images: a folder, a file or a sequence of files; a Pillow image or a sequence of them; arrays (h, w,
-            C) of any sizes in a sequence; an array (N, h, w, C); or an iterable of batches.
+        images: a folder, a file or a sequence of files; a Pillow image or a sequence of them; arrays (h,
+            w, C) of any sizes in a sequence; an array (N, h, w, C); or an iterable of batches.
         shape: three ints, (H, W, C) of the model.
-        resize: str or None, as in `Images`.
+        resize: str or None, see `Images`.
 
     Returns:
         `Images`.
 
     Raises:
-        FileNotFoundError: for a path where there is nothing.
+        FileNotFoundError: for a path that does not exist.
         ValueError: for a folder without images.
     """
     if isinstance(images, (str, os.PathLike)) or hasattr(images, "convert"):
@@ -250,7 +250,8 @@ def labels_of(paths: Iterable[Any] | None, class_names: Iterable[str] | None) ->
 def read(path: str | os.PathLike, channels: int) -> np.ndarray:
     """Read an image file as `keras.utils.image_dataset_from_directory` does, pixel for pixel.
 
-    The orientation in a photograph's EXIF data is not applied, as Keras does not apply it (see `is_turned`).
+    The orientation in a photograph's EXIF data is not applied, because Keras does not apply it (see
+    `is_turned`).
     Formats that Keras does not read (TIFF, WebP) are read by Pillow, and so are all without TensorFlow.
 
     Args:
@@ -294,7 +295,7 @@ def _tensorflow():
 
 
 def is_turned(image: Any) -> bool:
-    """Tell whether a photograph is stored in another orientation than it is to be shown, by its EXIF data.
+    """Tell whether a photograph is stored rotated or mirrored, by the orientation in its EXIF data.
 
     Args:
         image: path of an image file, or a `PIL.Image.Image`.
@@ -340,7 +341,14 @@ def from_pillow(image: Any, channels: int) -> np.ndarray:
 
 
 def to_numpy(values: Any) -> np.ndarray:
-    """Return a tensor of any framework, or anything else that NumPy takes, as an array."""
+    """Return a tensor of any framework, or anything else that NumPy takes, as an array.
+
+    Args:
+        values: a tensor or array-like.
+
+    Returns:
+        A NumPy array.
+    """
     if isinstance(values, np.ndarray):
         return values
     if hasattr(values, "detach"):  # PyTorch

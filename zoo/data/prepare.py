@@ -3,9 +3,9 @@
     python -m zoo.data.prepare tiny_imagenet tiny-imagenet-200.zip DATA
     python -m zoo.data.prepare cifar100 cifar-100-binary.tar.gz DATA
 
-The file holds x_train, y_train, x_test, y_test and class_names: images are uint8 (N, H, W, 3), labels int32.
-Archives list one class after another, so each split is shuffled once, always in the same way.  Nothing is
-unpacked to disk, and nothing in an archive is executed.
+The file holds x_train, y_train, x_test, y_test and class_names: images are uint8 (N, H, W, 3), labels
+int32.  Archives list one class after another, so each split is shuffled once, always in the same way.
+Nothing is unpacked to disk, and nothing in an archive is executed.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def prepare(name, archive, data_dir):
     Args:
         name: str, "tiny_imagenet" or "cifar100".
         archive: path of tiny-imagenet-200.zip or cifar-100-binary.tar.gz.
-        data_dir: folder to write to; it is made where it is missing.
+        data_dir: folder to write to; created if missing.
 
     Returns:
         The path of the file.
@@ -64,7 +64,7 @@ def prepare(name, archive, data_dir):
 
 
 def tiny_imagenet(archive):
-    """The arrays of tiny-imagenet-200.zip; the validation images, whose labels are public, are the test split.
+    """Read tiny-imagenet-200.zip; the validation images, whose labels are public, are the test split.
 
     Args:
         archive: path of the ZIP file.
@@ -111,9 +111,9 @@ def _photographs(files, names, labels):
 
 
 def unique_names(synonyms):
-    """A name for each class that no other class can have.
+    """Return a unique name for each class.
 
-    The first synonym, more of them where another class shares it, or at last the first synonym with
+    It is the first synonym, more of them if another class shares it, or else the first synonym with
     the WordNet id behind it.
 
     Args:
@@ -136,7 +136,7 @@ def unique_names(synonyms):
 
 
 def cifar100(archive):
-    """The arrays of cifar-100-binary.tar.gz, with the 100 fine labels.
+    """Read cifar-100-binary.tar.gz, with the 100 fine labels.
 
     Args:
         archive: path of the archive.  The Python version, whose files are pickles, is not read.
@@ -187,7 +187,7 @@ def main(arguments=None):
         prog="python -m zoo.data.prepare", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("name", choices=READERS, help="of the data set")
+    parser.add_argument("name", choices=READERS, help="name of the data set")
     parser.add_argument("archive", help="tiny-imagenet-200.zip or cifar-100-binary.tar.gz")
     parser.add_argument("data_dir", metavar="DATA", help="folder to write NAME.npz to")
     options = parser.parse_args(arguments)

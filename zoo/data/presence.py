@@ -1,4 +1,4 @@
-"""Whether a data set is there, told at once and without importing a backend."""
+"""Check that a data set is there, at once and without importing a backend."""
 
 import pathlib
 from typing import Any

@@ -2,8 +2,8 @@
 
     python -m zoo.data.sample photos
 
-writes photos/train, photos/calibrate and photos/validate, each with a subfolder for the classes digit, flower
-and temple, and photos/new without subfolders: 32x32 PNG files, nothing to download.
+writes photos/train, photos/calibrate and photos/validate, each with a subfolder for the classes digit,
+flower and temple, and photos/new without subfolders: 32x32 PNG files, nothing to download.
 """
 
 import functools
@@ -24,7 +24,7 @@ def sample_photographs(folder: Any, seed: int = 0) -> pathlib.Path:
     Photographs to train on are cut from the left half of two large ones, all others from the right half.
 
     Args:
-        folder: str or path, made if it is not there.
+        folder: str or path, created if missing.
         seed: int, decides where they are cut. Default: 0.
 
     Returns:

@@ -27,7 +27,7 @@ class StreamedSplit:
         self.source = streams.open_split(dataset, split, data_dir)
         self.image_size = (image_size, image_size) if image_size else None
         if self.image_size is None and self.source.image_shape is None:
-            raise ValueError(f"images of {dataset} differ in size: set image_size, as 224")
+            raise ValueError(f"images of {dataset} differ in size: set image_size, such as 224")
 
     def __len__(self):
         return self.source.num_examples
@@ -112,7 +112,7 @@ class StreamedBatches:
         """Return this part of the batches.
 
         Args:
-            replicas: int >= 1, devices, each of which gets a batch of its own. Default: 1.
+            replicas: int >= 1, devices, each of which gets its own batches. Default: 1.
 
         Returns:
             A `tf.data.Dataset` of (images, labels).

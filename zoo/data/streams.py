@@ -3,8 +3,8 @@
     source = streams.open_split("imagenet2012", "train", data_dir)
     batches = streams.training(source, 1024, seed=0, epoch=3, worker=1, num_workers=4)
 
-What an epoch's global batches hold, crops and mirrors included, is decided by (seed, epoch) alone: not by
-how many workers, threads or cores there are, nor by where a run was taken up again.
+The global batches of an epoch, crops and mirroring included, depend only on (seed, epoch): not on the
+number of workers, threads or cores, nor on where a run was resumed.
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ def order(seed: int, epoch: int, size: int) -> np.ndarray:
 def training(source, batch_size, *, seed, epoch, epochs=1, worker=0, num_workers=1, replicas=1, first_step=0,
              image_size=(224, 224), crop="random_resized", flip=True, cache=False, shuffle="records",
              shard="batches", block=4096, broken="raise"):  # fmt: skip
-    """Return the batches of an epoch, whole ones only: this worker's part of each.
+    """Return this worker's part of each whole batch of an epoch.
 
     Args:
         source: what `open_split` returned.
@@ -45,8 +45,8 @@ def training(source, batch_size, *, seed, epoch, epochs=1, worker=0, num_workers
         epochs: int >= 1, epochs that follow one another. Default: 1.
         worker: int, this worker's number. Default: 0.
         num_workers: int >= 1. Default: 1.
-        replicas: int >= 1, devices of this worker, each of which is given a batch of its own, one after
-            the other (`tf.distribute.Strategy.distribute_datasets_from_function`). Default: 1.
+        replicas: int >= 1, devices of this worker; each gets its own batch, one after the other
+            (`tf.distribute.Strategy.distribute_datasets_from_function`). Default: 1.
         first_step: int, steps of the first epoch to leave out; their images are not decoded. Default: 0.
         image_size: two ints, (height, width) in pixels of the results of crop="random_resized".
             Default: (224, 224).

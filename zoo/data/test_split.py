@@ -1,4 +1,4 @@
-"""Test splits as evaluation reads them: whatever is wrong with a file is said in one line."""
+"""Test splits as evaluation reads them: any fault of a file is reported in one line."""
 
 import zipfile
 from typing import Any

@@ -69,7 +69,7 @@ class Source:
         ]
         for file, part, count in zip(self.files, used, self.counts, strict=True):
             if len(part) != count:
-                raise ValueError(f"{file} has {len(part)} of {count} records; prepare {self.name} anew")
+                raise ValueError(f"{file} has {len(part)} of {count} records; prepare {self.name} again")
         numbers = np.repeat(np.arange(len(used), dtype="int32"), self.counts)
         return numbers, np.concatenate(used)
 
@@ -129,7 +129,9 @@ def open_source(name: str, split: str, data_dir: Any) -> Source:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise FileNotFoundError(f"no prepared {name} in {data_dir}: {reason}") from None
     if not splits:
-        raise FileNotFoundError(f"no prepared {name} in {data_dir}; see the README on preparing data")
+        raise FileNotFoundError(
+            f"no prepared {name} in {data_dir}; docs/datasets.md says how to prepare it"
+        )
     if split.split("[")[0] not in splits:
         raise FileNotFoundError(
             f"{name} in {data_dir} has no split {split!r}; there are {', '.join(splits)}"
@@ -177,7 +179,7 @@ def _offsets(file):
             head = os.pread(stream.fileno(), 8, position)
             position += int.from_bytes(head, "little") + 16
     if position > status.st_size:
-        raise ValueError(f"{file} ends within a record; copy or prepare it anew")
+        raise ValueError(f"{file} ends within a record; copy or prepare it again")
     return _keep(kept, np.array(offsets, "int64"))
 
 

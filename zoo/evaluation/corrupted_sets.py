@@ -32,7 +32,7 @@ class CorruptedSets:
     def of(cls, dataset: str, data_dir: Any, test: Any, count: int, kinds: Any) -> Any:
         """Choose the published images if all are there, else corrupt the test split on the fly.
 
-        Means over a mixture of the two would compare with nothing.
+        Means over a mixture of the two could not be compared with anything.
 
         Args:
             dataset: str, the test split's data set.

@@ -1,12 +1,13 @@
 """The 15 corruptions of CIFAR-10-C and ImageNet-C at five severities, made on the fly from any images.
 
 Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations,
-ICLR 2019, arXiv 1903.12261.  Written anew on NumPy, SciPy and Pillow, many images at a time; the libraries
-that there are need OpenCV, and have ImageNet-C's parameters alone.
+ICLR 2019, arXiv 1903.12261.  Written anew on NumPy, SciPy and Pillow, many images at a time; existing
+libraries need OpenCV, and have only ImageNet-C's parameters.
 
 Parameters are those published for CIFAR-10-C (32x32) where the shorter side is under 112 pixels, else
-those of ImageNet-C (224x224).  Radii, blurs and shifts are in proportion to the shorter side, from 32
-pixels on, so they are the published ones at exactly 32 and 224; noise is a pixel's own affair and stays.
+those of ImageNet-C (224x224).  From 32 pixels up, radii, blurs and shifts are in proportion to the
+shorter side, so they are the published ones at exactly 32 and 224; noise, which is per pixel, does not
+scale.
 
 Known differences from the published files:
 * frost: they lay photographs over the image.  Here needles of ice are drawn, with the mean colours and
@@ -26,7 +27,7 @@ from zoo.data.test_split import read_test_split
 from zoo.evaluation import corruption_effects as effects
 
 SEVERITIES = (1, 2, 3, 4, 5)
-_LARGE = 112  # pixels of the shorter side, from which on ImageNet-C's parameters hold
+_LARGE = 112  # pixels of the shorter side from which ImageNet-C's parameters hold
 _CHUNK = 3 * 256 * 32 * 32  # numbers worked on at a time
 
 # Parameters by severity: of CIFAR-10-C, and of ImageNet-C.
@@ -87,7 +88,7 @@ _PARAMETERS = {
     "elastic_transform": (
         ((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)),
         tuple(
-            tuple(244 / 224 * value for value in values)  # 244 is the published code's own slip
+            tuple(244 / 224 * value for value in values)  # 244 is a slip of the published code
             for values in (
                 (2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02)
             )
@@ -159,7 +160,7 @@ def corruptions(
         An iterator over (kind, severity, uint8 array (N, H, W, C)).
 
     Raises:
-        ValueError: at once, as `corrupt`.
+        ValueError: at once, see `corrupt`.
     """
     pairs = [(kind, severity) for kind in kinds for severity in severities]
     for kind, severity in pairs:

@@ -1,4 +1,4 @@
-"""Deep-ensemble equivalents of the models of a report, where it has what they are measured by."""
+"""Deep-ensemble equivalents of a report's models, where it has the networks to compare with."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -62,8 +62,7 @@ def evaluate(
         report: str or path of the folder to write to.
         corrupted: int >= 0, test images, drawn with a fixed seed, that are corrupted by every kind at 5
             severities: the published files of CIFAR-10-C if `data_dir` has them all, else made on the
-                fly;
-            0 leaves corruptions out. Default: 1000.
+            fly; 0 leaves corruptions out. Default: 1000.
         progress: bool, whether to show progress on stderr. Default: True.
         rounds: int >= 0, timed calls of each model and batch size; 0 measures no latency. Default: 20.
         kinds: names of corruptions. Default: all.
@@ -127,10 +126,13 @@ def evaluate(
 def finite(results: Any) -> Any:
     """Return results with None for NaN and infinite numbers, which JSON does not have.
 
-    A model that is always right has no errors to divide by, for one.
+    For example, a model that is always right has no errors to divide by.
 
     Args:
         results: nested dictionaries and lists.
+
+    Returns:
+        The same, with lists for tuples.
 
     Example:
         >>> finite({"a": [1.5, float("nan")], "b": (float("inf"), "c")})

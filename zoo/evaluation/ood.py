@@ -1,4 +1,4 @@
-"""Out-of-distribution detection: scores of member predictions, near and far data sets, and how they part.
+"""Out-of-distribution detection: scores of member predictions, near and far data sets, separation.
 
 Out-of-distribution (OOD) is the positive class throughout, and every score is higher the more an image
 looks OOD.
@@ -55,7 +55,7 @@ def ood_scores(members: ArrayLike, from_logits: bool = True) -> dict[str, np.nda
         {name: float64 array (N,)}, with the names above; "energy" for logits only.
 
     Raises:
-        ValueError: for another shape, no images, NaN, or probabilities that are none.
+        ValueError: for another shape, no images, NaN, or values that are not probabilities.
 
     Example:
         >>> from zoo.evaluation.ood import ood_scores
@@ -208,11 +208,11 @@ def detect(inside: ArrayLike, sets: Iterable[OODSet], predict: Callable) -> list
 
     Returns:
         A list of dictionaries, one for each set, in order: "name", "group", "missing" (None, or why
-            there is
-        nothing else), "images" (their number), and "scores": {score: {"auroc", "aupr", "fpr95"}}.
+        there is nothing else), "images" (their number), and "scores": {score: {"auroc", "aupr",
+        "fpr95"}}.
 
     Raises:
-        ValueError: as `ood_scores`, or for another number of predictions than of images.
+        ValueError: see `ood_scores`; also if there is not one prediction for each image.
     """
     own = ood_scores(inside)
     results = []

@@ -166,7 +166,7 @@ def _corruptions(results):
 
 
 def protocol(results: dict) -> Iterator[str]:
-    """Generate the sentences that tell how a report's scores were measured.
+    """Generate the sentences that say how a report's scores were measured.
 
     Args:
         results: dict, what `evaluate` returns.

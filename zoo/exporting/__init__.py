@@ -1,1 +1,1 @@
-"""SavedModel and LiteRT files, and the folding of normalisations that makes them small."""
+"""SavedModel, LiteRT, ONNX and OpenVINO files, and the folding of normalisations."""

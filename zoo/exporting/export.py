@@ -34,18 +34,18 @@ def export(
 ) -> pathlib.Path:
     """Write a TensorFlow SavedModel, or a LiteRT, ONNX or OpenVINO file, that runs without this package.
 
-    Its batch size is free. All take `images` (B, H, W, C), float32 in [0, 255], and return the same outputs
-    by name, float32: `probabilities` (B, K), `members` (B, M, K), `predictive_entropy` (B,) and
+    Its batch size is free. All take `images` (B, H, W, C), float32 in [0, 255], and return the same
+    outputs by name, float32: `probabilities` (B, K), `members` (B, M, K), `predictive_entropy` (B,) and
     `mutual_information` (B,), both in nats, and `suspect_range` (B,): 1 for an image with pixels outside
-    [0, 255] or with none above 1 (as images scaled to [0, 1] have), else 0; black images are not suspect.
-    An image with a NaN or infinite pixel has NaN in all outputs. Images of another size fail, except in a
-    SavedModel of a model with `resize`, which resizes them as the model does. Sparse layers are written as
-    ordinary ones, with zeros.
+    [0, 255] or with none above 1 (as images scaled to [0, 1] have), else 0; black images are not
+    suspect. An image with a NaN or infinite pixel has NaN in all outputs. Images of another size fail,
+    except in a SavedModel of a model with `resize`, which resizes them as the model does. Sparse layers
+    are written as ordinary ones, with zeros.
 
     A SavedModel's signature `serving_default` also takes NumPy images of any type; `serving_uint8` takes
     uint8 tensors, and `loaded.serve(images)` both. A signature `class_names` without inputs returns the
-    names of the classes, if the model has any; they are also in `assets/class_names.txt`, in the metadata
-    of an ONNX file and in the `rt_info` of an OpenVINO file, as JSON.
+    names of the classes, if the model has any; they are also in `assets/class_names.txt`, in the
+    metadata of an ONNX file and in the `rt_info` of an OpenVINO file, as JSON.
 
     A LiteRT file runs on the default interpreter (with XNNPACK), whose `get_signature_runner()` takes
     a batch of any size. Kernels with enough zeros are stored sparsely, which makes the file smaller but
@@ -61,22 +61,22 @@ def export(
         format: str, "savedmodel", "litert", "onnx" or "openvino"; the last two need the extra of their
             name. Default: "savedmodel".
         quantize: str, for a LiteRT file: "float16", half the size at the same speed; or "int8", about a
-            quarter of the size: weights and activations up to the logits are integers, inputs and outputs
-            float32. This makes large kernels much faster, small networks not. Default: None.
+            quarter of the size: weights and activations up to the logits are integers, inputs and
+            outputs float32. Large kernels become much faster, small networks do not. Default: None.
         representative: array (N, H, W, C) in [0, 255], for "int8": about 100 images such as the model
-            will see, from which the ranges of activations are measured. There is a warning if the file
-            answers them much otherwise than the model. Default: None.
+            will see, from which the ranges of activations are measured. A warning is given if the file's
+            answers to them differ much from the model's. Default: None.
         optimize: bool, whether to fold normalisations into the layers before them and to leave out
             copies of images (`zoo.exporting.folding.folded`); outputs for random images are compared
             with the model's before anything is written. Default: False.
 
     Returns:
-        The directory, or the file in it: `model.tflite`, `model.onnx` or `model.xml` (with its weights in
-        `model.bin`), a `pathlib.Path`.
+        The directory, or the file in it: `model.tflite`, `model.onnx` or `model.xml` (with its weights
+        in `model.bin`), a `pathlib.Path`.
 
     Raises:
-        ValueError: for another model, backend, format or quantization; representative images that are
-            missing, needless or do not fit; MC dropout that draws anew at every call, unless in a
+        ValueError: for an unsupported model, backend, format or quantization; representative images that
+            are missing, needless or do not fit; MC dropout that draws anew at every call, except in a
             SavedModel; a format whose package is not installed; with optimize, a layer that cannot be
             copied, or outputs that differ.
 

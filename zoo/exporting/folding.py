@@ -1,4 +1,4 @@
-"""Networks in the form in which they only answer: `folded(network)`."""
+"""Networks rewritten for inference only: `folded(network)`."""
 
 import collections
 import dataclasses
@@ -24,7 +24,7 @@ _SKIPPED, _ONCE = "skipped", "once"  # in place of a layer of the copy
 
 
 def folded(network: keras.Model) -> keras.Model:
-    """Copy a network into one with its own weights, the same answers and fewer operations.
+    """Copy a network into one with the same outputs, separate weights and fewer operations.
 
     A batch normalisation is at inference factor * x + offset, with factor = gamma / sqrt(variance +
     epsilon) and offset = beta - mean * factor. It is multiplied into the convolution or dense layer
@@ -32,10 +32,10 @@ def folded(network: keras.Model) -> keras.Model:
 
         factor * (x @ kernel + bias) + offset = x @ (kernel * factor) + (bias * factor + offset),
 
-    in BatchEnsemble and hyper-batch layers into each member's s and bias. That is done where the layer
-    is followed by the normalisation alone, both are called once and the layer has no activation;
+    in BatchEnsemble and hyper-batch layers into each member's s and bias. That is done where only the
+    normalisation uses the layer's output, both are called once and the layer has no activation;
     elsewhere, as after a sum, the normalisation stays. MIMO's stem, which at inference sees M copies of
-    an image, sees it once, by the sum of its kernels. Models inside the network are folded, too.
+    an image, sees it once, with the sum of its kernels. Models inside the network are folded, too.
 
     Args:
         network: a functional or sequential `keras.Model` of ordinary layers (`zoo.layers.densify` a

@@ -1,4 +1,4 @@
-"""The dictionary that every exported model answers with."""
+"""The dictionary that every exported model returns."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ def answers(model: Any, images: Tensor) -> dict[str, Tensor]:
     Returns:
         A dictionary of float32 tensors: `probabilities` (B, K), calibrated where the model is; `members`
         (B, M, K); in nats `predictive_entropy` (B,) of the probabilities and `mutual_information` (B,)
-        between the members' plain mean and the member; and `suspect_range` (B,), 1 for images that look as
-        if they were not in [0, 255], else 0. All are NaN for an image with a NaN or infinite pixel.
+        of the members, not calibrated; and `suspect_range` (B,), 1 for images that look as if they were
+        not in [0, 255], else 0. All are NaN for an image with a NaN or infinite pixel.
     """
     images = ops.cast(images, "float32")
     return of_logits(model.network(images, training=False), model.calibration, images)
@@ -62,9 +62,9 @@ def of_logits(
 def _nan_unless_finite(value, brightness):
     """The value, or NaN for images whose mean is not finite, by a division that every converter keeps.
 
-    It is by 1, or by infinity / infinity. LiteRT's converter takes `isfinite` for always true, int8 makes 0
-    of a NaN that is chosen or added, and tf2onnx chooses by adding a product with 0. A sum of pixels would
-    overflow in half precision, in which LiteRT may compute.
+    It is by 1, or by infinity / infinity. LiteRT's converter takes `isfinite` for always true, int8
+    makes 0 of a NaN that is chosen or added, and tf2onnx chooses by adding a product with 0. A sum of
+    pixels would overflow in half precision, in which LiteRT may compute.
     """
     size = 1 + ops.abs(ops.reshape(brightness, (-1,) + (1,) * (len(value.shape) - 1)))
     return value / (size / size)

@@ -24,7 +24,7 @@ from zoo.files.json_files import (
 )
 
 MOST_MEMBERS, MOST_CLASSES, MOST_PIXELS = 1024, 1_000_000, 1 << 24
-# What training writes. Whoever adds an entry to config.json adds it here.
+# What training writes. Add new entries of config.json here, too.
 ENTRIES = frozenset(
     "name dataset class_names spec num_members parameters macs metrics probe held_out recipe steps_per_epoch "
     "command seconds hardware software date commit licence files seeds tickets hyper_deep joined placement "
@@ -67,7 +67,8 @@ def check_config(config: Any, path: pathlib.Path) -> dict:
         The same dictionary.
 
     Raises:
-        WeightsError: for unknown or missing entries, names that leave the folder, and numbers that no model has.
+        WeightsError: for unknown or missing entries, names that leave the folder, and numbers that no
+            model has.
     """
     try:
         if not (isinstance(config, dict) and "spec" in config):

@@ -1,7 +1,7 @@
-"""Downloads into the cache: verified before they appear, limited in size and time, resumed, one process at a time.
+"""Downloads into the cache: verified, limited in size and time, resumed, one process at a time.
 
-`requests` speaks HTTP and `filelock` keeps other processes waiting; what they lack is here: sizes that are known
-before, a lowest speed, and messages without passwords.
+`requests` speaks HTTP and `filelock` keeps other processes waiting.  This module adds what they lack:
+sizes known in advance, a lowest speed, and messages without passwords.
 """
 
 from __future__ import annotations
@@ -58,17 +58,17 @@ def shown(url: str) -> str:
 
 
 def download(base: str, folder: pathlib.Path, records: dict[str, dict | None], check) -> None:
-    """Download the files of a set of weights into a folder, where all of them appear once all are verified.
+    """Download the files of a set of weights into a folder, where they appear once all are verified.
 
     Args:
         base: str, the URL of the folder's twin: http://, https:// or file://.
         folder: path in the cache.
         records: {file name: {"sha256": str, "bytes": int}, or None where nothing is known}.
-        check: function of the folder of the drafts, called before they are renamed; raises `WeightsError`
-            for what must not be kept.
+        check: function of the folder of the drafts, called before they are renamed; raises
+            `WeightsError` for what must not be kept.
 
     Raises:
-        MissingWeightsError: for what the server does not give.
+        MissingWeightsError: for files that the server does not give.
         WeightsError: for other content than recorded, and for a cache that cannot be written.
     """
     import filelock

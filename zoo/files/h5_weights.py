@@ -1,7 +1,8 @@
 """The headers of Keras weights files, read and compared before any number is.
 
 HDF5 can do much that weights never need: links and data in other files, virtual and compressed arrays,
-arrays that claim more room than the file has. All of that is refused here, as Keras itself loads some of it.
+arrays that claim more room than the file has. Keras itself loads some of that; here
+all is refused.
 """
 
 import pathlib
@@ -18,7 +19,7 @@ OTHER_STATE = ("optimizer", "metrics", "_metrics", "compile")  # not of the netw
 
 
 class Header(NamedTuple):
-    """What a file says of one array: its path, its shape and its type ("float64" or "float" if narrower)."""
+    """A file's header of one array: its path, shape and type ("float64", or "float" if narrower)."""
 
     name: str
     shape: tuple
@@ -35,7 +36,7 @@ def headers(path: pathlib.Path) -> list[Header]:
         A list of `Header`s. State of an optimiser is left out.
 
     Raises:
-        WeightsError: for anything but a whole weights file.
+        WeightsError: for anything but a complete weights file.
         MissingWeightsError: for no file.
     """
     size = check_regular(path, kind="weights file")

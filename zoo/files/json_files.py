@@ -1,4 +1,4 @@
-"""JSON files that may be anything, read with care; `index.json` and the records of files among them.
+"""JSON files from unknown sources, read with care; `index.json` and the records of files among them.
 
 They may come from a server or a stranger. Nothing here imports Keras or NumPy.
 """
@@ -21,7 +21,7 @@ FOLDER = re.compile(r"[A-Za-z0-9_][\w.-]{0,200}", re.ASCII)
 
 
 def check_regular(path: pathlib.Path, most: int | None = None, kind: str = "file") -> int:
-    """Check that a path is a plain file with something in it, so that reading it ends, and return its size.
+    """Check that a path is a plain file that is not empty, so that reading it ends; return its size.
 
     Args:
         path: path of the file.
@@ -53,7 +53,7 @@ def check_regular(path: pathlib.Path, most: int | None = None, kind: str = "file
 
 
 def read_json(path: pathlib.Path) -> Any:
-    """Read a JSON file that may be anything.
+    """Read a JSON file from an unknown source.
 
     Args:
         path: path of the file.
@@ -110,15 +110,18 @@ def _check_strings(value):
 
 
 def short(value):
+    """Return a value as text of at most 60 characters, for messages."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def is_number(value):
+    """Tell whether a value is an int or a float, and not a bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def check_integer(value, name, least, most):
+    """Raise `WeightsError` unless a value is an integer from `least` to `most`."""
     if not (isinstance(value, int) and not isinstance(value, bool) and least <= value <= most):
         raise WeightsError(f"{name}={short(value)} is no integer from {least} to {most:,}")
 

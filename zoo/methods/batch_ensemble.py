@@ -35,7 +35,7 @@ class BatchEnsemble(Tiled):
             0 they are drawn from Normal(1, -v). With rank R the output factors are drawn from
             Normal(1, -v) / R, so that the sum starts at the scale of the shared kernel's outputs.
             Default: -0.5.
-        fast_weight_lr_multiplier: float >= 0, of the learning rate, for the factors. Default: 0.5.
+        fast_weight_lr_multiplier: float >= 0, multiplies the factors' learning rate. Default: 0.5.
         per_member_norm: bool, whether each member has its own normalisations. Default: False.
         tile_at: int or str, see `Tiled`. Default: 0.
         training_mode: str, "tile" (the reference code's training) or "split" (the paper's), see `Tiled`.

@@ -51,7 +51,7 @@ class HyperBatch(Method):
         label_smoothing_max: float < 1, the largest; 0 leaves smoothing out, as the reference code does.
             Default: 0.2.
         random_sign_init: float, see `BatchEnsemble`. Default: -0.75.
-        fast_weight_lr_multiplier: float >= 0, of the learning rate, for the factors. Default: 0.5.
+        fast_weight_lr_multiplier: float >= 0, multiplies the factors' learning rate. Default: 0.5.
 
     Raises:
         ValueError: for an argument out of range.
@@ -111,7 +111,7 @@ class HyperBatch(Method):
 
         if not len(np.asarray(images)):
             raise ValueError(
-                "hyper_batch tunes its hyperparameters by held-out images: set held_out, as 0.1"
+                "hyper_batch tunes its hyperparameters on held-out images: set held_out, such as 0.1"
             )
         return [HyperparameterTuning(images, labels)]
 
@@ -143,7 +143,7 @@ class _HyperBatchLayerFactory(Method):
         return x
 
     def _made(self, layer, size, options):
-        bias = self.stage + (self.stage > self.stages)  # the head's bias has a coefficient of its own
+        bias = self.stage + (self.stage > self.stages)  # the head's bias has its own coefficient
         made = layer(
             *size, ranges=self.ranges, l2_index=self.stage, bias_l2_index=bias, **self.method.fast(),
             **options,

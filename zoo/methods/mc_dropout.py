@@ -23,8 +23,7 @@ class MCDropout(Tiled):
         num_members: int >= 1, M, draws at inference. Default: 4.
         rate: float in [0, 1), the share of units dropped. Default: 0.1.
         consistent: bool, whether the draws are the same at every call (see
-            `zoo.layers.MonteCarloDropout`).
-            Default: True.
+            `zoo.layers.MonteCarloDropout`). Default: True.
         seed: int, the seed of the draws. Default: 0.
         filterwise: bool, whether convolutions' inputs lose whole channels instead of single values, as
             in the tuned MC dropout of uncertainty-baselines and in torch-uncertainty. Default: False.

@@ -1,4 +1,4 @@
-"""The interface of methods: hooks that make the layers of a network, with those of a single one as defaults."""
+"""The interface of methods: hooks that make the layers of a network, by default a single one."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Method:
     `per_member`, and calls `begin_stage` at the start of each stage. A method overrides the hooks below
     that differ from a single network's; all have defaults.
 
-    Wherever a hook returns a layer, it may be a `keras.Layer` or a function that takes what flows and
-    returns what flows on.
+    Wherever a hook returns a layer, it may be a `keras.Layer` or a function from inputs to outputs, in
+    that representation.
 
     Class attributes:
         name: str, the method's part of model names, such as "packed" in "packed_lenet".
@@ -44,7 +44,7 @@ class Method:
     member_loss = "sum"
 
     def layer_factory(self, stages: int) -> Method:
-        """Return what makes the layers of one network; called once for each network, before `expand`.
+        """Return the factory of one network's layers; called once for each network, before `expand`.
 
         Args:
             stages: int, the number of stages that the backbone announces by `begin_stage`.
@@ -66,7 +66,7 @@ class Method:
             images: symbolic tensor (B, H, W, C).
 
         Returns:
-            What flows into the backbone: a tensor or a list of tensors. The default is the images.
+            The input of the backbone: a tensor or a list of tensors. The default is the images.
         """
         return images
 
@@ -75,10 +75,10 @@ class Method:
 
         Args:
             stage: int, 1, 2, ... for the stages after the stem, or "head" before the last layer.
-            x: what flows there: a tensor or a list of tensors.
+            x: the features before the stage: a tensor or a list of tensors.
 
         Returns:
-            What flows into the stage; the default is x.
+            The input of the stage; the default is x.
         """
         return x
 
@@ -96,12 +96,21 @@ class Method:
                 name.
 
         Returns:
-            A `keras.Layer`, or a function, from what flows in to what flows on.
+            A `keras.Layer`, or a function from its input to its output.
         """
         return keras.layers.Conv2D(filters, kernel_size, **options)
 
     def depthwise_conv(self, kernel_size, role="hidden", **options):
-        """A depthwise convolution; `options` are those of `keras.layers.DepthwiseConv2D`."""
+        """Make a depthwise convolution.
+
+        Args:
+            kernel_size: int or two ints, in pixels.
+            role: str, what the layer is for, see `conv`. Default: "hidden".
+            options: further arguments of `keras.layers.DepthwiseConv2D`, such as strides and name.
+
+        Returns:
+            A `keras.Layer`, or a function from its input to its output.
+        """
         return keras.layers.DepthwiseConv2D(kernel_size, **options)
 
     def dense(self, units: int, role: str = "hidden", **options: Any) -> LayerLike:
@@ -113,7 +122,7 @@ class Method:
             options: further arguments of `keras.layers.Dense`, such as kernel_initializer and name.
 
         Returns:
-            A `keras.Layer`, or a function, from what flows in to what flows on.
+            A `keras.Layer`, or a function from its input to its output.
         """
         return keras.layers.Dense(units, **options)
 
@@ -124,12 +133,12 @@ class Method:
             options: arguments of `keras.layers.BatchNormalization`, such as momentum, epsilon and name.
 
         Returns:
-            A `keras.Layer`, or a function, from what flows in to what flows on.
+            A `keras.Layer`, or a function from its input to its output.
         """
         return BatchNormalization(**options)
 
     def per_member(self, layer: keras.Layer) -> LayerLike:
-        """Adapt a layer without weights (activation, pooling, Flatten, Add) to what flows.
+        """Adapt a layer without weights (activation, pooling, Flatten, Add) to the representation.
 
         Args:
             layer: a `keras.Layer` that takes one tensor of a single network, or a list of them (Add).
@@ -168,7 +177,7 @@ class Method:
         return []
 
     def members(self, logits: Any) -> Tensor:
-        """Turn what the head gives into member logits.
+        """Turn the head's output into member logits.
 
         Args:
             logits: what the layer of role "head" returned.

@@ -12,7 +12,7 @@ from zoo.methods.method import Method
 
 @dataclasses.dataclass(frozen=True)
 class MIMO(Method):
-    """MIMO: M subnetworks learned inside one network, whose stem and head alone are wider.
+    """MIMO: M subnetworks learned inside one network, of which only the stem and head are wider.
 
     Havasi et al., Training independent subnetworks for robust prediction, ICLR 2021, arXiv 2010.06610.
 

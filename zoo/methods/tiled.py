@@ -1,4 +1,4 @@
-"""What methods share whose members are rows of the batch: where a network turns from B to M * B rows."""
+"""Base of methods whose members are rows of the batch: where a network goes from B to M * B rows."""
 
 import dataclasses
 from typing import Any

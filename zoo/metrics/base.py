@@ -100,7 +100,7 @@ class ProbabilityMetric(keras.metrics.Metric):
             sample_weight: weights >= 0, (B,), (B, 1) or a number. Default: None, all 1.
 
         Raises:
-            ValueError: as the class says.
+            ValueError: see the class.
         """
         y_true = as_array(y_true) if self.takes_labels else None
         y_pred, sample_weight = as_array(y_pred), as_array(sample_weight)

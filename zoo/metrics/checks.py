@@ -1,4 +1,4 @@
-"""Checks of what metrics are given, where values can be looked at: each fails with one line."""
+"""Checks of what metrics are given, where values are known: each fails with one line."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def concrete(value: Any) -> np.ndarray | None:
 
 
 def check_shapes(y_true: Any, y_pred: Any, sample_weight: Any, rank: int) -> None:
-    """Check the rank of predictions, and that labels and weights are as many.
+    """Check the rank of predictions, and that labels and weights have the same length.
 
     Args:
         y_true: tensor (B, ...), or None.
@@ -90,7 +90,7 @@ def check_predictions(y_pred: Any, weights: np.ndarray | None, from_logits: bool
         from_logits: bool, whether predictions are logits.
 
     Raises:
-        ValueError: for NaN or infinite logits, or probabilities that are no distributions.
+        ValueError: for NaN or infinite logits, or rows that are not probability distributions.
     """
     values = concrete(y_pred)
     if values is None:

@@ -20,8 +20,8 @@ class CollectedMetric(keras.metrics.Metric):
     """Base of metrics that keep a score, a bit and a weight per image: 5 bytes, or 9 with weights.
 
     Thresholds fixed beforehand would need no memory, but are wrong where scores are close or tied.
-    Keras's variables have one shape for ever, so the columns are NumPy's, and such a metric does not
-    run in compiled code: update it with predictions, not in `fit` or `evaluate`.
+    A Keras variable cannot grow, so the columns are NumPy arrays, and such a metric does not run in
+    compiled code: update it with predictions, not in `fit` or `evaluate`.
 
     A subclass implements `_columns(y_true, y_pred, weights)`, the scores and bits of a batch, and
     `_measure(scores, bits, weights)`, of all that has been seen (in float64, weights > 0).
@@ -49,7 +49,7 @@ class CollectedMetric(keras.metrics.Metric):
             sample_weight: weights >= 0, (B,), (B, 1) or a number. Default: None, all 1.
 
         Raises:
-            ValueError: as `ProbabilityMetric`, and in compiled code, where tensors have no values.
+            ValueError: see `ProbabilityMetric`; also in compiled code, where tensors have no values.
         """
         given = [as_array(values) for values in (y_true, y_pred, sample_weight)]
         values = [concrete(v) for v in given]

@@ -25,7 +25,7 @@ class _DetectionMetric(CollectedMetric):
             sample_weight: weights >= 0, (B,) or a number. Default: None, all 1.
 
         Raises:
-            ValueError: as the class says.
+            ValueError: see the class.
         """
         if len(getattr(y_pred, "shape", ())) == 2 and y_pred.shape[1] == 1:
             y_pred = y_pred[:, 0]
@@ -103,7 +103,7 @@ class OODAUPR(_DetectionMetric):
         kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: as `OODAUROC`.
+        ValueError: see `OODAUROC`.
 
     Example:
         >>> metric = zoo.metrics.OODAUPR()
@@ -127,7 +127,7 @@ class OODFPR95(_DetectionMetric):
     """False positive rate of OOD detection at 95 % recall.
 
     The share of in-distribution images flagged at the highest threshold whose true positive rate is at
-    least `recall`; images are flagged from the threshold on. NaN until both classes have been seen.
+    least `recall`; images at or above the threshold are flagged. NaN until both classes have been seen.
 
     Args:
         recall: float in (0, 1]. Default: 0.95.
@@ -135,7 +135,7 @@ class OODFPR95(_DetectionMetric):
         kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: for another recall; and as `OODAUROC`.
+        ValueError: for a recall out of range; else see `OODAUROC`.
 
     Example:
         >>> metric = zoo.metrics.OODFPR95()

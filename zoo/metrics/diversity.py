@@ -11,7 +11,7 @@ from zoo.metrics.base import CompensatedSum, MeanMetric, ProbabilityMetric, weig
 
 
 class _MemberMetric(MeanMetric):
-    """A mean over images of a number of their members' predictions (B, M, K), labels not looked at."""
+    """The mean over images of a number computed from members' predictions (B, M, K), without labels."""
 
     rank = 3
     takes_labels = False

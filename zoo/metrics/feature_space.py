@@ -68,13 +68,13 @@ def member_cka(features: np.ndarray) -> np.ndarray:
     """Return the linear CKA of every two members' features.
 
     Args:
-        features: float array (N, M, ...), as `member_features` gives it.
+        features: float array (N, M, ...), from `member_features`.
 
     Returns:
         Float64 array (M, M).
 
     Raises:
-        ValueError: as `linear_cka`.
+        ValueError: see `linear_cka`.
 
     Example:
         >>> features = np.random.default_rng(0).normal(size=(6, 3, 4))
@@ -92,7 +92,7 @@ def member_cka(features: np.ndarray) -> np.ndarray:
 def member_features(
     model: EnsembleClassifier, images: np.ndarray, layer: str = "head", batch_size: int = 128
 ) -> np.ndarray:
-    """Return what goes into a layer, for each member.
+    """Return the inputs of a layer, for each member.
 
     Args:
         model: a model of one network, from `zoo.load` or `zoo.build`; its members may share the network.

@@ -1,4 +1,4 @@
-"""Diversity of members in parameter space: their own weights, out of however layers share them."""
+"""Diversity of members in parameter space: each member's weights, however layers share them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 def member_weights(model: EnsembleClassifier) -> dict[str, np.ndarray]:
     """Return the trainable weights that each member of a model computes with.
 
-    Of layers that members share each gets its effective kernel: BatchEnsemble the kernel times its
-    rank-1 factors, hyper-batch ensembles that of its mean hyperparameters, Masksembles the kernel with 0
-    for inputs that the member does not see, MIMO its own part of the first layer and of the head. MC
-    dropout's members share all weights.
+    In layers that members share, each has its effective kernel: for BatchEnsemble the kernel times its
+    rank-1 factors, for hyper-batch ensembles that of its mean hyperparameters, for Masksembles the
+    kernel with 0 for inputs that the member does not see, for MIMO its part of the first layer and of
+    the head. MC dropout's members share all weights.
 
     Args:
         model: an `EnsembleClassifier`, `zoo.ensemble`'s included, or its network.
@@ -28,8 +28,8 @@ def member_weights(model: EnsembleClassifier) -> dict[str, np.ndarray]:
         {"layer/variable": float32 array (M, *shape)}, in the order of the layers.
 
     Raises:
-        ValueError: for joined models whose members are of different architectures, a layer that has
-            another number of members than the model, or a model all of which is frozen.
+        ValueError: for joined models whose members are of different architectures, a layer whose number
+            of members is not the model's, or a model that is all frozen.
 
     Example:
         >>> model = zoo.build(zoo.methods.BatchEnsemble(3), "mlp", input_shape=(4, 4, 1))
@@ -64,8 +64,8 @@ def member_weights(model: EnsembleClassifier) -> dict[str, np.ndarray]:
 def weight_cosine(model: EnsembleClassifier) -> np.ndarray:
     """Return the cosine of every two members' weights, each member's taken as one vector.
 
-    Shared weights count with the rest, so that members that share much are alike. Networks that compute
-    the same with units in another order have a small cosine: compare what they compute by CKA or disagreement.
+    Shared weights are included, so members that share much are similar. Networks that compute the same
+    with units in another order have a small cosine: compare those by CKA or disagreement.
 
     Args:
         model: an `EnsembleClassifier`, or its network.
@@ -74,7 +74,7 @@ def weight_cosine(model: EnsembleClassifier) -> np.ndarray:
         Float64 array (M, M).
 
     Raises:
-        ValueError: as `member_weights`.
+        ValueError: see `member_weights`.
 
     Example:
         >>> model = zoo.build(zoo.methods.MCDropout(2), "mlp", input_shape=(4, 4, 1))
@@ -96,7 +96,7 @@ def weight_distance(model: EnsembleClassifier) -> np.ndarray:
         Float64 array (M, M).
 
     Raises:
-        ValueError: as `member_weights`.
+        ValueError: see `member_weights`.
 
     Example:
         >>> model = zoo.build(zoo.methods.MCDropout(2), "mlp", input_shape=(4, 4, 1))

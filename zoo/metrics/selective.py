@@ -1,4 +1,4 @@
-"""Selective prediction: what confidence is worth for refusing to answer; and adaptive calibration."""
+"""Selective prediction: how well confidence tells which answers to refuse; and adaptive calibration."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def risk_coverage(
     Returns:
         Three arrays with a value for each distinct confidence: thresholds, falling; coverage, the share
             of
-        images answered; and risk, the share of those that is wrong.
+        images answered; and risk, the share of those that are wrong.
 
     Example:
         >>> from zoo.metrics.selective import risk_coverage
@@ -103,7 +103,7 @@ class ExcessAreaUnderRiskCoverage(ConfidenceMetric):
         kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: as `AreaUnderRiskCoverage`.
+        ValueError: see `AreaUnderRiskCoverage`.
 
     Example:
         >>> metric = zoo.metrics.ExcessAreaUnderRiskCoverage(from_logits=False)
@@ -135,7 +135,7 @@ class CoverageAtRisk(ConfidenceMetric):
         kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: for a risk outside [0, 1]; and as `AreaUnderRiskCoverage`.
+        ValueError: for a risk outside [0, 1]; else see `AreaUnderRiskCoverage`.
 
     Example:
         >>> metric = zoo.metrics.CoverageAtRisk(risk=0.05, from_logits=False)
@@ -178,7 +178,7 @@ class AdaptiveCalibrationError(ConfidenceMetric):
         kwargs: arguments of `keras.metrics.Metric`, such as dtype.
 
     Raises:
-        ValueError: for num_bins < 1; and as `AreaUnderRiskCoverage`.
+        ValueError: for num_bins < 1; else see `AreaUnderRiskCoverage`.
 
     Example:
         >>> metric = zoo.metrics.AdaptiveCalibrationError(num_bins=2, from_logits=False)
