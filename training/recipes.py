@@ -21,40 +21,44 @@ class Recipe:
         dataset: str, name of the data set, as in `DATA_DIR/NAME.npz`.
         method: str, such as "packed".
         backbone: str, such as "resnet50".
-        num_members: int, M; 0 takes the method's default.
+        num_members: int, M; 0 takes the method's default. Default: 0.
         alpha: float, width of all members together, in single networks, where the method has it.
-        gamma: int, groups inside each member, where the method has them.
-        arguments: str, the method's other arguments: "rank=2,tile_at=1".
-        batch_size: int, images of one step on all devices together.
-        epochs: int, passes over the training images.
-        learning_rate: float, peak rate of SGD with Nesterov momentum.
-        momentum: float, the momentum of SGD.
-        accumulate: int, steps whose gradients make one update.
-        clip_norm: float, bound of the norm of all gradients together; 0 for none.
-        schedule: "cosine" or "linear", both down to 0, or "step".
-        warm_up: float, share of all steps in which the rate rises linearly to its peak.
+            Default: 2.0.
+        gamma: int, groups inside each member, where the method has them. Default: 1.
+        arguments: str, the method's other arguments: "rank=2,tile_at=1". Default: "".
+        batch_size: int, images of one step on all devices together. Default: 128.
+        epochs: int, passes over the training images. Default: 200.
+        learning_rate: float, peak rate of SGD with Nesterov momentum. Default: 0.1.
+        momentum: float, the momentum of SGD. Default: 0.9.
+        accumulate: int, steps whose gradients make one update. Default: 1.
+        clip_norm: float, bound of the norm of all gradients together; 0 for none. Default: 0.0.
+        schedule: "cosine" or "linear", both down to 0, or "step". Default: "cosine".
+        warm_up: float, share of all steps in which the rate rises linearly to its peak. Default: 0.025.
         milestones: tuple of float, shares of all steps at which the schedule "step" lowers the rate.
-        factor: float, multiplies the rate at each milestone.
-        bias_factor: float, multiplies the learning rate of the offsets of normalisations.
+            Default: (0.3, 0.6, 0.8).
+        factor: float, multiplies the rate at each milestone. Default: 0.2.
+        bias_factor: float, multiplies the learning rate of the offsets of normalisations. Default: 1.0.
         weight_decay: float, as in L2-regularised SGD (gradient + weight_decay * w), on kernels alone.
+            Default: 5e-4.
         ema: float, momentum of the average of the weights over steps (Keras's `use_ema`), which becomes
-            the trained model; 0 for none.
-        label_smoothing: float, share of a label that is spread over all classes.
-        shift: int, pixels by which images are moved at random, each way.
-        padding: "zeros" or "reflect", what moves in from beyond the border.
-        flip: bool, whether to mirror images from left to right at random.
+            the trained model; 0 for none. Default: 0.0.
+        label_smoothing: float, share of a label that is spread over all classes. Default: 0.0.
+        shift: int, pixels by which images are moved at random, each way. Default: 4.
+        padding: "zeros" or "reflect", what moves in from beyond the border. Default: "zeros".
+        flip: bool, whether to mirror images from left to right at random. Default: True.
         alternate_flips: bool, whether to mirror a random half first and then every image every other
-            epoch.
-        cutout: int, side in pixels of the square that is blanked at random; 0 for none.
+            epoch. Default: False.
+        cutout: int, side in pixels of the square that is blanked at random; 0 for none. Default: 0.
         image_sizes: str, side in pixels of the images in the first epochs, "32:10,48:3": ten epochs at
-            32, three at 48, and the others at full size.
-        held_out: float, share of the training images kept for validation.
-        stream: bool, whether images are read and decoded during training.
+            32, three at 48, and the others at full size. Default: "".
+        held_out: float, share of the training images kept for validation. Default: 0.0.
+        stream: bool, whether images are read and decoded during training. Default: False.
         image_size: int, side in pixels of streamed images, cropped at random; 0 keeps their size.
+            Default: 0.
         precision: "float32", "bfloat16" or "float16" with weights in float32 (loss scaling is
-            automatic), or a Keras dtype policy.
-        seed: int, decides initial weights, the order of images and augmentation.
-        stem: str, "cifar", "imagenet", or "" to choose by the image size, see `zoo.build`.
+            automatic), or a Keras dtype policy. Default: "float32".
+        seed: int, decides initial weights, the order of images and augmentation. Default: 0.
+        stem: str, "cifar", "imagenet", or "" to choose by the image size, see `zoo.build`. Default: "".
 
     Raises:
         ValueError: for a field out of range, with one line that names it.

@@ -139,7 +139,7 @@ class Data:
             )
 
 
-def make(method: methods.Single, settings: Settings) -> EnsembleClassifier:
+def make(method: methods.Method, settings: Settings) -> EnsembleClassifier:
     """Build the untrained MLP of a method for MNIST.
 
     Args:
@@ -164,7 +164,7 @@ def make(method: methods.Single, settings: Settings) -> EnsembleClassifier:
 
 
 def train_mlp(
-    method: methods.Single, settings: Settings, training, seed: int
+    method: methods.Method, settings: Settings, training, seed: int
 ) -> tuple[EnsembleClassifier, float | None]:
     """Train the MLP of a method.
 
@@ -269,7 +269,7 @@ def read(folder, task: str) -> dict:
 
 
 def perform(
-    folder, task: str, method: methods.Single, seed: int, settings: Settings, data: Data
+    folder, task: str, method: methods.Method, seed: int, settings: Settings, data: Data
 ) -> dict:
     """Train and evaluate one run unless its file exists, and write the file in one step.
 

@@ -11,7 +11,7 @@ from zoo.layers import PatchWhitening
 from zoo.layers.initializers import PartialIdentity
 
 if TYPE_CHECKING:
-    from zoo.methods import Single
+    from zoo.methods import Method
 
 
 def whitened(images: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def whitened(images: Tensor) -> Tensor:
     return layers.Activation("gelu", name="whitening_gelu")(x)
 
 
-def cifarnet(method: Single, images: Any, stem: str | None = None) -> Any:
+def cifarnet(method: Method, images: Any, stem: str | None = None) -> Any:
     """Cifarnet: three stages of two convolutions with 64, 256 and 256 filters, each stage pooled by two.
 
     The network of airbench94 (Jordan, 2024, arXiv 2404.00498): whitened patches, convolutions that start

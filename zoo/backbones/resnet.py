@@ -13,7 +13,7 @@ from keras import layers
 from zoo.layers.initializers import HeNormal
 
 if TYPE_CHECKING:
-    from zoo.methods import Single
+    from zoo.methods import Method
 
 
 def _conv_norm(method, x, filters, kernel_size, strides, role, name):
@@ -71,7 +71,7 @@ def _resnet(method, images, stem, block, widths, depths):
     return method.per_member(layers.GlobalAveragePooling2D(name="pool"))(x)
 
 
-def resnet20(method: Single, images: Any, stem: str | None = "cifar") -> Any:
+def resnet20(method: Method, images: Any, stem: str | None = "cifar") -> Any:
     """ResNet-20: three stages of three basic blocks with 16, 32 and 64 filters (He et al., CVPR 2016).
 
     Args:
@@ -85,7 +85,7 @@ def resnet20(method: Single, images: Any, stem: str | None = "cifar") -> Any:
     return _resnet(method, images, stem, _basic, (16, 32, 64), (3, 3, 3))
 
 
-def resnet18(method: Single, images: Any, stem: str | None = "cifar") -> Any:
+def resnet18(method: Method, images: Any, stem: str | None = "cifar") -> Any:
     """ResNet-18: four stages of two basic blocks with 64 to 512 filters (He et al., CVPR 2016).
 
     Args:
@@ -99,7 +99,7 @@ def resnet18(method: Single, images: Any, stem: str | None = "cifar") -> Any:
     return _resnet(method, images, stem, _basic, (64, 128, 256, 512), (2, 2, 2, 2))
 
 
-def resnet50(method: Single, images: Any, stem: str | None = "cifar") -> Any:
+def resnet50(method: Method, images: Any, stem: str | None = "cifar") -> Any:
     """ResNet-50: four stages of 3, 4, 6 and 3 bottlenecks, 256 to 2048 outputs (He et al., CVPR 2016).
 
     Args:

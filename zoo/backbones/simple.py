@@ -10,7 +10,7 @@ from keras import layers
 from zoo.layers.initializers import HeNormal
 
 if TYPE_CHECKING:
-    from zoo.methods import Single
+    from zoo.methods import Method
 
 
 def _dense(method, x, units, role, name):
@@ -19,7 +19,7 @@ def _dense(method, x, units, role, name):
 
 
 def mlp(
-    method: Single, images: Any, stem: str | None = None, hidden_units: Sequence[int] = (200, 200)
+    method: Method, images: Any, stem: str | None = None, hidden_units: Sequence[int] = (200, 200)
 ) -> Any:
     """MLP: dense layers over the flattened image.
 
@@ -39,7 +39,7 @@ def mlp(
     return x
 
 
-def lenet(method: Single, images: Any, stem: str | None = None) -> Any:
+def lenet(method: Method, images: Any, stem: str | None = None) -> Any:
     """LeNet-5: two pooled 5x5 convolutions, dense layers of 120 and 84 (LeCun et al., 1998).
 
     The convolutions have 6 and 16 filters.

@@ -14,7 +14,7 @@ from keras import layers
 from zoo.layers.initializers import HeNormal
 
 if TYPE_CHECKING:
-    from zoo.methods import Single
+    from zoo.methods import Method
 
 
 def _conv(method, x, filters, kernel_size, strides, role, name):
@@ -39,7 +39,7 @@ def _block(method, x, filters, strides, project, name):
     return method.per_member(layers.Add(name=f"{name}_add"))([x, y])
 
 
-def wide_resnet28_10(method: Single, images: Any, stem: str | None = "cifar") -> Any:
+def wide_resnet28_10(method: Method, images: Any, stem: str | None = "cifar") -> Any:
     """Wide ResNet 28-10: three stages of four blocks with 160, 320 and 640 filters.
 
     Zagoruyko and Komodakis, BMVC 2016, arXiv 1605.07146.
