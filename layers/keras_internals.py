@@ -174,6 +174,13 @@ def litert_sparsified(content: bytes) -> bytes:
     return mlir_sparsify(content)
 
 
+def frozen(function: Any) -> Any:
+    """A concrete function with its variables and captured tensors as constants (tensorflow 2.21.0; publicly only v1)."""
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    return convert_variables_to_constants_v2(function, lower_control_flow=False)
+
+
 # Optuna
 
 

@@ -109,13 +109,14 @@ def _heads(network):
     return found
 
 
-def features(network: keras.Model, pooling: str | None = "avg") -> keras.Model:
+def features(network: keras.Model, pooling: str | None = "avg", name: str = "backbone") -> keras.Model:
     """Make a model that returns a network's features and shares its weights.
 
     Args:
         network: a functional `keras.Model` from images to member logits (B, M, K).
         pooling: str, "avg", the features that the head sees, however the backbone pools; "max", the
             largest value of each map; or None, the maps themselves. Default: "avg".
+        name: str, the Keras name of the result. Default: "backbone".
 
     Returns:
         A `keras.Model` from images to (B, M, D), or without pooling (B, M, h, w, D).
@@ -129,14 +130,18 @@ def features(network: keras.Model, pooling: str | None = "avg") -> keras.Model:
     joined = [layer for layer in network.layers if isinstance(layer, keras.Model)]
     if joined:
         images = keras.Input(network.input_shape[1:], name="images")
-        parts = [features(layer, pooling)(images) for layer in joined]
+        parts = [features(layer, pooling, layer.name)(images) for layer in joined]
         if len({part.shape[2:] for part in parts}) > 1:
             raise ValueError(
                 "the joined models have features of different sizes; take the backbone of each of them"
             )
-        return keras.Model(images, parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=1))
-    (tail, node), *_ = _heads(network)
+        output = parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=1)
+        return keras.Model(images, output, name=name)
+    heads = _heads(network)
+    (tail, node), *_ = heads
     inputs = node.input_tensors
+    if len(heads) == network.output_shape[1]:  # members are networks side by side
+        inputs = [head.input_tensors[0] for _, head in heads]
     if isinstance(
         node.operation, (layers.MIMOHead, layers.HyperBatchEnsembleDense)
     ):  # first input: features
@@ -146,7 +151,7 @@ def features(network: keras.Model, pooling: str | None = "avg") -> keras.Model:
     if pooling == "max":
         inputs = [ops.max(maps, axis=(1, 2)) for maps in inputs]
     output = _with_members(inputs, node.operation, tail, network.output_shape[1])
-    return keras.Model(network.input, output, name="backbone")
+    return keras.Model(network.input, output, name=name)
 
 
 def _maps(tensor, name):

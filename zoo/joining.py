@@ -12,6 +12,7 @@ from zoo.checks import check_dense
 from zoo.classifier import EnsembleClassifier
 from zoo.converting import convert
 from zoo.layers import sparse_layers
+from zoo.layers.sparse.layers import all_layers, copy_weights
 
 
 def ensemble(
@@ -45,8 +46,8 @@ def ensemble(
     images = keras.Input(models[0].input_shape[1:], name="images")
     logits = []
     for index, model in enumerate(models):
-        copy = keras.Model.from_config({**model.network.get_config(), "name": f"member{index + 1}"})
-        copy.set_weights(model.network.get_weights())
+        copy = _copied(model.network, f"member{index + 1}")
+        copy_weights(model.network, copy)
         logits.append(copy(images))
     if len(logits) > 1:
         logits = [keras.layers.Concatenate(axis=1, name="members")(logits)]
@@ -59,6 +60,13 @@ def ensemble(
         name=name,
     )
     return compile_default(model)
+
+
+def _copied(network, name):
+    """A copy of a network without its weights; its layers need not be registered with Keras."""
+    own = {type(layer).__name__: type(layer) for layer in all_layers(network)}
+    with keras.saving.custom_object_scope(own):
+        return keras.Model.from_config({**network.get_config(), "name": name})
 
 
 def _class_names(models):

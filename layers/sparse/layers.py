@@ -56,6 +56,21 @@ def all_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
     return list(found.values())
 
 
+def copy_weights(source: keras.layers.Layer, copy: keras.layers.Layer) -> None:
+    """Give a copy of a model the model's weights, and what layers such as `Normalization` compute from them.
+
+    Args:
+        source: `keras.layers.Layer` or `keras.Model`.
+        copy: another one with the same layers inside.
+    """
+    for layer, other in zip(all_layers(source), all_layers(copy), strict=True):
+        store: dict = {}
+        layer.save_own_variables(store)
+        other.load_own_variables(
+            {key: keras.ops.convert_to_numpy(value) for key, value in store.items()}
+        )
+
+
 def sparse_layers(model: keras.layers.Layer) -> list:
     """The sparse layers of a model, each once, in the order of the model.
 

@@ -226,6 +226,10 @@ def test_what_cannot_be_converted_is_refused(user, raises_line):
     cases = [
         (user, Masksembles(2, tile_at=3), {}, "tile_at=3 is a stage"),
         (user, "batch_ensemble", {"tile_at": "nowhere"}, "no layer 'nowhere'"),
+        (
+            model_of(layers.Flatten(), layers.Dense(4, name="first"), layers.Dense(2, name="last")),
+            "batch_ensemble", {"tile_at": "nowhere"}, "for tile_at; there are first, last$",
+        ),
         (user, "batch_ensemble", {"tile_at": 1.5}, "share of the MACs"),
         (user, "batch_ensemble", {"preprocessing": "numpy"}, "preprocessing must be"),
         (user, "batch_ensemble", {"preprocessing": np.sqrt}, "pass a Keras layer"),

@@ -136,7 +136,10 @@ class Asked:
         operation = step.operation
         if step.key in self.twins:
             return self.twins[step.key]
-        config = {**operation.get_config(), **step.changes} if isinstance(operation, keras.Layer) else {}
+        config = {}
+        if isinstance(operation, keras.Layer):
+            graphs.check_merged(step, self.method)
+            config = {**operation.get_config(), **step.changes, "name": step.name}
         if isinstance(operation, keras.layers.BatchNormalization):
             made = self.factory.norm(**{key: config[key] for key in _NORM_OPTIONS})
         elif kind := graphs.KERNELS.get(type(operation)):

@@ -93,7 +93,7 @@ def convert(
         >>> np.allclose(zoo.predict(model, images).probabilities, expected, atol=1e-5)
         True
     """
-    method = _method(method)
+    method = methods.instance(method)
     if not spread >= 0:
         raise ValueError(f"spread must be >= 0; got {spread!r}")
     kept = {}
@@ -103,7 +103,8 @@ def convert(
         if num_classes in (None, single.num_classes):
             kept["class_names"] = single.class_names
         activation = activation or single.activation
-        if isinstance(method, _SHARING) and tile_at is preprocessing is num_classes is None:
+        plain = tile_at is preprocessing is num_classes is None and single.spec
+        if plain and isinstance(method, _SHARING):
             rebuilt = zoo_models.rebuilt(single, method, spread, seed, activation=activation, name=name)
             rebuilt.new_weights = []
             return rebuilt
@@ -121,18 +122,6 @@ def convert(
     return compile_default(converted)
 
 
-def _method(method):
-    """An instance of a method, given as such or by its name."""
-    if isinstance(method, str) and method in methods.METHODS:
-        method = methods.METHODS[method]()
-    if not isinstance(method, methods.Method):
-        raise ValueError(
-            f"method must be one of zoo.methods, such as zoo.methods.BatchEnsemble(4), or a name: "
-            f"{', '.join(methods.METHODS)}; got {method!r}"
-        )
-    return method
-
-
 def _new_weights(method, names):
     shown = ", ".join([*names[:4], "..."] if len(names) > 5 else names)
     return (
@@ -143,13 +132,15 @@ def _new_weights(method, names):
 
 def _network_of_single(model):
     """The network of a single EnsembleClassifier, giving logits (B, K)."""
-    if (model.spec or {}).get("method") != {"name": "single"}:
+    ends = [layer for layer in model.network.layers if layer.name == "members"]
+    single = (model.spec or {}).get("method", {}).get("name") == "single" or model.spec is None
+    if not (single and model.num_members == 1 and ends):
         raise ValueError(
-            "zoo.convert takes a single model from zoo.load or zoo.build, or any Keras classifier"
+            "zoo.convert takes a single model from zoo.load, zoo.build or zoo.convert, or any Keras classifier"
         )
     check_dense([model], "zoo.convert")
-    logits = model.network.get_layer("members").input
-    return keras.Model(model.network.input, logits, name=model.spec["backbone"])
+    name = model.spec["backbone"] if model.spec else model.name.removeprefix("single_")
+    return keras.Model(model.network.input, ends[0].input, name=name)
 
 
 def _graph(model):

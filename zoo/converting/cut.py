@@ -40,6 +40,8 @@ def _of_name(graph, name):
         return found[0]
     if name == "head":
         return max((i for i, step in enumerate(graph.steps) if step.kernel), default=0)
-    named = [step.name for step in graph.steps if step.kernel]
-    shown = ", ".join([*named[:3], "..."] if len(named) > 6 else named)
-    raise ValueError(f"{graph.name} has no layer {name!r} for tile_at; there are {shown}, {named[-1]}")
+    named = list(dict.fromkeys(step.name for step in graph.steps if step.kernel))
+    shown = [*named[:3], "...", named[-1]] if len(named) > 6 else named
+    raise ValueError(
+        f"{graph.name} has no layer {name!r} for tile_at; there are {', '.join(shown) or 'none'}"
+    )

@@ -223,6 +223,23 @@ def passes(step: Step) -> bool:
     return isinstance(operation, passing)
 
 
+def check_merged(step: Step, method: Any) -> None:
+    """Check that a layer's kernel is a variable, not one with an update of low rank (LoRA) beside it.
+
+    Args:
+        step: a `Step`.
+        method: the `Method` that is to replace the layer.
+
+    Raises:
+        ValueError: for a layer with LoRA.
+    """
+    if getattr(step.operation, "lora_enabled", False):
+        raise ValueError(
+            f"{step.name} has LoRA enabled, which {method.name} cannot take over: save and load the weights, which "
+            "merges the update, into a model without it; or take deep_ensemble"
+        )
+
+
 def tail(graph: Graph) -> list:
     """Return the steps from the output back to the head, which is the last of them.
 

@@ -45,6 +45,8 @@ def with_logits(
             f"{head.name} is no Dense or Conv2D layer and has a softmax of its own; give it to a layer "
             "Softmax after it"
         )
+    if from_logits is None and num_classes is None and not any(step.dropped for step in tail):
+        _check_unmixed(graph)
     linear = softmax or activation is keras.activations.linear
     if num_classes is not None:
         _replace(graph, head, linear and type(head.operation) in _UNITS, num_classes)
@@ -56,6 +58,23 @@ def with_logits(
         )
     _check_logits(graph, num_classes)
     return graph
+
+
+def _check_unmixed(graph):
+    """Refuse a graph that ends in a sum, mean or pooling of softmaxes, which is a probability without one."""
+    waiting = [graph.producer(graph.output)]
+    while waiting:
+        step = waiting.pop()
+        if step is None:
+            continue
+        inside = getattr(step.operation, "activation", None) is keras.activations.softmax
+        if graphs.is_softmax(step) or (inside and "activation" not in step.changes):
+            raise ValueError(
+                f"{graph.name} mixes the softmax {step.name} before its output: pass from_logits=False if it "
+                "gives probabilities, or True if it gives logits"
+            )
+        if not step.kernel:
+            waiting += [graph.producer(tensor) for tensor in step.inputs]
 
 
 def _check_logits(graph, num_classes=None):

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from zoo.layers.sparse.layers import copy_weights
+
 _MEAN = np.array([0.485, 0.456, 0.406])
 _STD = np.array([0.229, 0.224, 0.225])
 _NAMED = {
@@ -31,6 +33,8 @@ def checked_preprocessing(preprocessing: str | keras.Layer | Callable | None, ch
     Raises:
         ValueError: for anything else.
     """
+    if isinstance(preprocessing, keras.layers.Lambda):
+        preprocessing = preprocessing.function
     if preprocessing is None or isinstance(preprocessing, keras.Layer):
         return preprocessing
     function = _NAMED.get(preprocessing) if isinstance(preprocessing, str) else preprocessing
@@ -61,26 +65,16 @@ def preprocess(preprocessing: Any, images: Any) -> Any:
     if preprocessing is None:
         return images
     if isinstance(preprocessing, keras.Layer):
-        twin = type(preprocessing).from_config(preprocessing.get_config())
+        twin = type(preprocessing).from_config({**preprocessing.get_config(), "name": "preprocess"})
         outputs = twin(images)
-        store = {} if isinstance(preprocessing, keras.Model) else _stored(preprocessing)
-        if isinstance(preprocessing, keras.Model):
-            twin.set_weights(preprocessing.get_weights())
-        elif store:
-            twin.load_own_variables(store)
+        if preprocessing.built:
+            copy_weights(preprocessing, twin)
         return outputs
     reverse, scale, offset = preprocessing
     x = keras.ops.flip(images, axis=-1) if reverse else images
     if (scale, offset) == ([1.0] * len(scale), [0.0] * len(scale)):
         return x
     return keras.layers.Rescaling(scale, offset, name="preprocess")(x)
-
-
-def _stored(layer):
-    store = {}
-    if layer.built:
-        layer.save_own_variables(store)
-    return {key: keras.ops.convert_to_numpy(value) for key, value in store.items()}
 
 
 def _affine(function, channels):

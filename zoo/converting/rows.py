@@ -59,6 +59,7 @@ class Rows:
                 return self.factory.norm(**{key: config[key] for key in _NORM_OPTIONS})
         if kind is None or getattr(step.operation, "quantization_mode", None):
             return None
+        graphs.check_merged(step, self.method)
         if role in ("hidden", "head"):
             self.factory.begin_stage("head" if role == "head" else 1, None)
         name = f"{step.name}_members" if step.key in self.early else step.name  # called before, too

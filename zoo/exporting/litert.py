@@ -1,5 +1,6 @@
 """LiteRT (formerly TensorFlow Lite) files of classifiers: `zoo.export(..., format="litert")`."""
 
+import contextlib
 import warnings
 from typing import Any
 
@@ -10,7 +11,7 @@ from keras import ops
 from zoo.errors import one_line
 from zoo.exporting.folding import HALF, in_float32
 from zoo.layers import keras_internals
-from zoo.layers.sparse.layers import all_layers
+from zoo.layers.sparse.layers import all_layers, copy_weights
 
 QUANTIZE = (None, "float16", "int8")
 MOST_MOVED, MOST_CHANGED = (
@@ -128,9 +129,16 @@ def interpreter(content: bytes, **options: Any) -> Any:
     """
     import tensorflow as tf
 
+    with _not_deprecated():
+        return tf.lite.Interpreter(model_content=content, **options)
+
+
+@contextlib.contextmanager
+def _not_deprecated():
+    """Without the warning of every interpreter, of those that TensorFlow's converter makes, too."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated")
-        return tf.lite.Interpreter(model_content=content, **options)
+        yield
 
 
 def _representative(model, quantize, images):
@@ -210,11 +218,9 @@ def _convertible(network):
         return (_litert(layer) or type(layer).from_config)(config)
 
     copy = keras.models.clone_model(network, clone_function=twin, recursive=True)
-    copy.set_weights(network.get_weights())
-    if None not in network.input_shape[1:]:
-        copy(
-            np.zeros((1, *network.input_shape[1:]), "float32")
-        )  # dropout is drawn for the sizes that it meets
+    copy_weights(network, copy)
+    if None not in network.input_shape[1:]:  # dropout is drawn for the sizes that it meets
+        copy(np.zeros((1, *network.input_shape[1:]), "float32"), training=False)
     return copy
 
 
@@ -222,7 +228,8 @@ def _int8(converter, images, in_float):
     batches = range(0, len(images), _BATCH)
     converter.representative_dataset = lambda: ({"images": images[i : i + _BATCH]} for i in batches)
     keras_internals.measure_ranges_only(converter)
-    measured = converter.convert()
+    with _not_deprecated():
+        measured = converter.convert()
     names = [tensor["name"] for tensor in _tensors(measured)]
     # The quantiser gives the zeros and ones of ONE_HOT different scales: a zero comes out as 0.5.
     return keras_internals.litert_quantized(

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from zoo.exporting import litert
+from zoo.layers import keras_internals
 
 OPSET = 17
 
@@ -30,8 +31,20 @@ def contents(model: Any) -> bytes:
         raise ValueError(
             f"format=\"onnx\" needs {error.name}; run: pip install 'ensemble-zoo[onnx]'"
         ) from None
-    module, function = litert.portable(model)
-    proto, _ = tf2onnx.convert.from_function(module.serve, function.structured_input_signature[0], OPSET)
+    _, function = litert.portable(model)
+    frozen = keras_internals.frozen(function)  # `from_function` would take captured constants for inputs
+    names = sorted(function.structured_outputs)
+    renamed = {
+        "images:0": "images",
+        **{tensor.name: name for tensor, name in zip(frozen.outputs, names)},
+    }
+    proto, _ = tf2onnx.convert.from_graph_def(
+        frozen.graph.as_graph_def(),
+        input_names=["images:0"],
+        output_names=[tensor.name for tensor in frozen.outputs],
+        tensors_to_rename=renamed,
+        opset=OPSET,
+    )
     for tensor in (*proto.graph.input, *proto.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
     if model.class_names is not None:

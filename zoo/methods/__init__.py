@@ -32,6 +32,32 @@ def arguments(method: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(method) if field.init]
 
 
+def instance(method: Method | str) -> Method:
+    """Return a method that is given as such, or by its name for the default arguments.
+
+    Args:
+        method: an instance of a class of `zoo.methods`, or a name of `METHODS`.
+
+    Returns:
+        An instance.
+
+    Raises:
+        ValueError: for anything else.
+
+    Example:
+        >>> zoo.methods.instance("packed")
+        Packed(num_members=4, alpha=2, gamma=1)
+    """
+    if isinstance(method, str) and method in METHODS:
+        method = METHODS[method]()
+    if not isinstance(method, Method):
+        raise ValueError(
+            "method must be one of zoo.methods, such as zoo.methods.Packed(4), or a name: "
+            f"{', '.join(METHODS)}; got {method!r}"
+        )
+    return method
+
+
 def serialize(method: Method) -> dict[str, Any]:
     """Turn a method into a plain dictionary.
 
@@ -84,5 +110,6 @@ __all__ = [
     "Tickets",
     "arguments",
     "deserialize",
+    "instance",
     "serialize",
 ]
