@@ -135,12 +135,32 @@ def test_bad_labels_are_refused_in_one_line(kind, tiny, images, raises_line):
 
 @pytest.mark.parametrize(
     ("options", "pattern"),
-    [({"activation": "sigmoid"}, "softmax.*'sigmoid'"), ({"member_loss": "max"}, "mean.*'max'")],
+    [
+        ({"activation": "sigmoid"}, "softmax.*'sigmoid'"),
+        ({"member_loss": "max"}, "mean.*'max'"),
+        ({"spec": [1]}, r"spec.*\[1\]"),
+        ({"spec": {"method": "x"}}, "spec.*'x'"),
+        ({"calibration": 5}, "calibration.*5"),
+        ({"calibration": keras.layers.Dense(4)}, r"calibration.*\(B, 3\).*\(None, 4\)"),
+        ({"class_names": ["cat", "dog", "\x1b[31mred"]}, r"class_names.*x1b"),
+    ],
 )
 def test_classifier_arguments_out_of_range(options, pattern, tiny, raises_line):
     network = tiny().network
     with raises_line(ValueError, pattern):
         zoo.EnsembleClassifier(network, **options)
+
+
+def test_a_layer_of_ones_own_calibrates(tiny, images):
+    class Halved(keras.layers.Layer):
+        def call(self, log_probabilities):
+            return ops.log_softmax(log_probabilities / 2)
+
+    network = tiny().network
+    plain = zoo.EnsembleClassifier(network)
+    halved = zoo.EnsembleClassifier(network, calibration=Halved())
+    expected = ops.log_softmax(plain(images) / 2)
+    np.testing.assert_allclose(*map(ops.convert_to_numpy, (halved(images), expected)), atol=1e-6)
 
 
 def test_classifier_needs_a_member_axis(raises_line):

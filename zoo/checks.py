@@ -50,7 +50,7 @@ def as_array(values: Any, name: str) -> np.ndarray:
 def check_images(
     images: Any, input_shape: Iterable[int | None], finite: bool = True, scaled: bool = True
 ) -> None:
-    """Check images for training or prediction, and warn of values in [0, 1].
+    """Check images for training or prediction, and warn of values that are not pixels in [0, 255].
 
     Args:
         images: array or list (N, H, W, C), N >= 1. Anything that is not an array passes.
@@ -62,7 +62,7 @@ def check_images(
         ValueError: for images that the model cannot take.
 
     Warns:
-        UserWarning: for float images whose values are all in [0, 1].
+        UserWarning: for values outside [0, 255], and for float images whose values are all in [0, 1].
 
     Example:
         >>> zoo.checks.check_images(np.zeros((4, 8, 8, 3), "uint8"), (8, 8, 1))
@@ -85,8 +85,11 @@ def check_images(
     if dtype.kind not in "uif" and dtype.name != "bfloat16":
         raise ValueError(f"images must be uint8 or float in [0, 255]; got dtype {dtype}")
     if dtype.kind in "ui":
+        if scaled and dtype != "uint8":
+            values = as_array(images, "images")
+            warn_of_range(int(values.min()), int(values.max()), False, stacklevel=4)
         return
-    bad, first, small = 0, 0, scaled
+    bad, first, low, high = 0, 0, 0.0, 0.0
     step = max(_CHUNK // math.prod(shape[1:]), 1)
     for start in range(0, shape[0], step):
         part = as_array(images[start : start + step], "images").reshape(-1, math.prod(shape[1:]))
@@ -95,15 +98,34 @@ def check_images(
         broken = ~np.isfinite(sums)
         if broken.any():
             first, bad = first if bad else start + broken.argmax(), bad + broken.sum()
-        small = small and not broken.any() and sums.max() <= part.shape[1] and part.max() <= 1
-        small = small and bool(start or part.max() > 0)  # an image of zeros says nothing
+        if scaled and not broken.any():
+            low, high = min(low, float(part.min())), max(high, float(part.max()))
     if bad and finite:
         raise ValueError(
             f"{bad} of {shape[0]} images hold NaN or infinite values (first: image {first}); remove or "
             "repair them"
         )
-    if small:
-        warnings.warn("images look scaled to [0, 1]; this zoo takes [0, 255]", stacklevel=3)
+    if scaled and not bad:
+        warn_of_range(low, high, True, stacklevel=4)
+
+
+def warn_of_range(low: float, high: float, floats: bool, stacklevel: int) -> None:
+    """Warn of images whose values are not pixels in [0, 255].
+
+    Args:
+        low: float, the least value of all images.
+        high: float, the largest; images that are all zero say nothing.
+        floats: bool, whether all images are of floats.
+        stacklevel: int, as in `warnings.warn`.
+
+    Warns:
+        UserWarning: for values outside [0, 255], and for floats that are all in [0, 1].
+    """
+    if low < 0 or high > 255:
+        seen = f"[{low:.4g}, {high:.4g}]"
+        warnings.warn(f"images have values in {seen}; this zoo takes [0, 255]", stacklevel=stacklevel)
+    elif floats and 0 < high <= 1:
+        warnings.warn("images look scaled to [0, 1]; this zoo takes [0, 255]", stacklevel=stacklevel)
 
 
 def check_lengths(images: Any, labels: Any, weights: Any = None) -> None:
@@ -112,16 +134,23 @@ def check_lengths(images: Any, labels: Any, weights: Any = None) -> None:
     Args:
         images: array or list (N, ...).
         labels: array or list (N, ...).
-        weights: array or list (N,), or None. Default: None.
+        weights: array or list (N,) or (N, 1), or None. Default: None.
 
     Raises:
-        ValueError: for different numbers.
+        ValueError: for different numbers, and for weights of another shape, NaN or infinite.
     """
     for name, values in (("labels", labels), ("sample weights", weights)):
         if is_array(images) and is_array(values) and np.ndim(values) and len(values) != len(images):
             raise ValueError(
                 f"{len(images)} images and {len(values)} {name}; there must be one for each image"
             )
+    if not is_array(weights):
+        return
+    weights = as_array(weights, "sample weights")
+    if weights.ndim > 2 or weights.shape[1:] not in ((), (1,)):
+        raise ValueError(f"sample weights must be (N,), one for each image; got {weights.shape}")
+    if weights.dtype.kind == "f" and not np.isfinite(weights).all():
+        raise ValueError("sample weights must be finite; got NaN or infinite values")
 
 
 def check_batch_size(batch_size: Any) -> None:
@@ -202,7 +231,7 @@ def check_class_names(names: Iterable[str] | None, num_classes: int) -> list[str
         A list of strings, or None.
 
     Raises:
-        ValueError: if the number of names is not K, or a name occurs twice.
+        ValueError: if the number of names is not K, or a name occurs twice or cannot be printed.
     """
     if names is None:
         return None
@@ -212,6 +241,9 @@ def check_class_names(names: Iterable[str] | None, num_classes: int) -> list[str
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"class_names holds {twice[0]!r} more than once; names must differ")
+    for name in names:
+        if not name.isprintable():
+            raise ValueError(f"class_names holds {name!r}, which has control characters; remove them")
     return names
 
 

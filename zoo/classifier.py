@@ -13,8 +13,9 @@ from zoo import fast_weights
 from zoo.array_types import Tensor
 from zoo.checked_training import ChecksInputs
 from zoo.checks import check_batch, check_class_names, check_loss, check_size
-from zoo.data.class_names import adopt
+from zoo.data.class_names import adopt, check_order, names_in
 from zoo.data.resizing import check_resize, resized
+from zoo.files.json_files import short
 from zoo.fine_tuning import FineTuning
 from zoo.keras_workarounds import TrainsUnderStrategies
 from zoo.layers import keras_internals
@@ -62,6 +63,18 @@ def nan_where_not_finite(values: Tensor, images: Tensor) -> Tensor:
     return values / ops.cast(size / size, values.dtype)
 
 
+def _check_calibration(calibration, num_classes):
+    if calibration is None:
+        return
+    if not isinstance(calibration, keras.Layer):
+        raise ValueError(f"calibration must be a layer or None; got {short(calibration)}")
+    shape = getattr(calibration(keras.KerasTensor((None, num_classes))), "shape", None)
+    if shape != (None, num_classes):
+        raise ValueError(
+            f"calibration must map (B, {num_classes}) to (B, {num_classes}); it gives {shape}"
+        )
+
+
 @keras.saving.register_keras_serializable(package="zoo")
 class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.Model):
     """A classifier of M members that trains each of them and answers with their average.
@@ -95,8 +108,8 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
         kwargs: arguments of `keras.Model`, such as name.
 
     Raises:
-        ValueError: for another activation or member_loss, a network whose output is not (B, M, K), or
-            labels out of range.
+        ValueError: for another activation, member_loss, spec or calibration, a network whose output is
+            not (B, M, K), or labels out of range.
 
     Example:
         >>> images = keras.Input((8, 8, 1))
@@ -129,14 +142,17 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
             raise ValueError(f'member_loss must be "sum" or "mean"; got {member_loss!r}')
         if len(network.output_shape) != 3:
             raise ValueError(f"the network must give (B, M, K) logits; it gives {network.output_shape}")
+        if not (spec is None or (isinstance(spec, dict) and isinstance(spec.get("method"), dict))):
+            raise ValueError(f"spec must be None or a dict with a dict as its method; got {short(spec)}")
+        _check_calibration(calibration, network.output_shape[2])
         self.network = network
         self.activation = activation
         self.member_loss = member_loss
         self.spec = spec
         self.calibration = calibration
-        self.class_names = check_class_names(class_names, self.num_classes)
+        self.class_names = class_names
         self.names_from_weights = False
-        self.resize = check_resize(resize)
+        self.resize = resize
         self.build((None, *network.input_shape[1:]))
 
     @property
@@ -153,6 +169,32 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
     def input_shape(self) -> tuple:
         """The shape of the images with their batch axis, (None, H, W, C)."""
         return self.network.input_shape
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """The K names of the classes, or None; setting others is checked.
+
+        Raises:
+            ValueError: for another number of names, or a name twice or with control characters.
+        """
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, names: Sequence[str] | None) -> None:
+        self._class_names = check_class_names(names, self.num_classes)
+
+    @property
+    def resize(self) -> str | None:
+        """How images of another size become (H, W), "crop", "squash" or None; setting another is checked.
+
+        Raises:
+            ValueError: for anything else.
+        """
+        return self._resize
+
+    @resize.setter
+    def resize(self, way: str | None) -> None:
+        self._resize = check_resize(way)
 
     def build(self, input_shape: Any) -> None:
         """Mark the model as built: its network is."""
@@ -181,9 +223,9 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
         Returns:
             A tensor (B, M, K); in training its shape is that of the network's output.
         """
-        images = self.at_size(images)
-        logits = self.network(ops.cast(images, "float32"), training=training)
-        return nan_where_not_finite(logits, images)
+        pixels = ops.cast(self.at_size(images), "float32")
+        logits = self.network(pixels, training=training)
+        return nan_where_not_finite(logits, images)  # resizing may have left the pixel out
 
     def at_size(self, images: Tensor) -> Tensor:
         """Return images at the size of the network, as `resize` says.
@@ -269,11 +311,12 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
             A `keras.callbacks.History`.
 
         Raises:
-            ValueError: for labels that do not fit the model, or a batch smaller than the number of
-                members among whom it is split.
+            ValueError: for labels that do not fit the model, a data set that has its class names in
+                another order, or a batch smaller than the number of members among whom it is split.
         """
         self._check_images(x)
         adopt(self, x)
+        check_order(self, names_in(kwargs.get("validation_data")))
         check_batch(self.spec, 32 if batch_size is None and hasattr(x, "__array__") else batch_size)
         return super().fit(x, y, batch_size, *args, **kwargs)
 
@@ -290,9 +333,11 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
             The loss and the metrics, as `keras.Model.evaluate` returns them.
 
         Raises:
-            ValueError: for labels that do not fit the model.
+            ValueError: for labels that do not fit the model, or a data set that has its class names in
+                another order.
         """
         self._check_images(x)
+        check_order(self, names_in(x))
         return super().evaluate(x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs) -> Any:
@@ -352,7 +397,7 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
             "activation": self.activation,
             "member_loss": self.member_loss,
             "spec": self.spec,
-            "class_names": self.class_names,
+            "class_names": self.class_names and list(self.class_names),
             "resize": self.resize,
             "calibration": self.calibration and keras.saving.serialize_keras_object(self.calibration),
         }

@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -28,6 +29,7 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "home", lambda: tmp_path / "home")
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("ZOO_WEIGHTS_URL", found.url)
+    monkeypatch.setattr(downloads, "CONNECT_SECONDS", 0.5)
     monkeypatch.setattr(downloads, "SILENT_SECONDS", 0.3)
     monkeypatch.setattr(downloads, "SLOW_SECONDS", 0.3)
     yield found
@@ -68,6 +70,8 @@ def test_every_way_to_send_a_file_is_understood(name, server, tmp_path):
 @pytest.mark.fast(
     "cut_without_ranges-model.weights.h5", "changed-config.json", "endless-model.weights.h5", "page-config.json",
     "compressed-model.weights.h5", "no_status-config.json", "loop-config.json", "missing-model.weights.h5",
+    "endless_100-config.json", "header_trickle-config.json", "chunk_trickle-config.json",
+    "redirect_endless_body-config.json", "redirect_trickle_body-config.json",
 )  # fmt: skip
 @pytest.mark.parametrize("file", ["config.json", "model.weights.h5"])
 @pytest.mark.parametrize("name", [answer.__name__ for answer in lying_server.LIES])
@@ -78,6 +82,35 @@ def test_lies_are_one_line_and_never_stay(name, file, server, tmp_path):
     server.answers = {}
     stored_weights.find("single_lenet", "mnist")  # nothing of the lie is left in the way
     assert kept(tmp_path) == {"config.json", "model.weights.h5"}
+
+
+@pytest.mark.parametrize(
+    "lie", [lying_server.endless_100, lying_server.header_trickle, lying_server.endless]
+)
+def test_a_server_that_is_given_up_is_left(lie, server):
+    before = set(threading.enumerate())
+    server.answers = {"": lie}
+    refused()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def test_a_redirect_is_followed_and_passwords_stay_at_home(server, tmp_path, monkeypatch):
+    other = lying_server.Server(SOURCE)
+
+    def moved(connection, content, first):
+        path = server.requests[-1][0].split(" ")[1]
+        connection.sendall(f"HTTP/1.1 302 Found\r\nLocation: {other.url}{path}\r\n\r\n".encode())
+
+    server.answers = {"": moved}
+    monkeypatch.setenv("ZOO_WEIGHTS_URL", server.url.replace("//", "//user:secret@"))
+    stored_weights.find("single_lenet", "mnist")
+    other.close()
+    assert kept(tmp_path) == {"config.json", "model.weights.h5"}
+    sent = [any(line.startswith("Authorization") for line in one) for one in server.requests]
+    assert all(sent) and len(sent) == len(other.requests) == 2
+    assert not any(line.startswith("Authorization") for one in other.requests for line in one)
 
 
 def test_right_weights_with_another_mean_are_refused(server, tmp_path):
@@ -169,12 +202,22 @@ def test_caches_that_cannot_be_used(kind, server, tmp_path):
     assert "ZOO_CACHE" in refused()
 
 
-@pytest.mark.parametrize("value", ["", "  ", "/proc/1/x", "/dev/null/x", "~nobody-knows/x", "x" * 5000])
+@pytest.mark.parametrize(
+    "value", ["", "  ", "/proc", "/proc/1/x", "/dev/null/x", "~nobody-knows/x", "x" * 5000]
+)
 def test_values_of_the_cache_that_cannot_be(value, server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ZOO_CACHE", value)
     assert "ZOO_CACHE" in refused()
     assert not list(tmp_path.glob("single_lenet*"))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_draft_that_is_no_plain_file(make, server, tmp_path):
+    drafts = tmp_path / "cache" / f".{ENTRY['folder']}.part"
+    drafts.mkdir(parents=True)
+    make(drafts / "config.json")
+    assert "config.json is no plain file; delete it" in refused()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import warnings
 import zipfile
 
 import keras
@@ -47,6 +48,34 @@ def test_a_whole_model_answers_as_before(content, tmp_path, raises_line):
         zoo.load(str(tmp_path / "nowhere.keras"))
 
 
+def test_large_numbers_of_schedules_and_usual_metrics_pass(tmp_path):
+    model = zoo.build(Single(), "mlp", 3, (4, 4, 1))
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 10_000_000)
+    metrics = ["accuracy", keras.metrics.AUC(num_thresholds=1000), zoo.metrics.NegativeLogLikelihood()]
+    model.compile(keras.optimizers.SGD(schedule), zoo.losses.CrossEntropy(), metrics=metrics)
+    model.save(tmp_path / "model.keras")
+    assert zoo.load(str(tmp_path / "model.keras")).compiled
+
+
+def test_an_optimizer_without_state_is_not_warned_of_but_all_else_is(content, tmp_path, monkeypatch):
+    path = tmp_path / "model.keras"
+    path.write_bytes(content)
+    load = keras.saving.load_model
+
+    def warning(*arguments, **options):
+        warnings.warn("something else", stacklevel=2)
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(keras.saving, "load_model", warning)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        zoo.load(str(path))
+        assert [str(one.message) for one in caught] == ["something else"]
+        load(path)
+    assert any("Skipping variable loading" in str(one.message) for one in caught)
+
+
 @pytest.mark.slow
 def test_models_of_keras_alone_load(tmp_path):
     model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.RandomFlip(), keras.layers.Flatten(),
@@ -77,7 +106,39 @@ def _with_lambda(text):
     return json.dumps(config)
 
 
+def _with_metric(kind, key="metrics", count=1, **arguments):
+    def changed(text):
+        config = json.loads(text)
+        metric = {"module": "keras.metrics", "class_name": kind, "config": arguments}
+        config["compile_config"][key] = [metric] * count
+        return json.dumps(config)
+
+    return {"config": _config(changed)}
+
+
+def _with(key, value):
+    def changed(text):
+        config = json.loads(text)
+        config["config"][key] = value
+        return json.dumps(config)
+
+    return {"config": _config(changed)}
+
+
+def _layer(kind, **arguments):
+    return {"module": "keras.layers", "class_name": kind, "config": arguments}
+
+
 HARM = {
+    "thresholds": _with_metric("AUC", num_thresholds=20_000_000),
+    "weighted thresholds": _with_metric("AUC", "weighted_metrics", num_thresholds=20_000_000),
+    "a confusion matrix": _with_metric("MeanIoU", num_classes=30_000),
+    "metrics": _with_metric("Mean", count=60_000),
+    "a number for calibration": _with("calibration", 5),
+    "a wide calibration": _with("calibration", _layer("Dense", units=100_000)),
+    "a list for spec": _with("spec", [1]),
+    "a word for a method": _with("spec", {"method": "x"}),
+    "control characters": _with("class_names", ["a", "b", "\x1b[31mc"]),
     "a larger network": {"config": _config(lambda text: text.replace('"units": 200', '"units": 200000000'))},
     "code": {"config": _config(_with_lambda)},
     "another module": {

@@ -144,10 +144,49 @@ def to_nowhere(connection, content, first):
     connection.sendall(_head("302 Found", 0, "Location: http://user:secret@[::/x"))
 
 
+def _drip(connection, byte):
+    while True:
+        connection.sendall(byte)
+        time.sleep(0.1)
+
+
+def endless_100(connection, content, first):
+    while True:
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def header_trickle(connection, content, first):
+    connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+    _drip(connection, b"x")
+
+
+def chunk_trickle(connection, content, first):
+    connection.sendall(_head("200 OK", None, "Transfer-Encoding: chunked"))
+    _drip(connection, b"0")
+
+
+def redirect_endless_body(connection, content, first):
+    connection.sendall(_head("302 Found", None, "Location: /a/x"))
+    while True:
+        connection.sendall(bytes(1 << 16))
+
+
+def redirect_trickle_body(connection, content, first):
+    connection.sendall(_head("302 Found", None, "Location: /a/x"))
+    _drip(connection, b"a")
+
+
+def redirect_chunked_body(connection, content, first):
+    connection.sendall(_head("302 Found", None, "Location: /a/x", "Transfer-Encoding: chunked"))
+    _drip(connection, b"0")
+
+
 RIGHT = (good, slow, chunked, unsized, bad_length)
 LIES = (
     cut_without_ranges, silent, stalled, trickle, endless, changed, longer, shorter, page, padded_page, empty, nothing,
     compressed, no_status, huge_header, missing, broken, unasked_range, no_range, loop, to_a_file, to_nowhere,
+    endless_100, header_trickle, chunk_trickle, redirect_endless_body,
+    redirect_trickle_body, redirect_chunked_body,
 )  # fmt: skip
 
 

@@ -1,15 +1,19 @@
 """Downloads into the cache: verified, limited in size and time, resumed, one process at a time.
 
 `requests` speaks HTTP and `filelock` keeps other processes waiting.  This module adds what they lack:
-sizes known in advance, a lowest speed, and messages without passwords.
+sizes known in advance, a lowest speed, an end of waiting, and messages without passwords.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pathlib
+import queue
 import shutil
+import socket
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -76,7 +80,9 @@ def download(base: str, folder: pathlib.Path, records: dict[str, dict | None], c
     drafts = folder.with_name(f".{folder.name}.part")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder.with_name(f".{folder.name}.lock"), timeout=LOCK_SECONDS):
+        lock = folder.with_name(f".{folder.name}.lock")
+        open(lock, "a+").close()  # where this fails, `filelock` would wait for it to succeed
+        with filelock.FileLock(lock, timeout=LOCK_SECONDS):
             if all((folder / name).is_file() for name in records):
                 return  # another process was faster
             drafts.mkdir(exist_ok=True)
@@ -120,6 +126,8 @@ def _sha256(path):
 
 
 def _fetch(url, draft, record):
+    if draft.exists() and not draft.is_file():
+        raise WeightsError(f"{draft} is no plain file; delete it")
     size = record and record["bytes"]
     if draft.is_file() and (size is None or draft.stat().st_size > size):
         draft.unlink()
@@ -165,13 +173,10 @@ def _request(url, draft, size, last):
         return True
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={had}-"} if had else {})
     try:
-        with requests.Session() as session:
-            session.max_redirects = 5
-            timeout = (CONNECT_SECONDS, SILENT_SECONDS)
-            with session.get(url, headers=headers, stream=True, timeout=timeout) as response:
-                had = _check_answer(response, url, had, size)
-                mode = "ab" if had else "wb"
-                _write(response.raw, draft, url, (size or MOST_BYTES) - had, mode)
+        with _Answer(url, headers) as answer:
+            had = _check_answer(answer.head(), url, had, size)
+            mode = "ab" if had else "wb"
+            _write(answer, draft, url, (size or MOST_BYTES) - had, mode)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         if isinstance(error, WeightsError):
             raise
@@ -186,6 +191,104 @@ def _request(url, draft, size, last):
                                "ZOO_WEIGHTS_URL")  # fmt: skip
         return False
     return True
+
+
+class _Answer:
+    """An HTTP answer that a thread receives, so that no server holds the caller by single bytes.
+
+    The thread hands over the head of each response, redirects among them, then the last one's body in
+    chunks, and an error where one ends it. Each must come in time. Leaving closes the connection.
+    """
+
+    def __init__(self, url, headers):
+        self._handed, self._over, self._sockets = queue.Queue(1), threading.Event(), []
+        threading.Thread(target=self._receive, args=(url, headers), daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        with contextlib.suppress(queue.Empty):
+            self._handed.get_nowait()  # the thread may be waiting for this place
+        for connection in list(self._sockets):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def head(self):
+        """The response that is no redirect."""
+        while (response := self._next(CONNECT_SECONDS + SILENT_SECONDS)).is_redirect:
+            pass
+        return response
+
+    def read(self, _):
+        """The next chunk of the body, empty at its end."""
+        return self._next(SILENT_SECONDS)
+
+    def _next(self, seconds):
+        try:
+            item = self._handed.get(timeout=seconds)
+        except queue.Empty:
+            raise TimeoutError from None
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def _receive(self, url, headers):
+        import requests
+
+        try:
+            with requests.Session() as session:
+                session.max_redirects = 5
+                session.hooks["response"] = [self._hand_head]
+                for scheme in ("http://", "https://"):
+                    session.mount(scheme, _adapter(self._note))
+                timeout = (CONNECT_SECONDS, SILENT_SECONDS)
+                with session.get(url, headers=headers, stream=True, timeout=timeout) as response:
+                    raw = response.raw
+                    read, most = (raw.read1, _CHUNK) if hasattr(raw, "read1") else (raw.read, 1 << 12)
+                    while chunk := read(most):
+                        self._hand(chunk)
+            self._hand(b"")
+        except Exception as error:
+            if not self._over.is_set():
+                self._handed.put(error)
+
+    def _hand_head(self, response, **_):
+        if response.is_redirect:
+            response.close()  # or its body would be read whole
+        self._hand(response)
+
+    def _note(self, connection):
+        self._sockets.append(connection)
+        self._end_if_over()
+
+    def _hand(self, item):
+        self._end_if_over()
+        self._handed.put(item)
+
+    def _end_if_over(self):
+        if self._over.is_set():
+            raise TimeoutError
+
+
+def _adapter(connected):
+    """What `requests` connects by, calling `connected` with each new socket."""
+    import requests
+
+    class Adapter(requests.adapters.HTTPAdapter):
+        def get_connection_with_tls_context(self, *arguments, **options):
+            pool = super().get_connection_with_tls_context(*arguments, **options)
+
+            class Connection(pool.ConnectionCls):
+                def connect(self):
+                    super().connect()
+                    connected(self.sock)
+
+            pool.ConnectionCls = Connection
+            return pool
+
+    return Adapter()
 
 
 def _check_answer(response, url, had, size):

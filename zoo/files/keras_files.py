@@ -1,7 +1,7 @@
 """`.keras` files, checked before Keras builds anything from them.
 
 Keras's safe mode keeps code out. What it lets through is caught here: archives and configurations that are
-damaged, arrays in other files or larger than their file, and networks larger than their weights.
+damaged, arrays in other files or larger than their file, and networks or metrics that are too large.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import tempfile
+import warnings
 import zipfile
 from typing import Any
 
@@ -18,13 +19,16 @@ import numpy as np
 
 from zoo.errors import MissingWeightsError, WeightsError, one_line
 from zoo.files import h5_weights
-from zoo.files.json_files import check_regular
+from zoo.files.json_files import check_regular, is_number
 from zoo.layers.keras_internals import without_values
 
 SUFFIX = ".keras"
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _ENTRIES = {_CONFIG, _WEIGHTS, "metadata.json"}
 _MOST_CONFIG = 100_000_000  # bytes
+_MOST_OBJECTS = 20_000  # layers, initialisers and the like; a ResNet-50 of the zoo has 1561
+_MOST_NUMBER = 100_000  # a class, or a count of thresholds, in the arguments of a loss or a metric
+_MOST_COUNTED = 10_000_000  # numbers that metrics keep: a confusion matrix of 3000 classes
 
 
 def load(path: str | os.PathLike) -> keras.Model:
@@ -46,7 +50,9 @@ def load(path: str | os.PathLike) -> keras.Model:
     size = check_regular(path, kind=f"{SUFFIX} file")
     try:
         _check_archive(path, size)
-        model = keras.saving.load_model(path, safe_mode=True)
+        with warnings.catch_warnings():  # an optimizer that took no step before needs no state of it
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer", UserWarning)
+            model = keras.saving.load_model(path, safe_mode=True)
         _check_model(model)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}; restore it from its source") from None
@@ -74,7 +80,43 @@ def _check_archive(path, size):
         config = json.loads(archive.read(_CONFIG))
         with tempfile.TemporaryDirectory() as folder:
             headers = h5_weights.headers(pathlib.Path(archive.extract(_WEIGHTS, folder)))
+    _check_config(config)
     _check_size(config, sum(int(np.prod(header.shape)) for header in headers))
+
+
+def _check_config(config: Any) -> None:
+    """Compare with limits what a configuration asks for besides weights: objects and metrics."""
+    dictionaries = [part for part in _parts(config) if isinstance(part, dict)]
+    objects = sum("class_name" in part for part in dictionaries)
+    if objects > _MOST_OBJECTS:
+        raise WeightsError(f"its configuration has {objects:,} objects, more than {_MOST_OBJECTS:,}")
+    for part in dictionaries:  # a model within a model may be compiled, too
+        compiled = part.get("compile_config")
+        if isinstance(compiled, dict):
+            _check_compiled({key: value for key, value in compiled.items() if key != "optimizer"})
+
+
+def _check_compiled(compiled):
+    """The loss and the metrics: their arguments, and what they keep."""
+    largest = max(filter(is_number, _parts(compiled)), default=0)
+    if not largest <= _MOST_NUMBER:
+        raise WeightsError(f"a loss or metric of it asks for {largest:,}, more than {_MOST_NUMBER:,}")
+    with without_values():
+        made = keras.tree.flatten(keras.saving.deserialize_keras_object(compiled, safe_mode=True))
+    variables = [variable for one in made for variable in getattr(one, "variables", [])]
+    count = sum(int(np.prod(variable.shape)) for variable in variables)
+    if count > _MOST_COUNTED:
+        raise WeightsError(f"its metrics keep {count:,} numbers, more than {_MOST_COUNTED:,}")
+
+
+def _parts(value):
+    """A value of JSON and all that is inside it."""
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        if isinstance(part, (dict, list)):
+            waiting += part.values() if isinstance(part, dict) else part
 
 
 def _check_size(config: Any, numbers: int) -> None:
