@@ -5,6 +5,7 @@ import math
 import warnings
 
 import h5py
+import keras
 import numpy as np
 import pytest
 
@@ -144,6 +145,7 @@ def shards(resnet, tmp_path, publish, monkeypatch):
     return tmp_path, publish(resnet[1], tmp_path)
 
 
+@pytest.mark.slow
 def test_large_weights_come_in_shards_and_load_exactly(shards, resnet, same_weights):
     folder, config = shards
     parts = [name for name in config["files"] if name.endswith(".h5")]
@@ -362,3 +364,15 @@ def test_a_kernel_beyond_float16_stays_as_it_is(tmp_path, same_weights):
     kernel.assign(np.full(kernel.shape, 1e5))
     weight_files.load_folder(model, tmp_path, {"files": weight_files.write(model, tmp_path)})
     assert (model.network.get_weights()[0] == 1e5).all()
+
+
+def test_a_model_in_float64_is_written_as_any_other(tmp_path):
+    keras.config.set_dtype_policy("float64")
+    model = zoo.build(Single(), "mlp", 3, (4, 4, 1))
+    written = weight_files.write(model, tmp_path)
+    keras.config.set_dtype_policy("float32")
+    shipped = zoo.build(Single(), "mlp", 3, (4, 4, 1))
+    weight_files.load_folder(shipped, tmp_path, {"files": written})
+    for ours, theirs in zip(shipped.network.get_weights(), model.network.get_weights(), strict=True):
+        assert theirs.dtype == "float64"
+        np.testing.assert_array_equal(ours, halved(theirs.astype("float32")))

@@ -43,8 +43,8 @@ def join_runs(
         The dictionary written to `config.json`.
 
     Raises:
-        ValueError: if a run is not of a single network, seeds are equal, or runs differ in more than
-            their seeds.
+        ValueError: if there is no run, a run is not of a single network, seeds are equal, or runs differ
+            in more than their seeds.
         FileNotFoundError: if a folder or the data set does not exist.
     """
     configs = _read_configs(runs)
@@ -74,7 +74,8 @@ def join_runs(
 
 def _read_configs(runs):
     """What the runs' `config.json` have, where these are single networks that differ in their seeds."""
-
+    if not runs:
+        raise ValueError("runs must be one or more folders of single networks; got none")
     configs = [config_files.read_config(folder) for folder in runs]
     made = [config["recipe"] for config in configs]
     seeds = [recipe["seed"] for recipe in made]

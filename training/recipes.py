@@ -167,7 +167,8 @@ def size_stages(recipe: Recipe) -> list[tuple[int | None, int]]:
     stages, last = [], 0
     for part in filter(None, recipe.image_sizes.split(",")):
         size, _, epochs = part.partition(":")
-        if not (size.strip().isdigit() and epochs.strip().isdigit() and int(size) and int(epochs)):
+        digits = part.isascii() and size.strip().isdecimal() and epochs.strip().isdecimal()
+        if not (digits and int(size) and int(epochs)):
             raise ValueError(
                 f'image_sizes must be SIZE:EPOCHS with commas between, as "32:10,48:3"; got '
                 f"{recipe.image_sizes!r}"

@@ -70,14 +70,16 @@ def _write_dense(model, folder):
 
 
 def _halve(path):
-    """Rewrite a float32 weights file with float16 kernels."""
+    """Rewrite a weights file with float16 kernels, and nothing wider than float32."""
     temporary = path.with_suffix(".tmp")
     with h5py.File(path, "r") as source, h5py.File(temporary, "w") as target:
 
         def copy(name, item):
             if isinstance(item, h5py.Dataset):
                 value = item[()]
-                if item.ndim > 1 and item.dtype == np.float32:
+                if item.dtype == np.float64:  # of a model in float64
+                    value = value.astype("float32")
+                if item.ndim > 1 and value.dtype == np.float32:
                     value = _half_where_it_fits(value)
                 item = target.create_dataset(name, data=value)
                 source_attributes = source[name].attrs

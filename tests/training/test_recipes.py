@@ -8,7 +8,7 @@ import pytest
 
 import zoo
 from zoo.probes import probe_images
-from zoo.training import recipes
+from zoo.training import recipe_checks, recipes
 from zoo.training.loop import from_recipe, run
 
 
@@ -43,6 +43,13 @@ def test_weight_decay_is_on_kernels_alone():
         ({"method": "swag"}, "swag.*packed"),
         ({"schedule": "square"}, "schedule.*square"),
         ({"alpha": 0.0}, "alpha"),
+        ({"alpha": 1e6}, "alpha must be at most 1,024; got 1000000.0"),
+        ({"num_members": 1025}, "num_members must be at most 1,024; got 1025"),
+        ({"arguments": "alpha=x"}, "alpha must be a number > 0; got 'x'"),
+        ({"accumulate": 25, "epochs": 2}, "accumulate=25 makes no update in 24 steps"),
+        ({"shift": 32}, "shift=32 must be less than the side of the images, 32 pixels"),
+        ({"image_size": 64}, "image_size=64 is for images that are streamed"),
+        ({"image_sizes": "16:1", "epochs": 2}, "image_sizes='16:1' changes the shapes .* of lenet"),
     ],
 )
 def test_recipes_that_cannot_run(options, pattern, data_dir, tmp_path, raises_line):
@@ -65,6 +72,18 @@ def test_half_precision_ends_with_the_training_and_the_record_is_in_float32(data
     np.testing.assert_allclose(answers, config["probe"], atol=2e-5)
 
 
+@pytest.mark.fast("float64")
+@pytest.mark.parametrize("precision", recipe_checks._CHOICES["precision"])
+def test_a_run_ends_in_every_precision(precision, mnist, tmp_path):
+    recipe = dataclasses.replace(
+        recipes.recipe("mnist_single_mlp"), epochs=1, batch_size=20, precision=precision
+    )
+    config = run.train(recipe, mnist, tmp_path)
+    model = zoo.load("single_mlp", weights=tmp_path)
+    answers = zoo.predict(model, probe_images(model.input_shape[1:])).probabilities
+    np.testing.assert_allclose(answers, config["probe"], atol=2e-5)
+
+
 @pytest.mark.slow
 def test_a_limited_run_has_all_classes(data_dir, tmp_path):
     recipe = dataclasses.replace(recipes.recipe("cifar10_single_lenet"), epochs=1, batch_size=4)
@@ -81,7 +100,7 @@ def test_image_sizes_are_stages_that_end_at_full_size():
 
 
 @pytest.mark.parametrize(
-    "sizes", ["32", "32:", ":3", "0:2", "16:0", "a:2", "16:2;8:1", "16:1.5", "16:-2"]
+    "sizes", ["32", "32:", ":3", "0:2", "16:0", "a:2", "16:2;8:1", "16:1.5", "16:-2", "²:1"]
 )
 def test_image_sizes_that_cannot_be_read(sizes, raises_line):
     with raises_line(ValueError, 'SIZE:EPOCHS.*"32:10,48:3"; got ' + repr(sizes)):

@@ -13,10 +13,13 @@ from zoo import files
 from zoo.checked_training import check_finite_weights
 from zoo.errors import one_line
 from zoo.files.hashes import fingerprint
+from zoo.files.json_files import check_regular
 from zoo.training.devices.placement import Placement
 from zoo.training.loop import identity
 
 NAMES = ("checkpoint-0.weights.h5", "checkpoint-1.weights.h5")
+_ENTRIES = {"epochs": int, "steps": int, "weights": str, "sha256": str, "random": list,
+            "seconds": (int, float), "remat": bool, "recipe": dict, "data": dict}  # fmt: skip
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -200,10 +203,13 @@ def digest(state: dict) -> str:
 def _read(path):
     """A state, or None if it is missing or damaged."""
     try:
+        check_regular(path)
         state = json.loads(path.read_bytes())
         recorded = state.pop("digest")
-        return state if recorded == digest(state) else None
-    except (OSError, ValueError, KeyError, AttributeError, RecursionError):
+        whole = recorded == digest(state) and state["weights"] in NAMES
+        typed = all(isinstance(state[name], kind) for name, kind in _ENTRIES.items())
+        return state if whole and typed else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -12,6 +12,8 @@ from zoo.building import build
 from zoo.checks import check_images, check_labels, check_lengths
 from zoo.classifier import EnsembleClassifier
 from zoo.data import arrays
+from zoo.files.config_files import MOST_CLASSES, MOST_MEMBERS
+from zoo.files.json_files import is_number
 from zoo.training import recipes
 from zoo.training.loop.augmentation import RandomCutout, RandomShiftFlip
 from zoo.training.loop.learning_rates import WarmUpCosine, WarmUpLinear, WarmUpSteps
@@ -57,7 +59,8 @@ def model_of(recipe: recipes.Recipe, input_shape: tuple, num_classes: int) -> En
         `zoo.classifier.EnsembleClassifier`.
 
     Raises:
-        ValueError: if the method or the backbone is unknown, or the method does not take an argument.
+        ValueError: if the method or the backbone is unknown, or the method does not take an argument, or
+            not one as large.
     """
     method = methods.METHODS.get(recipe.method)
     if method is None:
@@ -71,6 +74,9 @@ def model_of(recipe: recipes.Recipe, input_shape: tuple, num_classes: int) -> En
     unknown = sorted(set(arguments) - set(methods.arguments(method)))
     if unknown:
         raise ValueError(f"{recipe.method} takes no argument {', '.join(unknown)}")
+    for name, value in arguments.items():
+        if is_number(value) and name != "seed" and value > MOST_MEMBERS:
+            raise ValueError(f"{name} must be at most {MOST_MEMBERS:,}; got {value!r}")
     mean, std = arrays.STATISTICS.get(recipe.dataset, (127.5, 127.5))
     stem = recipe.stem or None
     return build(
@@ -91,25 +97,48 @@ def load_splits(recipe: recipes.Recipe, data_dir, limit: int | None = None) -> t
         ((training, held out, test), number of classes).
 
     Raises:
-        ValueError: if fewer training images are left than a batch has, or a recipe streams and holds
-            out.
+        ValueError: for data that cannot be learnt, fewer training images than a batch has, or a recipe
+            that does not fit the data, or streams and holds out.
         FileNotFoundError: if the data set is not in `data_dir`.
     """
     if recipe.stream:
         return _streams(recipe, data_dir, limit)
+    if recipe.image_size:
+        raise ValueError(
+            f"image_size={recipe.image_size} is for images that are streamed; set stream=True, or "
+            "image_size=0"
+        )
     training = arrays.load(recipe.dataset, "train", data_dir)
     test = arrays.load(recipe.dataset, "test", data_dir)
     classes = training.num_classes
+    if classes > MOST_CLASSES:
+        raise ValueError(
+            f"the labels of {recipe.dataset} go to {classes - 1}, and there are at most {MOST_CLASSES:,} "
+            "classes; correct the labels"
+        )
     for name, split in (("training", training), ("test", test)):
         _check_split(f"the {name} data of {recipe.dataset}", split, training.image_shape, classes)
     if limit is not None:
         training, test = training.subset(slice(limit)), test.subset(slice(limit))
     training, held_out = arrays.hold_out(training, recipe.held_out, seed=0)
+    _check_fit(recipe, training)
+    return (training, held_out, test), classes
+
+
+def _check_fit(recipe, training):
+    """ValueError for a recipe that trains nothing on these images, or moves them out of sight."""
     if len(training) < recipe.batch_size:
         raise ValueError(
             f"batch_size={recipe.batch_size} is more than the {len(training)} training images"
         )
-    return (training, held_out, test), classes
+    steps = len(training) // recipe.batch_size * recipe.epochs
+    if recipe.accumulate > steps:
+        raise ValueError(
+            f"accumulate={recipe.accumulate} makes no update in {steps} steps; take at most {steps}"
+        )
+    side = min(training.image_shape[:2])
+    if recipe.shift >= side and not recipe.image_size:  # crops are not shifted
+        raise ValueError(f"shift={recipe.shift} must be less than the side of the images, {side} pixels")
 
 
 def _check_split(name, split, shape, classes):
@@ -134,6 +163,7 @@ def _streams(recipe, data_dir, limit):
         StreamedSplit(recipe.dataset, f"{split}{of_images}", data_dir, recipe.image_size)
         for split in ("train", test)
     )
+    _check_fit(recipe, training)
     nothing = arrays.Split(np.zeros((0, *training.image_shape), "uint8"), np.zeros(0, "int32"))
     return (training, nothing, test), training.num_classes
 

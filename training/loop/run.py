@@ -209,11 +209,13 @@ def train_model(
     check(placement, recipe, steps=steps, **options)
     rate = rate or from_recipe.learning_rate(recipe, steps)
     full = splits[0].image_shape
+    make = make or from_recipe.model_of
+    with placement.scope():
+        _check_sizes(recipe, full, classes, make)
     for size, last_epoch in recipes.size_stages(recipe):
         from_recipe.set_seed(recipe.seed)
-        shape = full if size is None else (size, size, full[-1])
         with placement.scope():
-            model = (make or from_recipe.model_of)(recipe, shape, classes)
+            model = make(recipe, _input_shape(size, full), classes)
             from_recipe.adapt(model.network, splits[0])
             check_batch(model.spec, recipe.batch_size // placement.replicas)
             network = student_of(model) if student_of else model.network
@@ -230,6 +232,25 @@ def train_model(
             model, student, recipe, splits, folder, callbacks, placement, remat, last_epoch
         )
     return model, seconds
+
+
+def _input_shape(size, full):
+    return full if size is None else (size, size, full[-1])
+
+
+def _check_sizes(recipe, full, classes, make):
+    """ValueError if the network has other weights at a size of `image_sizes` than at full size."""
+    if not recipe.image_sizes:
+        return
+    shapes = set()
+    for size, _ in recipes.size_stages(recipe):
+        model = make(recipe, _input_shape(size, full), classes)
+        shapes.add(tuple(tuple(weight.shape) for weight in model.network.weights))
+    if len(shapes) > 1:
+        raise ValueError(
+            f"image_sizes={recipe.image_sizes!r} changes the shapes of the weights of {recipe.backbone}; "
+            'take a backbone for images of any size, or image_sizes=""'
+        )
 
 
 def _tensorboard(folder):

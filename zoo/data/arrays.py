@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from zoo.checks import check_class_names
 from zoo.data.epoch_shuffle import EpochShuffle
 from zoo.data.presence import check_present
+from zoo.errors import one_line
 
 # Mean and deviation of the training images for each channel, in [0, 255].
 STATISTICS = {
@@ -106,22 +108,55 @@ def load(name: str, split: str, data_dir: Any) -> Split:
 
     Raises:
         FileNotFoundError: if neither is there.
+        ValueError: for a damaged file, no images, labels that are no class indices, and class names that
+            are not unique or hold control characters.
     """
     data_dir = pathlib.Path(data_dir).expanduser()
     path = data_dir / f"{name}.npz"
-    if path.is_file():
-        with np.load(path) as arrays:
-            if f"x_{split}" not in arrays:
-                raise FileNotFoundError(f"{path} has no {split} split")
-            images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
-            names = arrays["class_names"] if "class_names" in arrays else ()
-    else:
-        images, labels, names = _from_tfds(name, split, data_dir)
+    try:
+        if path.is_file():
+            return _checked(*_from_npz(path, split))
+        path = data_dir / name
+        return _checked(*_from_tfds(name, split, data_dir))
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise many kinds
+        raise ValueError(f"{path} is no whole data set ({one_line(error)}); prepare it again") from None
+
+
+def _checked(images, labels, names):
+    """A `Split` of what was read; ValueError if it cannot be one."""
+    if not (images.size and labels.size):
+        raise ValueError(f"{len(images)} images and {len(labels)} labels in a split")
+    if images.ndim not in (3, 4):
+        raise ValueError(f"images must be (N, H, W, C); got {images.shape}")
     if images.ndim == 3:
         images = images[..., None]
+    names = [str(name) for name in names]
+    check_class_names(names, len(names))
+    if not all(name.isprintable() for name in names):
+        raise ValueError("class_names holds control characters")
+    return Split(images, _class_indices(labels), tuple(names))
+
+
+def _class_indices(labels):
+    """Labels (N,) of int32; ValueError for fractions and what does not fit, before anything wraps."""
+    if labels.dtype.kind not in "biuf":
+        raise ValueError(f"integer labels expected, got {labels.reshape(-1)[:1].tolist()[0]!r}")
     if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
-        raise ValueError(f"the {split} labels of {name}: integer labels expected, got fractions or NaN")
-    return Split(images, labels.reshape(-1).astype("int32"), tuple(str(name) for name in names))
+        raise ValueError("integer labels expected, got fractions or NaN")
+    low, high = labels.min(), labels.max()
+    if low < 0 or high >= 2**31:
+        raise ValueError(f"labels must be >= 0 and less than 2**31, got {low} to {high}")
+    return labels.reshape(-1).astype("int32")
+
+
+def _from_npz(path, split):
+    with np.load(path) as arrays:
+        if f"x_{split}" not in arrays:
+            raise FileNotFoundError(f"{path} has no {split} split")
+        names = arrays["class_names"] if "class_names" in arrays else ()
+        return arrays[f"x_{split}"], arrays[f"y_{split}"], names
 
 
 def _from_tfds(name, split, data_dir):

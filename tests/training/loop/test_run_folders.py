@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -102,6 +103,25 @@ def test_two_damaged_checkpoints_are_refused(unfinished, mnist_28, raises_line):
         _train(mnist_28, unfinished)
 
 
+@pytest.mark.parametrize(
+    "damage", ["list", "pipe", "epochs", "weights", "sha256", "random", "remat", "recipe", "data"]
+)
+def test_a_state_that_is_no_state_or_lacks_an_entry_is_not_whole(damage, unfinished, raises_line):
+    for name in ("checkpoint.json", "checkpoint-0.json", "checkpoint-1.json"):
+        path = unfinished / name
+        state = json.loads(path.read_bytes())
+        path.unlink()
+        if damage == "pipe":
+            os.mkfifo(path)
+        elif damage == "list":
+            path.write_text("[]")
+        else:
+            del state["digest"], state[damage]
+            path.write_text(json.dumps({**state, "digest": checkpoint.digest(state)}))
+    with raises_line(ValueError, r"no checkpoint in .* is whole"):
+        checkpoint.Checkpoint(unfinished, RECIPE).position()
+
+
 def test_log_has_each_epoch_once(tmp_path):
     path = tmp_path / "log.csv"
     identity.trim_log(path, 3)
@@ -200,6 +220,11 @@ def _not_finite(path):
         (lambda d: d.update(y_train=d["y_train"][:-1]), "160 images and 159 labels"),
         (lambda d: d.update(y_test=d["y_test"] + 9), "the test data of mnist: labels run from 9 to 12"),
         (lambda d: d.update(y_train=d["y_train"] + 0.5), "integer labels expected, got fractions"),
+        (lambda d: d.update(y_train=d["y_train"].astype("int64") + 2**32), "got 4294967296 to"),
+        (
+            lambda d: d.update(y_train=d["y_train"].astype("int64") + 10**9),
+            "go to 1000000003, and there are at most",
+        ),
         (lambda d: d.update(x_test=d["x_test"][:, :20]), r"the test data of mnist: images must be"),
         (lambda d: d.update(x_train=d["x_train"] * np.float32("nan")), "hold NaN or infinite"),
     ],

@@ -122,7 +122,7 @@ def test_the_furthest_checkpoint_is_sent_to_a_worker_with_an_empty_disk(tmp_path
     (full / "checkpoint-1.weights.h5").write_bytes(b"weights, of a length that is no multiple of 4")
     digest = fingerprint(full / "checkpoint-1.weights.h5")["sha256"]
     state = {"epochs": 3, "steps": 2, "weights": "checkpoint-1.weights.h5", "sha256": digest, "remat": False,
-             "recipe": source.recipe, "data": source.data}  # fmt: skip
+             "recipe": source.recipe, "data": source.data, "random": [], "seconds": 1.5}  # fmt: skip
     for name in ("checkpoint.json", "checkpoint-1.json"):
         (full / name).write_text(json.dumps({**state, "digest": checkpoint.digest(state)}))
 
