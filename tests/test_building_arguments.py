@@ -18,10 +18,33 @@ def test_input_shapes_are_whole_numbers(shape, raises_line):
         zoo.build(zoo.methods.Single(), "mlp", 3, shape)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("mean", math.nan), ("std", math.inf), ("std", 1e-45), ("std", 0), ("num_classes", 10**9)],
+)
+def test_numbers_are_within_bounds(name, value, raises_line):
+    with raises_line(ValueError, f"{name} must be .*from .* to .*; got"):
+        zoo.build(zoo.methods.Single(), "mlp", input_shape=(8, 8, 1), **{name: value})
+
+
 @pytest.mark.parametrize("alpha", [math.inf, math.nan, 0, -1])
 def test_alpha_is_a_positive_number(alpha, raises_line):
     with raises_line(ValueError, "alpha must be a number > 0"):
         zoo.build(zoo.methods.Packed(2, alpha=alpha), "mlp", 3, (8, 8, 1))
+
+
+@pytest.mark.filterwarnings("ignore:.*new weights")
+@pytest.mark.parametrize("backbone", ["mlp", "user"])
+def test_a_method_is_known_by_its_name(backbone):
+    options = {"input_shape": (8, 8, 1)} if backbone == "mlp" else {}
+    model = zoo.build("packed", user() if backbone == "user" else backbone, 3, **options)
+    assert (model.name, model.num_members) == (f"packed_{backbone}", Packed().num_members)
+
+
+@pytest.mark.parametrize("method", ["pact", None, Packed, 4])
+def test_what_is_no_method_is_refused(method, raises_line):
+    with raises_line(ValueError, "method must be one of zoo.methods, .* or a name: single, .*; got "):
+        zoo.build(method, "mlp", 3, (8, 8, 1))
 
 
 def user(channels=3):
@@ -35,6 +58,7 @@ def user(channels=3):
 
 
 @pytest.mark.filterwarnings("ignore:.*new weights")
+@pytest.mark.fast("method0")
 @pytest.mark.parametrize("method", [Packed(4), BatchEnsemble(3), MIMO(2), DeepEnsemble(2), Single()])
 def test_a_keras_network_is_a_backbone(method, tmp_path):
     model = zoo.build(method, user(), num_classes=5, mean=100, std=[50, 60, 70], resize="crop")
@@ -64,7 +88,7 @@ def test_a_keras_network_sees_normalised_images_and_keeps_its_weights():
     [
         ({"stem": "cifar"}, "stem is for this zoo's backbones; got 'cifar' for the model user"),
         ({"input_shape": (32, 32, 3)}, r"input_shape=\(32, 32, 3\) is not that of user, \(12, 12, 3\)"),
-        ({"std": 0}, "std must be positive"),
+        ({"std": 0}, "std must be from 1e-05 to 100000"),
         ({"mean": [1, 2]}, "mean has 2 values for 3 channels"),
         ({"num_classes": 1}, "num_classes"),
         ({"resize": "stretch"}, "resize"),

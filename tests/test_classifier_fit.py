@@ -254,6 +254,22 @@ def test_fit_learns(tiny, images, labels):
     assert model.evaluate(images, labels, verbose=0)[1] == 1.0
 
 
+def test_a_model_that_failed_can_be_trained(tiny, images, labels):
+    model, broken = tiny(Single()), [True]
+
+    class Loss(CrossEntropy):
+        def call(self, y_true, y_pred):
+            if broken:
+                raise ValueError("no loss yet")
+            return super().call(y_true, y_pred)
+
+    model.compile("adam", Loss())
+    with pytest.raises(ValueError, match="no loss yet"):
+        model.fit(images, labels, verbose=0)
+    broken.clear()
+    assert np.isfinite(model.fit(images, labels, verbose=0).history["loss"]).all()
+
+
 class Batches(keras.utils.PyDataset):
     def __init__(self, images, labels):
         super().__init__()

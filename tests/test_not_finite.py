@@ -53,6 +53,13 @@ def test_image_with_nan_is_answered_with_nan(name, pixels, images, tiny):
     assert np.isnan(ops.convert_to_numpy(model(pixels, training=True))[BAD]).all()
 
 
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_pixels_that_resizing_leaves_out_count(resize, tiny):
+    pixels = np.zeros((2, 64, 96, 3), "float32")
+    pixels[1, 0, 0] = np.nan
+    assert _all_nan(tiny(resize=resize)(pixels)) == [False, True]
+
+
 def test_guard_changes_no_logit_and_no_gradient(images):
     logits = np.random.default_rng(0).normal(size=(5, 2, 3)).astype("float32")
     for dtype in ("uint8", "float32", "float16", "float64"):

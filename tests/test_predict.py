@@ -77,8 +77,11 @@ def test_image_types_answer_alike(kind, tiny, images):
     )
 
 
-def test_no_images_give_no_predictions(tiny):
-    prediction = zoo.predict(tiny(), np.zeros((0, 16, 16, 3), "uint8"))
+@pytest.mark.parametrize(
+    "images", [np.zeros((0, 16, 16, 3), "uint8"), [], (), np.array([], "O"), iter([])]
+)
+def test_no_images_give_no_predictions(images, tiny):
+    prediction = zoo.predict(tiny(), images)
     assert prediction.members.shape == (0, 2, 3)
     assert prediction.entropy.shape == prediction.mutual_information.shape == (0,)
 
@@ -113,6 +116,10 @@ BAD_IMAGES = {
     "nan": (lambda: broken(np.nan), "2 of 4 images.*NaN.*image 1"),
     "infinite": (lambda: broken(-np.inf, "float64"), "2 of 4 images.*infinite.*image 1"),
     "no batch axis": (lambda: np.zeros((16, 16, 3), "uint8"), r"\(N, 16, 16, 3\).*images\[None\]"),
+    "no batch axis, other size": (
+        lambda: np.zeros((9, 16, 3), "uint8"),
+        r"\(N, 16, 16, 3\).*\(9, 16, 3\).*images\[None\]",
+    ),
     "size": (lambda: np.zeros((2, 8, 16, 3), "uint8"), r"\(N, 16, 16, 3\).*\(2, 8, 16, 3\)"),
     "channels": (lambda: np.zeros((2, 16, 16, 1), "uint8"), r"\(2, 16, 16, 1\)"),
     "words": (lambda: np.full((2, 16, 16, 3), "a"), "dtype <U1"),
@@ -127,6 +134,11 @@ def test_bad_images_are_refused_in_one_line(kind, tiny, raises_line):
     images, pattern = BAD_IMAGES[kind]
     with raises_line(ValueError, pattern):
         zoo.predict(tiny(), images())
+
+
+def test_another_model_of_keras_is_told_of_convert(images, raises_line):
+    with raises_line(ValueError, "takes an EnsembleClassifier; got Sequential: zoo.convert makes one"):
+        zoo.predict(keras.Sequential(), images)
 
 
 def test_nan_in_a_dataset_is_refused_too(tiny, raises_line):
@@ -144,6 +156,15 @@ def test_images_scaled_to_one_are_warned_of(kind, tiny, images):
         zoo.predict(model, kind(images.astype("float32")))
         zoo.predict(model, kind(images // 255))
         zoo.predict(model, kind(np.zeros_like(images, "float32")))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, list, Batches], ids=["array", "list", "data set"])
+def test_values_that_are_no_pixels_are_warned_of(kind, tiny, images):
+    model = tiny()
+    for values, seen in (((images - 127.0) / 64, r"\[-1"), (images.astype("uint16") * 200, "e[+]04"),
+                         (images - np.full_like(images, 9, "int32"), "-9")):  # fmt: skip
+        with pytest.warns(UserWarning, match=f"values in .*{seen}.* takes .0, 255."):
+            zoo.predict(model, kind(values))
 
 
 def test_long_input_shows_progress_on_stderr(tiny, images, capfd):

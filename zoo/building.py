@@ -9,15 +9,17 @@ from zoo import methods
 from zoo.backbones import BACKBONES
 from zoo.classifier import EnsembleClassifier
 from zoo.data.resizing import check_resize
+from zoo.files.config_files import MOST_CLASSES
 from zoo.losses import CrossEntropy
 from zoo.metrics import Accuracy
 from zoo.registry import register_backbone
 
 HEAD = "head"
+_BOUNDS = {"mean": (-1e5, 1e5), "std": (1e-5, 1e5)}  # those of a config.json that can be read again
 
 
 def build(
-    method: methods.Method,
+    method: methods.Method | str,
     backbone: str | Callable | keras.Model,
     num_classes: int = 10,
     input_shape: Sequence[int] | None = None,
@@ -35,20 +37,21 @@ def build(
 
     Args:
         method: an instance of a class of `zoo.methods`, such as `zoo.methods.Packed(4, alpha=2,
-            gamma=1)`.
+            gamma=1)`; or its name for the default arguments, such as "packed".
         backbone: str, a name of `zoo.backbones.BACKBONES`, such as "lenet" or "resnet20"; or a function
             of (method, images, stem), which is registered under its own name (`zoo.register_backbone`);
             or a functional or sequential `keras.Model` that takes images; it ends in features, or in a
             head, which is replaced by a new one.
-        num_classes: int >= 2, K. Default: 10.
+        num_classes: int from 2 to a million, K. Default: 10.
         input_shape: three ints >= 1, (H, W, C) of the images, whose values run from 0 to 255.
             Default: None, those of a Keras model, otherwise (32, 32, 3).
         stem: str, for this zoo's residual networks only: "cifar" (3x3) or "imagenet" (7x7, stride 2,
             pooled). Default: None, "imagenet" if both sides of the image have at least 112 pixels, else
             "cifar".
-        mean: float or C floats, subtracted from pixel values inside the model. Default: 127.5.
-        std: float or C floats > 0, which pixel values are then divided by. Default: 127.5. A Keras model
-            that scales the images itself needs mean 0 and std 1.
+        mean: float or C floats from -1e5 to 1e5, subtracted from pixel values inside the model.
+            Default: 127.5.
+        std: float or C floats from 1e-5 to 1e5, which pixel values are then divided by. Default: 127.5.
+            A Keras model that scales the images itself needs mean 0 and std 1.
         activation: None, or "softmax" to answer with probabilities (see `EnsembleClassifier`).
             Default: None.
         name: str, the Keras name of the model. Default: None, `<method>_<backbone>`.
@@ -60,8 +63,9 @@ def build(
         accuracy).
 
     Raises:
-        ValueError: for an unknown backbone or stem, an image size that is too small for the backbone or
-            is not the Keras model's, or a layer of it that the method cannot take.
+        ValueError: for an unknown method, backbone or stem, an image size that is too small for the
+            backbone or is not the Keras model's, a layer of it that the method cannot take, or numbers
+            out of range.
 
     Example:
         >>> model = zoo.build(zoo.methods.Packed(4), "mlp", num_classes=3, input_shape=(8, 8, 1))
@@ -76,6 +80,9 @@ def build(
         >>> zoo.build(zoo.methods.MCDropout(4), user, num_classes=3).num_classes
         3
     """
+    method = methods.instance(method)
+    if not (isinstance(num_classes, int) and 2 <= num_classes <= MOST_CLASSES):
+        raise ValueError(f"num_classes must be an integer from 2 to {MOST_CLASSES}; got {num_classes!r}")
     if isinstance(backbone, keras.Model):
         options = {"activation": activation, "name": name, "resize": resize}
         return _build_from_model(method, backbone, num_classes, input_shape, stem, mean, std, options)
@@ -83,8 +90,6 @@ def build(
         backbone = register_backbone(backbone.__name__, backbone).__name__
     if backbone not in BACKBONES:
         raise ValueError(f"unknown backbone {backbone!r}; there are {', '.join(BACKBONES)}")
-    if not (isinstance(num_classes, int) and num_classes >= 2):
-        raise ValueError(f"num_classes must be an integer >= 2; got {num_classes!r}")
     input_shape = (32, 32, 3) if input_shape is None else input_shape
     given, input_shape = input_shape, _whole_numbers(input_shape)
     if len(input_shape) != 3 or min(input_shape) < 1:
@@ -202,6 +207,7 @@ def _per_channel(value, channels, name):
     values = [float(v) for v in value] if hasattr(value, "__len__") else [float(value)] * channels
     if len(values) != channels:
         raise ValueError(f"{name} has {len(values)} values for {channels} channels")
-    if name == "std" and min(values) <= 0:
-        raise ValueError(f"std must be positive; got {values}")
+    least, most = _BOUNDS[name]
+    if not all(least <= v <= most for v in values):  # NaN is not
+        raise ValueError(f"{name} must be from {least:g} to {most:g}; got {values}")
     return values

@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from zoo.checks import as_array, check_batch_size, check_images, check_labels, check_lengths, is_array
-from zoo.data.checked_data import BatchCheck, checked, in_one_line
+from zoo.data.checked_data import BatchCheck, checked, in_one_line, number_of_batches
 from zoo.layers.keras_internals import distribute_strategy
 
 
@@ -35,12 +35,14 @@ class ChecksInputs:
             A `keras.callbacks.History`.
 
         Raises:
-            ValueError: for images or labels that do not fit the model, or data that end early.
+            ValueError: for images or labels that do not fit the model, or data that end early or never.
             NotFiniteError: for a loss or weights that become NaN or infinite.
         """
         given = arguments(super().fit, *args, **kwargs)
         check_batch_size(given.get("batch_size"))
         check_batch_size(given.get("validation_batch_size"))
+        _check_split(given.get("validation_split", 0))
+        _check_ends(given, x="steps_per_epoch", validation_data="validation_steps")
         if not (is_array(given.get("x")) or isinstance(given.get("x"), keras.utils.PyDataset)):
             given.setdefault(
                 "shuffle", False
@@ -51,7 +53,7 @@ class ChecksInputs:
         _check_epochs(given)
         stop = StopAtTrouble(given.get("steps_per_epoch"), given.get("validation_steps"))
         given["callbacks"] = first_in(given.get("callbacks"), stop, self)
-        with in_one_line(*checks), _variables_back(self):
+        with in_one_line(*checks), _left_usable(self, "train_function", "test_function"):
             return super().fit(**given)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
@@ -65,16 +67,17 @@ class ChecksInputs:
             The loss and the metrics, as `keras.Model.evaluate` returns them.
 
         Raises:
-            ValueError: for images or labels that do not fit the model, or data that end early.
+            ValueError: for images or labels that do not fit the model, or data that end early or never.
         """
         given = arguments(super().evaluate, *args, **kwargs)
         if given.get("_use_cached_eval_dataset"):  # called by `fit`, which has looked already
             return super().evaluate(**given)
         check_batch_size(given.get("batch_size"))
+        _check_ends(given, x="steps")
         check = self._check_argument(given)
         stop = StopAtTrouble(None, given.get("steps"), tested="x", test_argument="steps")
         given["callbacks"] = first_in(given.get("callbacks"), stop, self)
-        with in_one_line(check), _variables_back(self):
+        with in_one_line(check), _left_usable(self, "test_function"):
             return super().evaluate(**given)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
@@ -90,19 +93,21 @@ class ChecksInputs:
             Float array (N, K).
 
         Raises:
-            ValueError: for images of another shape or type.
+            ValueError: for images of another shape or type, or data without an end.
         """
         given = arguments(super().predict, *args, **kwargs)
         check_batch_size(given.get("batch_size"))
         images = given.get("x")
+        _check_kind(images)
         if isinstance(images, (list, tuple)):
             images = given["x"] = as_array(images, "images")
-        if is_array(images) and not len(images):
+        if number_of_batches(images) == 0 or (is_array(images) and not len(images)):
             return np.zeros((0, self.num_classes), "float32")
+        _check_ends(given, x="steps")
         check_images(images, self._image_shape(), finite=False)
         check = self._batch_check("x", labelled=False, finite=False)
         given["x"] = self._checked(images, check)
-        with in_one_line(check), _variables_back(self):
+        with in_one_line(check), _left_usable(self, "predict_function"):
             return super().predict(**given)
 
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -136,8 +141,12 @@ class ChecksInputs:
             raise ValueError("there are no labels: pass y, an integer or a distribution for each image")
         if isinstance(images, (list, tuple)):
             images = as_array(images, "images")
-        if isinstance(labels, (list, tuple)):
+        if isinstance(labels, (list, tuple, range)):
             labels = as_array(labels, "labels")
+        if is_array(images) and not is_array(labels):
+            raise ValueError(
+                f"y must be an array or a list, a label for each image; got {type(labels).__name__}"
+            )
         check_images(images, self._image_shape())
         check_labels(labels, self.num_classes)
         check_lengths(images, labels, weights)
@@ -146,7 +155,8 @@ class ChecksInputs:
     def _check_argument(self, given):
         """Check x, y and sample_weight of a call, in place; returns the check of a data set's batches."""
         check, data = self._batch_check("x"), given.get("x")
-        if is_array(data) or data is None:
+        _check_kind(data)
+        if is_array(data):
             weights = given.get("sample_weight")
             given["x"], given["y"] = self._checked_arrays(data, given.get("y"), weights)
         else:
@@ -157,12 +167,15 @@ class ChecksInputs:
     def _check_validation(self, given):
         data, check = given["validation_data"], self._batch_check("validation_data")
         if not isinstance(data, (tuple, list)):
+            _check_kind(data, "validation_data")
             given["validation_data"] = self._checked(data, check)
-        elif len(data) not in (2, 3):
+            return check
+        if len(data) not in (2, 3):
             raise ValueError(
                 f"validation_data must be (images, labels) or a data set; got {len(data)} parts"
             )
-        elif is_array(data[0]):
+        _check_kind(data[0], "validation_data")
+        if is_array(data[0]):
             try:
                 given["validation_data"] = (*self._checked_arrays(*data), *data[2:])
             except ValueError as error:
@@ -171,14 +184,45 @@ class ChecksInputs:
 
 
 @contextlib.contextmanager
-def _variables_back(model):
-    """A context in which an error leaves the model usable: while JAX trains, variables live elsewhere."""
+def _left_usable(model, *functions):
+    """A context in which an error leaves the model usable.
+
+    A function of TensorFlow that was traced by half cannot make variables again, so the next call builds
+    it anew; and while JAX trains, variables live elsewhere.
+    """
     try:
         yield
     except BaseException:
+        for function in functions:
+            setattr(model, function, None)
         if keras.backend.backend() == "jax":
             model.jax_state_sync()
         raise
+
+
+def _check_kind(images, name="x"):
+    """ValueError for what is neither an array nor a data set; Keras takes a dict as several inputs."""
+    if images is None or isinstance(images, (dict, set, frozenset, str, bytes)):
+        raise ValueError(
+            f"{name} must hold images as an array (N, H, W, C), or be a data set; got "
+            f"{type(images).__name__}"
+        )
+
+
+def _check_split(share):
+    """ValueError for a part of the data that leaves nothing to train on."""
+    if share is not None and not 0 <= share < 1:
+        raise ValueError(f"validation_split must be a number >= 0 and < 1; got {share!r}")
+
+
+def _check_ends(given, **limits):
+    """ValueError for data sets that say that they are empty, or have no end where no limit is given."""
+    for name, steps in limits.items():
+        count = number_of_batches(given.get(name))
+        if count == 0:
+            raise ValueError(f"{name} is a data set without a batch; there must be at least one")
+        if count == np.inf and given.get(steps) is None:
+            raise ValueError(f"{name} is a data set without an end; pass {steps}, or data that end")
 
 
 def _check_epochs(given):

@@ -27,12 +27,15 @@ def decode_predictions(
         the class's WordNet id for ImageNet's classes, else its index.
 
     Raises:
-        ValueError: for classes without names, or an array of neither probabilities nor their logarithms.
+        ValueError: for classes without names, an array of neither probabilities nor their logarithms, or
+            a `top` below 1.
 
     Example:
         >>> zoo.decode_predictions(np.log([[0.7, 0.2, 0.1]]), top=1, class_names=["cat", "dog", "owl"])
         [[('0', 'cat', 0.7)]]
     """
+    if not (isinstance(top, (int, np.integer)) and top >= 1):
+        raise ValueError(f"top must be an integer >= 1; got {top!r}")
     if not isinstance(predictions, Prediction):
         predictions = Prediction(_probabilities(predictions)[:, None])
     names = check_class_names(

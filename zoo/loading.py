@@ -57,9 +57,10 @@ def load(
         std: float or C floats > 0, pixel standard deviation. Default: None, that of the weights.
         activation: None for log-probabilities or "softmax" for probabilities. Default: None.
         class_names: K strings; or a data set of `keras.utils.image_dataset_from_directory`, or the
-            folder it reads, to take them from. Without `num_classes` their number is K. Default: None,
-            the names of the data set that the weights were trained on, if the model still has its
-            classes.
+            folder it reads, to take them from. Without `num_classes` their number is K. Other names than
+            those of the weights are other classes: the head is new. (Set `model.class_names` to rename
+            classes.) Default: None, the names of the data set that the weights were trained on, if the
+            model still has its classes.
         resize: str, how images of another size become (H, W), in `fit`, `zoo.predict` and exports alike:
             "crop", the largest middle part with the ratio of its sides; "squash", the whole image; or
             None, to refuse other sizes. Default: "default", that of the weights, or "crop".
@@ -113,7 +114,7 @@ def load(
         "std": std,
     }
     given = {key: value for key, value in given.items() if value is not None}
-    model = _loaded(name, weights, given, method, method_arguments, activation)
+    model = _loaded(name, weights, given, method, method_arguments, activation, class_names)
     model.names_from_weights = class_names is None
     if class_names is not None:
         model.class_names = check_class_names(class_names, model.num_classes)
@@ -122,7 +123,7 @@ def load(
     return model if include_top else features(model.network, pooling)
 
 
-def _loaded(name, weights, given, method, method_arguments, activation):
+def _loaded(name, weights, given, method, method_arguments, activation, class_names):
     backbone = registry.parse(name)[1]
     if weights is None:
         if not registry.entries(name):
@@ -148,12 +149,13 @@ def _loaded(name, weights, given, method, method_arguments, activation):
         folder, config = stored_weights.find(name, weights)
         stored = _stored(name, folder, config, method_arguments)
     wanted = _spec(stored.spec, given)
-    if wanted == stored.spec and activation is None:
+    others = None not in (class_names, stored.class_names) and class_names != list(stored.class_names)
+    if wanted == stored.spec and activation is None and not others:
         return stored
     model = build_from_spec(wanted, activation=activation, resize=stored.resize)
     if model.num_classes == stored.num_classes:
         model.class_names = stored.class_names
-    _transfer(stored, model)
+    _transfer(stored, model, new_head=others or stored.num_classes != model.num_classes)
     return model
 
 
@@ -224,14 +226,14 @@ def _spec(stored, given):
     return spec
 
 
-def _transfer(stored, model):
-    """Copy all weights into a model of another head or input size; heads only where they fit."""
+def _transfer(stored, model, new_head):
+    """Copy all weights into a model of another head or input size, but for a new head."""
     sources = {layer.name: layer for layer in stored.network.layers}
     for layer in model.network.layers:
         if not layer.weights:
             continue
         source = sources[layer.name]
-        if layer.name == HEAD and stored.num_classes != model.num_classes:
+        if layer.name == HEAD and new_head:
             continue
         for old, new in zip(source.weights, layer.weights):
             if tuple(old.shape) != tuple(new.shape):

@@ -95,7 +95,8 @@ def starts_from_imagenet(name: str) -> bool:
 def register_method(method: type) -> type:
     """Make a method known by its name to `zoo.load`, recipes, training and `zoo benchmark`.
 
-    Usable as a decorator. Registering the same class again changes nothing.
+    Usable as a decorator. A class of the same module and name, as a notebook's cell that runs again
+    defines it, replaces the first.
 
     Args:
         method: a frozen dataclass derived from `zoo.methods.Method`, with the class attribute `name`.
@@ -104,7 +105,8 @@ def register_method(method: type) -> type:
         The class.
 
     Raises:
-        ValueError: for another kind of class, or a name that another method has.
+        ValueError: for another kind of class, a class without a name of its own, or a name that another
+            method has.
 
     Example:
         >>> @zoo.register_method
@@ -122,12 +124,19 @@ def register_method(method: type) -> type:
         isinstance(method, type) and issubclass(method, Method) and dataclasses.is_dataclass(method)
     ):
         raise ValueError(f"a method is a dataclass derived from zoo.methods.Method; got {method!r}")
+    if "name" not in vars(method):
+        raise ValueError(
+            f'{method.__name__} has no name of its own; give it one, as name = "few_members"'
+        )
     _register(METHODS, "method", method.name, method)
     return method
 
 
 def register_backbone(name: str, function: Callable, stages: int | None = None) -> Callable:
     """Make a backbone known by its name to `zoo.build`, `zoo.load`, recipes and training.
+
+    A function of the same module and name, as a notebook's cell that runs again defines it, replaces the
+    first.
 
     Args:
         name: str, letters, digits and underscores.
@@ -153,8 +162,6 @@ def register_backbone(name: str, function: Callable, stages: int | None = None) 
     """
     if not callable(function):
         raise ValueError(f"a backbone is a function of a method and images; got {function!r}")
-    if not (isinstance(name, str) and name.isidentifier()):
-        raise ValueError(f"a backbone's name has letters, digits and underscores; got {name!r}")
     stages = getattr(function, "stages", 0) if stages is None else stages
     if not (isinstance(stages, int) and stages >= 0):
         raise ValueError(
@@ -166,9 +173,17 @@ def register_backbone(name: str, function: Callable, stages: int | None = None) 
 
 
 def _register(registry, kind, name, value):
-    if name in registry and registry[name] is not value:
+    if not (isinstance(name, str) and name.isidentifier()):
+        raise ValueError(f"a {kind}'s name has letters, digits and underscores; got {name!r}")
+    if name in registry and not _same(registry[name], value):
         raise ValueError(f"there is a {kind} {name!r} already; choose another name")
     registry[name] = value
+
+
+def _same(one, other):
+    """Whether two classes or functions are the same, or were defined in the same place."""
+    places = [(value.__module__, getattr(value, "__qualname__", None)) for value in (one, other)]
+    return one is other or (None not in places[0] and places[0] == places[1])
 
 
 def list_models(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.checks import check_batch_size
+from zoo.checks import check_batch_size, warn_of_range
 
 if TYPE_CHECKING:
     from zoo.classifier import EnsembleClassifier
@@ -179,7 +178,8 @@ def predict(
             says.
         images: array (N, H, W, C), uint8 or float in [0, 255]; a folder of images, with subfolders, or
             a file; a Pillow image; a sequence of files, Pillow images or arrays (h, w, C), mixed as you
-            like; or a data set of batches of images, as `keras.Model.predict` takes.
+            like; an iterator or `pandas.Series` of files or Pillow images; or a data set of batches of
+            images, as `keras.Model.predict` takes.
         batch_size: int >= 1, images per step; beyond the result, memory does not grow with N. Data sets
             keep their batches. Default: 128.
         progress: bool, whether to show a progress bar on stderr. Default: None, if there are 20 batches
@@ -191,13 +191,14 @@ def predict(
         labels of a data set or of folders named after the model's classes.
 
     Raises:
-        ValueError: for images of another shape that the model does not resize, with NaN or infinite
-            values, or unreadable ones.
+        ValueError: for another kind of model; for images of another shape that the model does not
+            resize, with NaN or infinite values, or unreadable ones; for a data set that has the model's
+            class names in another order.
         FileNotFoundError: for a path that does not exist.
 
     Warns:
-        UserWarning: for float images whose values are all in [0, 1], and for photographs that are stored
-            rotated, by their EXIF data.
+        UserWarning: for values outside [0, 255], for float images whose values are all in [0, 1], and
+            for photographs that are stored rotated, by their EXIF data.
 
     Example:
         >>> model = zoo.load("packed_lenet", weights="fashion_mnist")
@@ -208,8 +209,11 @@ def predict(
         True
     """
     from zoo.data import photographs
+    from zoo.data.class_names import check_order, names_in
 
+    _check_model(model)
     check_batch_size(batch_size or 0)
+    check_order(model, names_in(images))
     if _is_batch(images, model):
         images = _checked(images, model.input_shape[1:])
         return _prediction(model, _of_array(model, images, batch_size, progress), batch_size)
@@ -241,16 +245,34 @@ def predict_images(
     return _prediction(model, logits, batch_size, source.paths, targets)
 
 
+def _check_model(model):
+    """Refuse what is no classifier, such as any other model of Keras."""
+    from zoo.classifier import EnsembleClassifier
+
+    if not isinstance(model, EnsembleClassifier):
+        raise ValueError(
+            f"zoo.predict takes an EnsembleClassifier; got {type(model).__name__}: zoo.convert makes "
+            "one of a Keras model"
+        )
+
+
 def _is_batch(images, model):
     """Whether images are an array of the model's size, or are to be refused as one."""
+    from zoo.data import photographs
+
     if isinstance(images, (list, tuple)):
-        first = images[0] if len(images) else None
-        return first is None or (isinstance(first, (list, tuple)) and not hasattr(first, "shape"))
-    if not hasattr(images, "shape"):
+        nested = len(images) > 0 and isinstance(images[0], (list, tuple, type(None)))
+        return nested and not hasattr(images[0], "shape")
+    if not hasattr(images, "shape") or photographs.is_column(images):
         return False
-    shape = tuple(images.shape)
+    shape, wanted = tuple(images.shape), tuple(model.input_shape[1:])
+    if len(shape) == 3 and shape[2] == wanted[2] and shape != wanted:
+        raise ValueError(
+            f"images must be (N, {', '.join(map(str, wanted))}); got {shape}; add a batch axis: "
+            "images[None]"
+        )
     other_size = len(shape) == 4 and shape[0] and shape[3] == model.input_shape[3]
-    return not (other_size and shape[1:] != model.input_shape[1:] and model.resize)
+    return not (other_size and shape[1:] != wanted and model.resize)
 
 
 def _of_array(model, images, batch_size, progress):
@@ -339,8 +361,8 @@ def _checked(images, shape):
                 f"{bad.sum()} of {len(images)} images hold NaN or infinite values (first: image "
                 f"{bad.argmax()}); remove or repair them"
             )
-        if 0 < images.max() <= 1:
-            warnings.warn("images look scaled to [0, 1]; this zoo takes [0, 255]", stacklevel=3)
+    if images.size and images.dtype != "uint8":
+        warn_of_range(float(images.min()), float(images.max()), images.dtype.kind == "f", stacklevel=4)
     return images
 
 

@@ -10,6 +10,7 @@ from keras import ops
 
 import zoo
 from zoo.checked_training import NotFiniteError
+from zoo.data.checked_data import BatchCheck, checked
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 6, 6, 1)).astype("float32")
 LABELS = np.arange(8) % 3
@@ -124,6 +125,8 @@ def test_scaled_images_are_noticed(source, model):
     for function in (model.fit, model.evaluate):
         with pytest.warns(UserWarning, match=r"scaled to \[0, 1\]"):
             function(**SOURCES[source](IMAGES / 255, LABELS), verbose=0)
+        with pytest.warns(UserWarning, match=r"values in \[.*takes \[0, 255\]"):
+            function(**SOURCES[source](IMAGES / 64.0 - 2, LABELS), verbose=0)
 
 
 def test_data_that_raise_or_end_early(model, raises_line):
@@ -158,7 +161,18 @@ def test_pipeline_that_raises(model, raises_line):
         ({"x": IMAGES, "y": LABELS[:0]}, "labels are empty"),
         ({"x": IMAGES, "y": LABELS[:3]}, "8 images and 3 labels"),
         ({"x": IMAGES, "y": LABELS, "sample_weight": np.ones(3)}, "8 images and 3 sample weights"),
+        ({"x": IMAGES, "y": LABELS, "sample_weight": np.eye(8)}, r"must be \(N,\).* got \(8, 8\)"),
+        ({"x": IMAGES, "y": LABELS, "sample_weight": LABELS * np.nan}, "sample weights must be finite"),
         ({"x": IMAGES}, "no labels: pass y"),
+        ({}, "x must hold images as an array .* got NoneType"),
+        ({"x": {"images": IMAGES}, "y": LABELS}, "x must hold images as an array .* got dict"),
+        ({"x": IMAGES, "y": {0, 1, 2}}, "y must be an array .* got set"),
+        ({"x": IMAGES, "y": {"y": LABELS}}, "y must be an array .* got dict"),
+        ({"x": IMAGES, "y": iter(LABELS)}, "y must be an array .* got iterator"),
+        ({"x": IMAGES, "y": LABELS, "validation_split": 1.5}, "validation_split must .* got 1.5"),
+        ({"x": IMAGES, "y": LABELS, "validation_split": np.nan}, "validation_split must .* got nan"),
+        ({"x": IMAGES, "y": LABELS, "validation_data": ({0: IMAGES}, LABELS)}, "validation.* dict"),
+        ({"x": IMAGES, "y": LABELS, "validation_data": (IMAGES, LABELS, LABELS * np.nan)}, "be finite"),
         ({"x": IMAGES[0], "y": LABELS}, r"add a batch axis: images\[None\]"),
         ({"x": IMAGES > 9, "y": LABELS}, "uint8 or float in .* got dtype bool"),
         *(({"x": IMAGES, "y": LABELS, "batch_size": size}, f">= 1; got {size}") for size in (0, -1, 0.5)),
@@ -170,7 +184,7 @@ def test_pipeline_that_raises(model, raises_line):
 def test_arguments_that_do_not_fit(options, line, model, raises_line):
     with raises_line(ValueError, line):
         model.fit(**options, verbose=0)
-    if "validation_data" not in options:
+    if not {"validation_data", "validation_split"} & set(options):
         with raises_line(ValueError, line):
             model.evaluate(**options, verbose=0)
 
@@ -183,6 +197,99 @@ def test_lists_are_taken_as_arrays(model):
     assert model.evaluate(IMAGES.tolist(), LABELS.tolist(), verbose=0) == pytest.approx(expected)
     assert model.predict(IMAGES.tolist(), verbose=0).shape == (8, 3)
     assert model.predict(IMAGES[:0], verbose=0).shape == (0, 3)
+    expected = model.evaluate(IMAGES[:3], [0, 1, 2], verbose=0)
+    assert model.evaluate(IMAGES[:3], range(3), verbose=0) == pytest.approx(expected)
+
+
+STRUCTURES = {
+    "nested": (lambda x, y: ((x,), y), "x: images must be one dense tensor; got tuple"),
+    "images": (lambda x, y: ({"images": x}, y), "x: images must be one dense tensor; got dict"),
+    "labels": (lambda x, y: (x, {"y": y}), "x: labels must be one dense tensor; got dict"),
+    "element": (lambda x, y: {"x": x, "y": y}, r"each batch must be \(images, labels\) .* got dict"),
+}
+
+
+@pytest.mark.parametrize("kind", STRUCTURES)
+def test_structured_data_sets_are_refused(kind, model, raises_line):
+    structure, line = STRUCTURES[kind]
+    data = _tf_data(IMAGES, LABELS).map(structure)
+    for function in (model.fit, model.evaluate):
+        with raises_line(ValueError, line):
+            function(data, verbose=0)
+
+
+def test_sparse_labels_are_refused(model, raises_line):
+    import tensorflow as tf
+
+    data = _tf_data(IMAGES, LABELS).map(lambda x, y: (x, tf.sparse.from_dense(y)))
+    with raises_line(ValueError, "x: labels must be one dense tensor; got SparseTensorSpec"):
+        model.fit(data, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("second", "line"),
+    [
+        ((IMAGES, LABELS, np.ones(8)), "batch 1: .* the first, 2 parts .* got 3 parts"),
+        ((IMAGES, SOFT), "batch 1: .* labels of rank 1; got .* rank 2"),
+        ((IMAGES, {"y": LABELS}), "batch 1: labels must be an array, .* got dict"),
+        ((IMAGES, LABELS, np.full(8, np.inf)), "batch 1: sample weights must be finite"),
+    ],
+)
+def test_batches_are_like_the_first(second, line, raises_line):
+    with raises_line(ValueError, line):
+        list(checked(iter([(IMAGES, LABELS), second]), BatchCheck((6, 6, 1), 3)))
+
+
+def test_weights_of_tf_data_are_finite(raises_line):
+    import tensorflow as tf
+
+    weights = np.array([1, 1, 1, 1, 1, np.nan, 1, 1], "float32")
+    data = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS, weights)).batch(4)
+    check = BatchCheck((6, 6, 1), 3)
+    with pytest.raises(tf.errors.OpError):
+        list(checked(data, check))
+    assert "batch 1: sample weights must be finite" in str(check.error)
+
+
+class Counted(Batches):
+    """As many batches as it is told; None is without an end."""
+
+    def __init__(self, count):
+        super().__init__(IMAGES, LABELS)
+        self.count = count
+
+    @property
+    def num_batches(self):
+        return self.count
+
+
+def _counted(kind, count):
+    if kind == "pydataset":
+        return Counted(count)
+    data = _tf_data(IMAGES, LABELS)
+    return data.repeat() if count is None else data.take(count)
+
+
+@pytest.mark.parametrize("kind", ["pydataset", "tf_data"])
+def test_data_without_an_end_or_a_batch(kind, model, raises_line):
+    endless, empty = _counted(kind, None), _counted(kind, 0)
+    with raises_line(ValueError, "x is a data set without an end; pass steps_per_epoch"):
+        model.fit(endless, verbose=0)
+    with raises_line(ValueError, "validation_data is a data set without an end; pass validation_steps"):
+        model.fit(IMAGES, LABELS, validation_data=endless, verbose=0)
+    for function in (model.evaluate, model.predict):
+        with raises_line(ValueError, "x is a data set without an end; pass steps,"):
+            function(endless, verbose=0)
+    for function in (model.fit, model.evaluate):
+        with raises_line(ValueError, "x is a data set without a batch"):
+            function(empty, verbose=0)
+    assert model.predict(empty, verbose=0).shape == (0, 3)
+
+
+def test_nothing_is_not_predicted(model, raises_line):
+    for images in (None, {"images": IMAGES}):
+        with raises_line(ValueError, "x must hold images as an array"):
+            model.predict(images, verbose=0)
 
 
 def test_loss_that_diverges_stops_before_anything_is_kept(model, tmp_path, raises_line):

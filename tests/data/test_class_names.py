@@ -48,12 +48,45 @@ def test_weights_bring_their_names_unless_the_classes_are_others(named, publish,
     config = publish(named, tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "class_names": NAMES}))
     assert zoo.load("single_mlp", weights=tmp_path).class_names == NAMES
-    assert zoo.load("single_mlp", weights=tmp_path, class_names=["a", "b", "c"]).class_names == [
-        "a",
-        "b",
-        "c",
-    ]
     assert zoo.load("single_mlp", weights=tmp_path, num_classes=4).class_names is None
+    others = zoo.load("single_mlp", weights=tmp_path, class_names=["a", "b", "c"])
+    assert others.class_names == ["a", "b", "c"]
+
+
+def test_other_classes_have_a_new_head(named, publish, tmp_path):
+    config = publish(named, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "class_names": NAMES}))
+    *body, head, _ = named.network.get_weights()
+    for names, kept in ((None, True), (NAMES, True), (["a", "b", "c"], False), (NAMES[::-1], False)):
+        *found, new, _ = zoo.load(
+            "single_mlp", weights=tmp_path, class_names=names
+        ).network.get_weights()
+        assert np.allclose(new, head, atol=1e-3) == kept
+        for one, other in zip(found, body, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_attributes_are_checked(named, tiny, raises_line):
+    model = tiny()
+    for wrong, said in ((["a", "b"], "2 names for 3 classes"), (["a", "a", "b"], "more than once")):
+        with raises_line(ValueError, said):
+            model.class_names = wrong
+    with raises_line(ValueError, "resize must be"):
+        model.resize = "Crop"
+    assert model.class_names is None and model.resize is None
+    model.class_names, model.resize = np.array(NAMES), "squash"
+    assert model.class_names == NAMES and model.resize == "squash"
+
+
+def test_labels_of_some_of_the_classes_must_mean_the_same(tiny, images, labels, raises_line):
+    model = tiny()
+    model.class_names = NAMES
+    model.fit(Named(images, labels % 2, NAMES[:2]), verbose=0)
+    other = Named(images, labels % 2, NAMES[1:])
+    for use in (model.fit, model.evaluate, lambda data: zoo.predict(model, data), lambda data: zoo.calibrate(model, data),
+                lambda data: model.fit(images, labels, validation_data=data, verbose=0)):  # fmt: skip
+        with raises_line(ValueError, "labels stand for dog, owl, the model's begin with cat, dog, owl"):
+            use(other)
 
 
 def test_cards_list_twelve_names_and_count_the_others():
@@ -139,6 +172,12 @@ def test_imagenet_is_decoded_by_wordnet_ids():
 def test_what_is_no_prediction_is_not_decoded(predictions, pattern, raises_line):
     with raises_line(ValueError, pattern):
         zoo.decode_predictions(predictions)
+
+
+@pytest.mark.parametrize("top", [0, -1, 1.5])
+def test_at_least_one_class_is_decoded(top, raises_line):
+    with raises_line(ValueError, f"top must be an integer >= 1; got {top}"):
+        zoo.decode_predictions(np.eye(3), top, NAMES)
 
 
 def test_top_and_repr_tell_names_and_probabilities(named, images):

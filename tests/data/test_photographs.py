@@ -91,6 +91,12 @@ def test_hidden_files_and_other_kinds_are_left_out(tmp_path):
     assert names == ["a.webp", "b/10.jpeg", "b/2.PNG"]
 
 
+def column(files):
+    """A `pandas.Series` of paths, with numbers of its own for them."""
+    pandas = pytest.importorskip("pandas")
+    return pandas.Series([str(path) for path in files], index=range(7, 7 + len(files)))
+
+
 def test_every_kind_of_image_is_answered_alike(folder, model):
     files = photographs.files(folder / "dog")[:2]  # no JPEG: decoders differ by a few grey levels
     pillow = [Image.open(path) for path in files]
@@ -98,6 +104,8 @@ def test_every_kind_of_image_is_answered_alike(folder, model):
     expected = zoo.predict(model, np.concatenate([resized(a[None], (16, 16), "crop") for a in arrays]))
     kinds = [files, [str(path) for path in files], pillow, arrays, [files[0], arrays[1]], tuple(arrays)]
     kinds.append([array.astype("float64") for array in arrays])
+    kinds += [iter(files), (str(path) for path in files), iter(pillow), dict.fromkeys(files)]
+    kinds += [np.array(files), np.array([str(path) for path in files]), column(files)]
     for kind in kinds:
         np.testing.assert_allclose(zoo.predict(model, kind).members, expected.members, atol=1e-5)
     for single in (files[0], str(files[0]), pillow[0], arrays[:1], arrays[0][None]):
@@ -107,23 +115,62 @@ def test_every_kind_of_image_is_answered_alike(folder, model):
     )
 
 
+def test_iterators_of_files_have_their_paths_and_labels(folder, model):
+    prediction = zoo.predict(model, (folder / name for name in ("owl", "cat")))
+    assert prediction.targets.tolist() == [2, 2, 2, 0, 0, 0]
+    assert prediction.paths == photographs.files(folder / "owl") + photographs.files(folder / "cat")
+
+
 def test_targets_need_folders_named_after_the_classes(folder, model):
     model.class_names = ["cat", "dog", "fox"]
     assert zoo.predict(model, folder).targets is None
     assert zoo.predict(model, folder / "cat").targets.tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "LA", "CMYK", "I;16"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "LA", "CMYK", "I;16", "I"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pillow_images_of_every_mode_become_grey_or_colour(mode, channels):
-    level = 200 * 257 if mode == "I;16" else 255 if mode == "1" else 200
-    if mode == "I;16":
-        image = Image.fromarray(np.full((5, 4), level, "uint16"))
+    level = 200 * 257 if mode.startswith("I") else 255 if mode == "1" else 200
+    if mode.startswith("I"):
+        image = Image.fromarray(np.full((5, 4), level, "uint16" if mode == "I;16" else "int32"))
+        assert image.mode == mode
     else:
         image = Image.new("L", (4, 5), level).convert(mode)
     pixels = photographs.from_pillow(image, channels)
     assert pixels.shape == (5, 4, channels) and pixels.dtype == np.uint8
     np.testing.assert_allclose(pixels, 255 if mode == "1" else 200, atol=3)
+
+
+def test_integers_of_32_bits_are_bytes_or_16_bits(raises_line):
+    image = np.array([[0, 3, 255]], "int32")
+    assert photographs.from_pillow(Image.fromarray(image), 1).ravel().tolist() == [0, 3, 255]
+    assert photographs.from_pillow(Image.fromarray(image * 257), 1).ravel().tolist() == [0, 3, 255]
+    for other in (image - 1, image * 258):
+        with raises_line(ValueError, f"values run from {other.min()} to {other.max()}; scale them to"):
+            photographs.from_pillow(Image.fromarray(other), 1)
+
+
+def test_floats_are_pixels_or_refused(model, tmp_path, raises_line):
+    image = np.full((20, 20), 90.0, "float32")
+    assert photographs.from_pillow(Image.fromarray(image), 3).mean() == 90
+    for other, said in ((image * np.nan, "NaN or infinite"), (image * 10, "run from 0 to 900"), (image / 255, "to 0.35"),
+                        (image - 99, "from -9")):  # fmt: skip
+        Image.fromarray(other).save(tmp_path / "float.tiff")
+        for given in (Image.fromarray(other), tmp_path / "float.tiff"):
+            with raises_line(ValueError, said):
+                zoo.predict(model, [given])
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("RGB", "bmp"), ("P", "gif"), ("CMYK", "jpg")])
+def test_files_that_tensorflow_does_not_read_in_grey_are_read_by_pillow(mode, suffix, tmp_path):
+    Image.new("L", (6, 5), 180).convert(mode).save(tmp_path / f"grey.{suffix}")
+    np.testing.assert_allclose(photographs.read(tmp_path / f"grey.{suffix}", 1), 180, atol=3)
+
+
+def test_files_that_tensorflow_reads_are_left_to_it(folder, monkeypatch):
+    pytest.importorskip("tensorflow")
+    monkeypatch.setattr(photographs, "from_pillow", None)
+    assert {photographs.read(path, 3).shape[-1] for path in photographs.files(folder)} == {3}
 
 
 def test_formats_that_keras_does_not_read_are_read_too(tmp_path):
@@ -133,15 +180,32 @@ def test_formats_that_keras_does_not_read_are_read_too(tmp_path):
         assert pixels.shape == (5, 6, 3) and pixels[..., 0].min() > 200 and pixels[..., 1].max() < 80
 
 
-def bad_file(tmp_path):
-    (tmp_path / "broken.jpg").write_bytes(b"no image")
+def bad_file(tmp_path, content=b"no image"):
+    (tmp_path / "broken.jpg").write_bytes(content)
     return tmp_path
 
 
 BAD = {
     "nothing": (lambda tmp: tmp / "none.jpg", FileNotFoundError, "no file or folder .*none.jpg"),
     "empty": (lambda tmp: tmp, ValueError, "holds no images"),
-    "broken": (bad_file, ValueError, "broken.jpg cannot be read as an image"),
+    "broken": (bad_file, ValueError, r"broken.jpg cannot be read as an image \([^{\[(]+\); repair"),
+    "hollow": (
+        lambda tmp: bad_file(tmp, b""),
+        ValueError,
+        r"broken.jpg cannot be .* \([^{\[(]+\); repair",
+    ),
+    "none": (lambda _: None, ValueError, "images must be arrays, files, Pillow images or .*; got None"),
+    "a number": (lambda _: 5, ValueError, "images must be arrays, files, Pillow images or .*; got 5"),
+    "narrow": (
+        lambda _: Image.new("RGB", (0, 9)),
+        ValueError,
+        r"image 0 has .*\(9, 0, 3\), so no pixels",
+    ),
+    "flat": (
+        lambda _: [np.zeros((0, 9, 3), "uint8")],
+        ValueError,
+        "image 0 has .* no pixels; leave it out",
+    ),
     "channels": (lambda _: [np.zeros((9, 9, 1), "uint8")], ValueError, r"image 0 has shape \(9, 9, 1\)"),
     "nan": (lambda _: [np.full((9, 9, 3), np.nan)], ValueError, "image 0 holds NaN"),
     "words": (lambda _: [np.full((9, 9, 3), "a")], ValueError, "dtype <U1"),

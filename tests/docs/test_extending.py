@@ -1,5 +1,6 @@
 """docs/extending.md, run as it is printed: one file outside the package adds a method, one function a backbone."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -59,6 +60,13 @@ def test_a_backbone_from_outside_serves_every_method(page, images):
         assert zoo.predict(model, images).members.shape == (5, model.num_members, 3)
 
 
+def derived(**attributes):
+    """A method derived from Packed-Ensembles."""
+    return dataclasses.make_dataclass(
+        "Derived", (), bases=(zoo.methods.Packed,), namespace=attributes, frozen=True
+    )
+
+
 def test_wrong_registrations_are_refused(page, raises_line):
     with raises_line(ValueError, "a method is a dataclass derived from zoo.methods.Method"):
         zoo.register_method(dict)
@@ -68,7 +76,40 @@ def test_wrong_registrations_are_refused(page, raises_line):
         zoo.register_backbone("other", lambda method, images, stem: images, stages=-1)
     with raises_line(ValueError, "letters, digits and underscores"):
         zoo.register_backbone("no name", page["small_net"])
+    for name in ("odd name", ""):
+        with raises_line(ValueError, f"a method's name has letters, digits and .*; got '{name}'"):
+            zoo.register_method(derived(name=name))
+    with raises_line(ValueError, "Derived has no name of its own"):
+        zoo.register_method(derived())
     assert zoo.register_method(page["DroppedBatchEnsemble"]) is page["DroppedBatchEnsemble"]
+
+
+CELL = """
+@zoo.register_method
+@dataclasses.dataclass(frozen=True)
+class Again(zoo.methods.Packed):
+    num_members: int = {members}
+    name = "again"
+
+def net_again(method, images, stem=None):
+    return images
+
+zoo.register_backbone("net_again", net_again)
+"""
+
+
+def test_a_cell_that_runs_again_replaces_what_it_registered(raises_line):
+    names = {"zoo": zoo, "dataclasses": dataclasses, "__name__": "notebook"}
+    try:
+        for members in (2, 3):
+            exec(CELL.format(members=members), names)
+            assert zoo.methods.deserialize({"name": "again"}) == names["Again"](members)
+            assert zoo.registry.BACKBONES["net_again"] is names["net_again"]
+        with raises_line(ValueError, "there is a method 'again' already; choose another name"):
+            exec(CELL.format(members=2), {**names, "__name__": "elsewhere"})
+    finally:
+        zoo.registry.METHODS.pop("again", None)
+        zoo.registry.BACKBONES.pop("net_again", None)
 
 
 def test_build_takes_a_function_that_says_nothing_of_stages(images, raises_line):

@@ -3,12 +3,14 @@
 import contextlib
 import copy
 import inspect
+import math
 import re
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 from zoo.checks import check_images, check_labels, check_lengths, is_array
 
@@ -34,7 +36,7 @@ class BatchCheck:
         self.input_shape, self.num_classes = input_shape, num_classes
         self.name, self.labelled, self.finite = name, labelled, finite
         self.error: Exception | None = None
-        self.seen = 0
+        self.seen, self.form = 0, None
 
     def __call__(self, batch: Any, number: int | None = None) -> Any:
         """Check a batch and return it.
@@ -69,8 +71,19 @@ class BatchCheck:
             raise ValueError(f"images must be an array (N, H, W, C); got {_described(parts[0])}")
         check_images(parts[0], self.input_shape, self.finite, scaled=not self.seen)
         if self.labelled:
+            if not is_array(parts[1]):
+                raise ValueError(
+                    f"labels must be an array, one for each image; got {_described(parts[1])}"
+                )
             check_labels(parts[1], self.num_classes)
             check_lengths(*parts)
+            self._check_form(f"{len(parts)} parts with labels of rank {np.ndim(parts[1])}")
+
+    def _check_form(self, form):
+        """ValueError for a batch of another form than the first: Keras would print all its pixels."""
+        self.form = self.form or form
+        if form != self.form:
+            raise ValueError(f"every batch must be like the first, {self.form}; got {form}")
 
 
 def _described(value):
@@ -104,6 +117,26 @@ def checked(data: Any, check: BatchCheck) -> Any:
     if inspect.isgenerator(data) or (hasattr(data, "__next__") and hasattr(data, "__iter__")):
         return _checked_generator(data, check)
     return data
+
+
+def number_of_batches(data: Any) -> float | None:
+    """Return how many batches a data set says it has.
+
+    Args:
+        data: `tf.data.Dataset`, `keras.utils.PyDataset` or other.
+
+    Returns:
+        An int, infinity for data without an end, or None where it is not known.
+    """
+    tf = sys.modules.get("tensorflow")
+    if isinstance(data, keras.utils.PyDataset):
+        return math.inf if data.num_batches is None else data.num_batches
+    if tf is None or not isinstance(data, tf.data.Dataset):
+        return None
+    count = int(data.cardinality())
+    if count == tf.data.INFINITE_CARDINALITY:
+        return math.inf
+    return None if count == tf.data.UNKNOWN_CARDINALITY else count
 
 
 class _CheckedPyDataset(keras.utils.PyDataset):

@@ -19,13 +19,17 @@ def checked_tf_data(data: tf.data.Dataset, check: Any) -> tf.data.Dataset:
         A `tf.data.Dataset` of the same elements.
 
     Raises:
-        ValueError: for elements that cannot be batches of this model, where their shapes are known.
+        ValueError: for elements that cannot be batches of this model, as far as their structure and
+            shapes are known.
     """
     parts = data.element_spec if isinstance(data.element_spec, (tuple, list)) else (data.element_spec,)
     if check.labelled and len(parts) not in (2, 3):
         check(data.element_spec)
+    for name, part in zip(("images", "labels", "weights") if check.labelled else ("images",), parts):
+        if not isinstance(part, tf.TensorSpec):
+            raise ValueError(f"{check.name}: {name} must be one dense tensor; got {type(part).__name__}")
     if not all(isinstance(part, tf.TensorSpec) for part in parts):
-        return data
+        return data  # for `predict`, which reads no labels
     try:
         _check_shapes(parts, check)
     except ValueError as error:
@@ -87,6 +91,9 @@ def _looks_good(tensors, check, number):
         good &= _labels_look_good(tensors[1], check.num_classes)
         for values in tensors[1:]:
             good &= tf.reduce_all(tf.shape(values)[:1] == tf.shape(images)[:1])
+        for weights in tensors[2:]:
+            if weights.dtype.is_floating:
+                good &= tf.reduce_all(tf.math.is_finite(weights))
     return good
 
 

@@ -53,21 +53,48 @@ def adopt(model: Any, dataset: Any) -> None:
     Raises:
         ValueError: for more classes than the model has, or its own names in another order.
     """
-    names = getattr(dataset, "class_names", None)
-    if not isinstance(names, (list, tuple)) or not names:
+    names = names_in(dataset)
+    if not names:
         return
-    names = [str(name) for name in names]
     if len(names) > model.num_classes:
         raise ValueError(
             f"the data set has {len(names)} classes and this model {model.num_classes}; load it with "
             f"num_classes={len(names)}"
         )
     if len(names) < model.num_classes:
+        check_order(model, names)
         return
     if model.class_names is None or model.names_from_weights:
         model.class_names, model.names_from_weights = check_class_names(names, len(names)), False
-    elif sorted(names) == sorted(model.class_names) and names != model.class_names:
+    else:
+        check_order(model, names)
+
+
+def names_in(dataset: Any) -> list[str] | None:
+    """Return the class names of a data set that has some, such as Keras's of a directory; else None.
+
+    Args:
+        dataset: any object.
+    """
+    names = getattr(dataset, "class_names", None)
+    return [str(name) for name in names] if isinstance(names, (list, tuple)) and names else None
+
+
+def check_order(model: Any, names: list[str] | None) -> None:
+    """Check that a data set's labels stand for the same classes as the model's.
+
+    Args:
+        model: an `EnsembleClassifier`.
+        names: the data set's class names, in the order of its labels, or None. Names that the model does
+            not have pass.
+
+    Raises:
+        ValueError: for names of the model in another order, or some of them at other places.
+    """
+    known = list(model.class_names or ())
+    if names and set(names) <= set(known) and names != known[: len(names)]:
         raise ValueError(
-            f"the data set's labels stand for {', '.join(names[:3])}, ..., the model's class_names begin "
-            f"with {', '.join(model.class_names[:3])}; load the model with class_names=dataset"
+            f"the data set's labels stand for {', '.join(names[:3])}{', ...' * (len(names) > 3)}, the model's begin "
+            f"with {', '.join(known[:3])}; give both the same names, as by image_dataset_from_directory(..., "
+            "class_names=model.class_names), or load the model with class_names=dataset"
         )

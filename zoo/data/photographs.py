@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import itertools
 import os
 import pathlib
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
+from zoo.checks import warn_of_range
 from zoo.data.resizing import resized
 
 BY_TENSORFLOW = (".bmp", ".gif", ".jpeg", ".jpg", ".png")  # what Keras's directory reader takes
@@ -46,7 +48,7 @@ class Images:
     def __post_init__(self):
         self.labels: list[np.ndarray] = []  # of the batches that `batches` has given
         self.unreadable: list[tuple] = []
-        self.brightest = 0.0  # the largest value of a pixel so far; infinite for images of integers
+        self.low, self.high, self.floats = 0.0, 0.0, True  # of all pixels so far
         self.turned = 0  # photographs that `is_turned`
 
     def batches(self, batch_size: int) -> Iterator[np.ndarray]:
@@ -63,12 +65,11 @@ class Images:
                 unreadable.
 
         Warns:
-            UserWarning: at the end, for float images whose values are all in [0, 1], and for photographs
-                that `is_turned`.
+            UserWarning: at the end, for values outside [0, 255], for float images whose values are all
+                in [0, 1], and for photographs that `is_turned`.
         """
         yield from map(self._of_dataset, self.source) if self.batched else self._of_images(batch_size)
-        if 0 < self.brightest <= 1:
-            warnings.warn("images look scaled to [0, 1]; this zoo takes [0, 255]", stacklevel=2)
+        warn_of_range(self.low, self.high, self.floats, stacklevel=3)
         if self.turned:
             warnings.warn(
                 f"photographs that are stored turned (by their EXIF orientation): {self.turned}; they are answered as "
@@ -80,7 +81,7 @@ class Images:
         batch: list[np.ndarray] = []
         for name, image in self._named():
             try:
-                array = self._array(image)
+                array = self._array(image, name)
             except ValueError as error:
                 if not self.skips:
                     raise
@@ -101,15 +102,18 @@ class Images:
             known = self.paths is not None and self.paths[index] is not None
             yield (str(self.paths[index]) if known else f"image {index}"), image
 
-    def _array(self, image):
+    def _array(self, image, name):
         if isinstance(image, (str, os.PathLike)):
             pixels = read(image, self.shape[-1])
             self.turned += is_turned(image)
-            return pixels[None]
-        if hasattr(image, "convert") and hasattr(image, "mode"):
+        elif is_pillow(image):
             self.turned += is_turned(image)
-            return from_pillow(image, self.shape[-1])[None]
-        return to_numpy(image)[None]
+            pixels = from_pillow(image, self.shape[-1])
+        else:
+            pixels = to_numpy(image)
+        if pixels.ndim == 3 and not pixels.size:
+            raise ValueError(f"{name} has shape {pixels.shape}, so no pixels; leave it out")
+        return pixels[None]
 
     def _of_dataset(self, batch):
         labels = None
@@ -135,9 +139,9 @@ class Images:
             raise ValueError(f"{name} has dtype {images.dtype}; pass uint8 or float in [0, 255]")
         if images.dtype.kind == "f" and not np.isfinite(images).all():
             raise ValueError(f"{name} holds NaN or infinite values; remove or repair it")
-        if images.size:
-            largest = float(images.max()) if images.dtype.kind == "f" else math.inf
-            self.brightest = max(self.brightest, largest)
+        self.floats = self.floats and images.dtype.kind == "f"
+        if images.size and images.dtype != "uint8":
+            self.low, self.high = min(self.low, float(images.min())), max(self.high, float(images.max()))
         if images.shape[1:3] == (height, width):
             return images.astype("float32")
         if self.resize is None:
@@ -152,8 +156,8 @@ def of(images: Any, shape: tuple, resize: str | None) -> Images:
     """Take images in any form.
 
     Args:
-        images: a folder, a file or a sequence of files; a Pillow image or a sequence of them; arrays (h,
-            w, C) of any sizes in a sequence; an array (N, h, w, C); or an iterable of batches.
+        images: a folder, a file or an iterable of files; a Pillow image or an iterable of them; arrays
+            (h, w, C) of any sizes in a sequence; an array (N, h, w, C); or an iterable of batches.
         shape: three ints, (H, W, C) of the model.
         resize: str or None, see `Images`.
 
@@ -162,10 +166,12 @@ def of(images: Any, shape: tuple, resize: str | None) -> Images:
 
     Raises:
         FileNotFoundError: for a path that does not exist.
-        ValueError: for a folder without images.
+        ValueError: for a folder without images, or what is no images.
     """
-    if isinstance(images, (str, os.PathLike)) or hasattr(images, "convert"):
+    if isinstance(images, (str, os.PathLike)) or is_pillow(images):
         images = [images]
+    elif is_column(images):
+        images = list(images)
     if isinstance(images, (list, tuple)):
         if any(isinstance(image, (str, os.PathLike)) for image in images):
             images = [file for image in images for file in _files(image)]
@@ -174,13 +180,33 @@ def of(images: Any, shape: tuple, resize: str | None) -> Images:
         return Images(images, shape, resize, False, len(images))
     if hasattr(images, "ndim") and not hasattr(images, "__next__"):
         return Images(list(images), shape, resize, False, len(images))
-    return Images(_iterated(images), shape, resize, True)
+    items = _iterated(images)
+    first = list(itertools.islice(items, 1))
+    items = itertools.chain(first, items)
+    if first and isinstance(first[0], (str, os.PathLike)):
+        return of(list(items), shape, resize)
+    return Images(items, shape, resize, not (first and is_pillow(first[0])))
+
+
+def is_pillow(image: Any) -> bool:
+    """Tell whether something is a `PIL.Image.Image`, without importing Pillow."""
+    return hasattr(image, "convert") and hasattr(image, "mode")
+
+
+def is_column(images: Any) -> bool:
+    """Tell whether something is a 1-D array or a `pandas.Series` of paths or other objects."""
+    kind = getattr(getattr(images, "dtype", None), "kind", None)
+    return kind in ("O", "T", "U") and len(images.shape) == 1
 
 
 def _iterated(dataset):
-    """The batches of a data set, once over."""
+    """The items of an iterable, or the batches of a data set, once over."""
     if hasattr(dataset, "__getitem__") and not hasattr(dataset, "__iter__"):
         return (dataset[index] for index in range(len(dataset)))  # a keras.utils.PyDataset
+    if not hasattr(dataset, "__iter__"):
+        raise ValueError(
+            f"images must be arrays, files, Pillow images or a data set of batches; got {dataset!r}"
+        )
     return iter(dataset)
 
 
@@ -252,7 +278,8 @@ def read(path: str | os.PathLike, channels: int) -> np.ndarray:
 
     The orientation in a photograph's EXIF data is not applied, because Keras does not apply it (see
     `is_turned`).
-    Formats that Keras does not read (TIFF, WebP) are read by Pillow, and so are all without TensorFlow.
+    Formats that Keras does not read (TIFF, WebP) are read by Pillow, and so are files that TensorFlow
+    refuses, such as a GIF for one channel, and all files without TensorFlow.
 
     Args:
         path: str or path.
@@ -266,18 +293,27 @@ def read(path: str | os.PathLike, channels: int) -> np.ndarray:
         ValueError: if it is no image.
     """
     path = _existing(pathlib.Path(path))
-    try:
-        if path.suffix.lower() in BY_TENSORFLOW and _tensorflow():
-            return _by_tensorflow(path, channels)
-        from PIL import Image
+    by_tensorflow = path.suffix.lower() in BY_TENSORFLOW and _tensorflow()
+    reasons = []
+    for reader in (_by_tensorflow, _by_pillow) if by_tensorflow else (_by_pillow,):
+        try:
+            return reader(path, channels)
+        except Exception as error:  # whatever a decoder raises
+            reasons.append(_reason(error))
+    raise ValueError(f"{path} cannot be read as an image ({reasons[0]}); repair or remove it")
 
-        with Image.open(path) as image:
-            return from_pillow(image, channels)
-    except Exception as error:  # whatever a decoder raises
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"{path} cannot be read as an image ({reason[:120]}); repair or remove it"
-        ) from None
+
+def _reason(error):
+    """The beginning of what a decoder says, without the names of TensorFlow's operations around it."""
+    text = re.sub(r"\{\{.*?\}\} ?| ?\[Op:.*", "", str(error), flags=re.DOTALL).strip()
+    return text.splitlines()[0][:120] if text else type(error).__name__
+
+
+def _by_pillow(path, channels):
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return from_pillow(image, channels)
 
 
 def _by_tensorflow(path, channels):
@@ -324,20 +360,42 @@ def from_pillow(image: Any, channels: int) -> np.ndarray:
         channels: int, 1 (grey), 3 (RGB) or 4 (RGBA).
 
     Returns:
-        Uint8 array (h, w, channels).
+        Uint8 array (h, w, channels). Values of 16 bits are scaled to [0, 255], and so are those of 32
+        bits if one is above 255.
 
     Raises:
-        ValueError: for another number of channels.
+        ValueError: for another number of channels, values that 16 bits do not hold, or floats that are
+            not finite or not in [0, 255].
     """
     modes = {1: "L", 3: "RGB", 4: "RGBA"}
     if channels not in modes:
         raise ValueError(f"Pillow images have 1, 3 or 4 channels, and this model takes {channels}")
-    if image.mode.startswith("I;16"):  # Pillow would clip, not scale
+    if image.mode.startswith("I"):  # Pillow would clip, not scale
         from PIL import Image
 
-        image = Image.fromarray((np.asarray(image) / 257).round().astype("uint8"))
+        image = Image.fromarray(_of_integers(np.asarray(image), image.mode))
+    elif image.mode == "F":  # Pillow would clip, and turn NaN into a number
+        _check_floats(np.asarray(image))
     pixels = np.asarray(image.convert(modes[channels]))
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _of_integers(pixels, mode):
+    """Uint8 values of integers of 16 or 32 bits."""
+    low, high = int(pixels.min(initial=0)), int(pixels.max(initial=0))
+    if low < 0 or high > 65535:
+        raise ValueError(f"the image's values run from {low} to {high}; scale them to [0, 255]")
+    scale = 1 if mode == "I" and high <= 255 else 257
+    return (pixels / scale).round().astype("uint8")
+
+
+def _check_floats(pixels):
+    """Check that the values of a floating-point image are pixels in [0, 255]."""
+    if not np.isfinite(pixels).all():
+        raise ValueError("the image holds NaN or infinite values; remove or repair it")
+    low, high = float(pixels.min(initial=0)), float(pixels.max(initial=0))
+    if low < 0 or high > 255 or 0 < high <= 1:
+        raise ValueError(f"the image's values run from {low:.4g} to {high:.4g}; scale them to [0, 255]")
 
 
 def to_numpy(values: Any) -> np.ndarray:
