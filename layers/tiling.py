@@ -65,7 +65,7 @@ def members_of_rows(rows: Any, num_members: int) -> Any:
     Returns:
         Tensor of integers (rows,).
     """
-    return ops.arange(rows) * num_members // rows
+    return ops.arange(rows, dtype="int32") * num_members // rows
 
 
 def member_by_member(transform: Callable[[Any, Any], Any], x: Any, kernels: list) -> Any:

@@ -1,6 +1,7 @@
 """Weights of sparse models on disk: exact, small, the same bytes again, and every way to be wrong."""
 
 import os
+import shutil
 import struct
 import time
 import zipfile
@@ -264,11 +265,25 @@ CHANGES = {
 }
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A folder with the weights of `mlp()`."""
+    folder = tmp_path_factory.mktemp("written")
+    weight_files.write(mlp(), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def another():
+    """A model of the same shapes, which refuses what is wrong and stays as it is."""
+    return mlp(seed=1)
+
+
 @pytest.mark.parametrize("kind", CHANGES)
-def test_files_that_contradict_themselves_are_refused(kind, tmp_path, raises_line):
-    weight_files.write(mlp(), tmp_path)
+def test_files_that_contradict_themselves_are_refused(kind, written, another, tmp_path, raises_line):
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
     rewrite(tmp_path / FILE, CHANGES[kind])
-    refused(mlp(seed=1), tmp_path / FILE, raises_line, FILE)
+    refused(another, tmp_path / FILE, raises_line, FILE)
 
 
 def _content(whole, entry):

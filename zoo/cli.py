@@ -1,5 +1,6 @@
 """The `zoo` command."""
 
+import argparse
 import os
 import sys
 import warnings
@@ -274,6 +275,7 @@ def _benchmark(options):
 
 def _doctor(options):
     _check_backbone(options.backbone)
+    _check_measured(options)
     from zoo.benchmarking import doctor
 
     found = doctor.diagnose(
@@ -283,8 +285,23 @@ def _doctor(options):
     print(doctor.report(found))
 
 
+def _check_measured(options):
+    """Refuse what `zoo doctor` cannot measure."""
+    shape = options.input_shape
+    if len(shape) != 3 or min(shape) < 1:
+        given = ",".join(map(str, shape))
+        raise ValueError(f"--input_shape must be three integers >= 1, such as 32,32,3; got {given}")
+    if options.train_batch_size < 1:
+        raise ValueError(f"--train_batch_size must be at least 1; got {options.train_batch_size}")
+    if not 0 < options.seconds < float("inf"):
+        raise ValueError(f"--seconds must be a finite number above 0; got {options.seconds:g}")
+
+
 def _words(text):
-    return tuple(filter(None, text.split(",")))
+    words = tuple(filter(None, text.split(",")))
+    if not words:
+        raise argparse.ArgumentTypeError(f"takes words with commas between them; got {text!r}")
+    return words
 
 
 def _integers(text):

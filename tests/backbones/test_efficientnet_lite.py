@@ -49,6 +49,7 @@ def pictures():
     return np.random.default_rng(5).integers(0, 256, (4, 8, 8, 3), "uint8")
 
 
+@pytest.mark.slow
 def test_whole_network_has_the_published_size():
     """4,652,008 parameters, those of the PyTorch implementations; MACs are summed up by hand.
 

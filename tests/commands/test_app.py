@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import socket
 import subprocess
 import threading
 
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 import zoo
+from zoo import cli
 from zoo.commands import app_server as app
 from zoo.deciding import Threshold
 
@@ -130,6 +132,49 @@ def test_what_is_no_image_or_not_from_here_is_refused(page, session):
         given, content = page.ask(method, path, body, **headers)
         assert given == status and said in json.loads(content)["error"], path
     assert session.log == []
+
+
+ODD = [
+    (b"POST /answer", b"Host: localhost\r\nContent-Length: \xb2", b"400"),
+    (b"POST /answer", b"Host: localhost\r\nContent-Length: " + 5000 * b"9", b"400"),
+    (b"GET http://[::/", b"Host: localhost", b"404"),
+    (b"GET /examples/\xb2", b"Host: localhost", b"404"),
+    (b"GET /examples/" + 5000 * b"9", b"Host: localhost", b"404"),
+    (b"GET /", b"Host: [::", b"400"),
+    (b"GET /", b"Host: evil@127.0.0.1", b"400"),
+    (b"GET /", b"Host: 127.0.0.1:7860", b"200"),
+]
+
+
+def test_odd_requests_are_answered(page, capsys):
+    for asked, headers, status in ODD:
+        with socket.create_connection(page.server.server_address, timeout=60) as client:
+            client.sendall(asked + b" HTTP/1.1\r\n" + headers + b"\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 " + status), (asked[:30], headers[:40])
+    assert capsys.readouterr().err == ""
+
+
+def test_an_example_that_was_deleted_is_missed(page, session):
+    session.examples[0].unlink()
+    assert page.ask("GET", "/examples/0")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(ConnectionResetError(104, "reset"), ""), (KeyError("x"), "zoo: KeyError: 'x'\n")],
+)
+def test_a_failure_is_told_in_one_line_and_a_browser_that_hung_up_not_at_all(error, said, page, capsys):
+    try:
+        raise error
+    except Exception:
+        page.server.handle_error(None, ("127.0.0.1", 1))
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("port", ["-1", "99999"])
+def test_ports_that_are_none_are_refused_in_one_line(port, capsys):
+    assert cli.main(["app", "packed_lenet", f"--port={port}"]) == 2
+    assert capsys.readouterr().err == f"zoo: --port must be a number from 0 to 65535; got {port}\n"
 
 
 def test_the_nearest_threshold_is_named():

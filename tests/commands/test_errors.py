@@ -3,10 +3,12 @@
 import json
 import os
 
+import keras
 import numpy as np
 import pytest
 
 from zoo import cli, registry
+from zoo.benchmarking import doctor
 from zoo.commands import errors
 
 
@@ -65,6 +67,7 @@ def test_cards_of_damaged_folders(kind, tmp_path, capsys):
         ("demo", "--epochs", "many"),
         ("doctor", "--input_shape", "a,b"),
         ("benchmark", "--rounds", "9" * 5000),
+        ("benchmark", "--methods", ","),
     ],
 )
 def test_wrong_arguments(arguments, tmp_path, monkeypatch, capsys):
@@ -81,6 +84,30 @@ def test_files_for_export_that_are_none(tmp_path, capsys):
     for path in tmp_path.iterdir():
         status, said = run(capsys, "export", path, tmp_path / "out")
         assert status == 2 and path.name in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["predict", "app", "export"])
+def test_models_that_are_no_ensembles_are_told_of_convert(command, tmp_path, capsys):
+    path = tmp_path / "plain.keras"
+    keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)]).save(path)
+    status, said = run(capsys, command, path, tmp_path)
+    assert status == 2 and said == (
+        f"zoo: {path} must hold an EnsembleClassifier; got Sequential: zoo.convert makes one of a Keras "
+        "model\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--input_shape", "0,0,0"), ("--input_shape", "8,8"), ("--train_batch_size", "0"),
+        ("--seconds", "nan"), ("--seconds", "0"), ("--seconds", "-1"), ("--seconds", "inf"),
+    ],
+)  # fmt: skip
+def test_what_the_doctor_cannot_measure_is_refused(option, value, capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "diagnose", None)
+    status, said = run(capsys, "doctor", f"{option}={value}")
+    assert status == 2 and said.startswith(f"zoo: {option} must be ") and said.endswith(f"got {value}\n")
 
 
 def test_images_for_int8_that_are_none(tmp_path, raises_line):

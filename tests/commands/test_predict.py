@@ -1,6 +1,8 @@
 """`zoo predict`: the table, the CSV file, the page, decisions and exit statuses."""
 
+import base64
 import csv
+import io
 import re
 
 import numpy as np
@@ -9,6 +11,7 @@ from PIL import Image
 
 import zoo
 from zoo import cli
+from zoo.commands import predict, prediction_page
 
 NAMES = ["cat", "dog", "owl"]
 
@@ -78,6 +81,47 @@ def test_the_page_shows_thumbnails_least_certain_first(saved, folder, tmp_path, 
     assert f"{answered} answered by the model, {12 - answered} for a person" in text
 
 
+def test_thumbnails_of_16_bits_are_as_bright_as_the_photograph(tmp_path):
+    Image.fromarray(np.full((20, 30), 100 * 257, "uint16")).save(tmp_path / "grey.png")
+    encoded = prediction_page._thumbnail(tmp_path / "grey.png").partition("base64,")[2]
+    np.testing.assert_allclose(Image.open(io.BytesIO(base64.b64decode(encoded))), 100, atol=3)
+
+
+def test_what_cannot_be_drawn_is_an_empty_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    Image.new("1", (20, 20)).save(tmp_path / "bomb.png")
+    for name in ("bomb.png", "gone.png"):
+        assert prediction_page._thumbnail(tmp_path / name) == prediction_page.EMPTY
+    empty = base64.b64decode(prediction_page.EMPTY.partition("base64,")[2])
+    assert Image.open(io.BytesIO(empty)).size == (1, 1)
+
+
+def test_names_are_printed_as_they_are_but_for_control_characters(capsys):
+    names = ["a[b]c.png", "[red]x.png", ":smile:.png", "dir[/sub].png", "[/].png", "\x1b[31mred\n.png"]
+    members = np.tile([0.9, 0.1], (len(names), 1, 1))
+    predict._print(predict.table(zoo.Prediction(members, class_names=["[b]cat", "dog"], paths=names)))
+    shown = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert shown == [[name, "[b]cat"] for name in [*names[:-1], "?[31mred?.png"]]
+
+
+def test_names_that_are_no_text_are_written(tmp_path, capsys):
+    prediction = zoo.Prediction(np.ones((1, 1, 1)), paths=["caf\udce9.png"])
+    predict._print(predict.table(prediction))
+    predict._write_csv(predict.table(prediction), tmp_path / "a.csv")
+    prediction_page.write(prediction, None, tmp_path / "a.html", "title")
+    assert "caf?.png" in capsys.readouterr().out
+    assert b"caf\xe9.png" in (tmp_path / "a.csv").read_bytes()
+    assert b"caf?.png" in (tmp_path / "a.html").read_bytes()
+
+
+def test_images_of_another_size_are_told_of_the_option(tiny, folder, tmp_path, capsys):
+    tiny().save(tmp_path / "model.keras")
+    assert cli.main(["predict", str(tmp_path / "model.keras"), str(folder / "cat")]) == 2
+    said = capsys.readouterr().err
+    assert "this model takes 16x16: pass --resize=crop or --resize=squash, or resize the images" in said
+    assert len(said.splitlines()) == 1
+
+
 def test_files_that_cannot_be_read_are_told_and_the_others_answered(saved, folder, capsys):
     (folder / "cat" / "1.png").write_bytes(b"no image")
     assert cli.main(["predict", saved[1], str(folder / "cat")]) == 1
@@ -100,6 +144,8 @@ def test_labelled_photographs_give_the_threshold(saved, folder, capsys):
         (["nothing.keras", "."], "no file nothing.keras"),
         (["packed_resnet2000", "."], "unknown model"),
         (["packed_lenet", ".", "--threshold", "95"], "confidence in [0, 1]; got 95"),
+        (["packed_lenet", ".", "--accuracy", "nan"], "a share between 0 and 1; got nan"),
+        (["packed_lenet", ".", "--accuracy", "1"], "a share between 0 and 1; got 1.0"),
         (["packed_lenet", ".", "--labelled", "nowhere"], "no file or folder nowhere"),
     ],
 )

@@ -34,6 +34,7 @@ os.kill(os.getpid(), 9)
         b"2024-10-30 10:00:00.123456: I tensorflow/core/util/port.cc:153] oneDNN custom operations",
         b"E0000 00:00:1795921152.728063    8792 cuda_platform.cc:52] failed call to cuInit: INTERNAL",
         b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.",
+        b"Unsupported color conversion request",
     ],
 )
 def test_log_lines_are_noise(line):

@@ -40,6 +40,7 @@ def report(data, tmp_path_factory):
     return folder, evaluate(NAMES, "mnist", data, folder, **options)
 
 
+@pytest.mark.slow
 def test_figures_are_scikit_learns(report, data):
     _, results = report
     with np.load(data / "mnist.npz") as mnist, np.load(data / "fashion_mnist.npz") as foreign:

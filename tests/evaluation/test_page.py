@@ -174,6 +174,7 @@ def test_every_form_has_every_table(report, page):
     assert len(set(sections)) == 6
 
 
+@pytest.mark.slow
 def test_cost_is_measured_and_worth_is_in_networks(report, page):
     results = report[1]
     for model in results["models"].values():
@@ -193,6 +194,7 @@ def test_stars_are_where_the_table_has_them_and_names_are_escaped():
     assert "&gt; 4" in text and "best" not in text
 
 
+@pytest.mark.slow
 def test_the_verdict_comes_first_then_photographs(report, page):
     elements = Elements(page)
     said = [one["text"] for one in elements.of("p") if one.get("class") == "verdict"]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo.exporting import export
 from zoo.layers.sparse.layers import all_layers
 from zoo.methods import MIMO, BatchEnsemble, MCDropout, Packed, Single, Tickets
 
@@ -112,7 +113,7 @@ def test_half_precision_models_export(images, tmp_path):
     import tensorflow as tf
 
     keras.config.set_dtype_policy("mixed_float16")
-    model = zoo.build(Packed(2, 1), "lenet", 3, (16, 16, 3))
+    model = zoo.build(Packed(2, 1), "lenet", 3, (16, 16, 3), resize="crop")
     zoo.export(model, tmp_path / "saved")
     loaded = tf.saved_model.load(tmp_path / "saved")
     given = loaded.serve(tf.constant(images))
@@ -204,6 +205,33 @@ def test_what_would_answer_otherwise_is_not_written(images, tmp_path, raises_lin
         zoo.export(model, tmp_path / "saved", optimize=True)
     assert not (tmp_path / "saved").exists()
     zoo.export(model, tmp_path / "saved")
+
+
+@pytest.mark.parametrize("format", ["savedmodel", "litert"])
+@pytest.mark.parametrize("place", ["file", "/proc/x"])
+def test_directories_that_cannot_be_made_are_told_before_the_work(
+    place, format, tiny, tmp_path, raises_line, monkeypatch
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(export, "_serving", None)
+    with raises_line(OSError, f"the directory .*{place} cannot be made .*; pass the path of a folder"):
+        zoo.export(tiny(), tmp_path / place, format)
+
+
+def test_served_images_are_of_any_type_and_nan_where_a_cropped_pixel_is(tiny, tmp_path):
+    import tensorflow as tf
+
+    model = tiny(Single(), resize="crop")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 3))
+    expected = zoo.predict(model, pixels.astype("uint8")).probabilities
+    loaded = tf.saved_model.load(zoo.export(model, tmp_path / "saved"))
+    for dtype in ("bfloat16", "uint32", "uint64"):
+        served = loaded.serve(tf.cast(pixels, dtype))["probabilities"]
+        np.testing.assert_allclose(served, expected, atol=1e-4)
+    pixels = pixels.astype("float32")
+    pixels[1, 0, 0, 0] = np.nan
+    for served in loaded.serve(pixels).values():
+        assert np.isnan(served).reshape(2, -1).all(axis=1).tolist() == [False, True]
 
 
 def test_only_classifiers_are_exported(tmp_path, raises_line):

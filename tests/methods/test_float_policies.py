@@ -42,3 +42,4 @@ def test_methods_build_answer_and_have_a_loss(floatx, name, tiny):
     assert np.exp(answers).sum(axis=1) == pytest.approx(1, abs=1e-2)
     loss = model.compute_loss(images, ops.array(labels), model(images, training=True))
     assert np.isfinite(float(loss))
+    model.fit(images, labels, verbose=0)

@@ -216,4 +216,4 @@ def print_tables(results: dict, console: Any) -> None:
             shown.add_row(name, *map(_cell, values))
         console.print(shown, "")
     for note in notes(results):
-        console.print(note, markup=False, highlight=False)
+        console.print(note, markup=False, emoji=False, highlight=False)

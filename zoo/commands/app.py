@@ -40,13 +40,15 @@ def run(options: Any) -> int:
         The exit status, 0.
 
     Raises:
-        ValueError: for an unknown model, a threshold outside [0, 1], a port that is taken, or labelled
-            photographs of other classes.
+        ValueError: for an unknown model, a threshold outside [0, 1], a port that is taken or no port, or
+            labelled photographs of other classes.
         FileNotFoundError: for a path that does not exist.
     """
     arguments.check_threshold(options.threshold)
     arguments.check_paths([*options.examples, *filter(None, [options.labelled])])
     arguments.check_model(options.name)
+    if not 0 <= options.port <= 65535:
+        raise ValueError(f"--port must be a number from 0 to 65535; got {options.port}")
     model = arguments.load_model(options.name, options.weights)
     model.resize = options.resize or model.resize or "crop"
     try:

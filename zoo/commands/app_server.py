@@ -12,6 +12,7 @@ import http.server
 import io
 import json
 import pathlib
+import sys
 import threading
 import urllib.parse
 from typing import Any
@@ -173,6 +174,18 @@ def _picture(content, channels):
         raise ValueError(f"this is no image that Pillow can read ({one_line(error)})") from None
 
 
+def _split(address):
+    """The parts of an address; those of an empty one where it has none."""
+    try:
+        return urllib.parse.urlsplit(address)
+    except ValueError:  # such as brackets without an end
+        return urllib.parse.urlsplit("")
+
+
+def _is_number(text):
+    return text.isascii() and text.isdigit() and len(text) < 10
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     """The page, the model's answers and the log; `session` is set by `server`."""
 
@@ -186,26 +199,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
     )
 
     def do_GET(self):
-        path = urllib.parse.urlsplit(self.path).path
         if not self._is_local():
             return
+        path = _split(self.path).path
         if path == "/":
             self._send(200, self.page.read_bytes(), "text/html; charset=utf-8")
         elif path == "/about":
             self._send_json(200, self.session.about())
         elif path == "/log.csv":
             self._send(200, self.session.table().encode(), "text/csv; charset=utf-8")
-        elif path.startswith("/examples/") and path[10:].isdigit():
+        elif path.startswith("/examples/") and _is_number(path[10:]):
             self._example(int(path[10:]))
         else:
             self._send_json(404, {"error": "there is no such page"})
 
     def do_POST(self):
-        parts = urllib.parse.urlsplit(self.path)
         if not self._is_local():
             return
-        length = self.headers.get("Content-Length", "")
-        if parts.path != "/answer" or not length.isdigit() or not 0 < int(length) <= MOST_BYTES:
+        parts, length = _split(self.path), self.headers.get("Content-Length", "")
+        if parts.path != "/answer" or not _is_number(length) or not 0 < int(length) <= MOST_BYTES:
             self.close_connection = True  # the body stays unread
             self._send_json(400, {"error": f"send an image of at most {MOST_BYTES // 10**6} MB"})
             return
@@ -219,18 +231,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _is_local(self):
         """Whether the page was asked for by its local name; other sites could lead a browser here."""
-        host = urllib.parse.urlsplit(f"//{self.headers.get('Host', '')}").hostname
-        if host in ("127.0.0.1", "localhost", "::1"):
+        host = _split(f"//{self.headers.get('Host', '')}")
+        if "@" not in host.netloc and host.hostname in ("127.0.0.1", "localhost", "::1"):
             return True
         self.close_connection = True
         self._send_json(400, {"error": "open the page by its address 127.0.0.1"})
         return False
 
     def _example(self, number):
-        if number < len(self.session.examples):
-            self._send(200, self.session.examples[number].read_bytes(), "application/octet-stream")
-        else:
+        try:
+            content = self.session.examples[number].read_bytes()
+        except (IndexError, OSError):  # it may be gone since the start
             self._send_json(404, {"error": "there is no such example"})
+        else:
+            self._send(200, content, "application/octet-stream")
 
     def _send_json(self, status, content):
         self._send(status, json.dumps(content).encode(), "application/json")
@@ -250,6 +264,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        """Say what failed in one line, and nothing of a browser that hung up."""
+        error = sys.exception()
+        if not isinstance(error, ConnectionError):
+            print(f"zoo: {one_line(error)}", file=sys.stderr)
+
+
 def server(session: Session, port: int = 0) -> http.server.ThreadingHTTPServer:
     """Make the server of a session, on this machine's own address alone.
 
@@ -261,4 +283,4 @@ def server(session: Session, port: int = 0) -> http.server.ThreadingHTTPServer:
         A `ThreadingHTTPServer`, to be run by `serve_forever`.
     """
     handler = type("SessionHandler", (Handler,), {"session": session})
-    return http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+    return _Server(("127.0.0.1", port), handler)

@@ -65,8 +65,18 @@ def load_model(name: str, weights: str) -> EnsembleClassifier:
 
     Returns:
         An `EnsembleClassifier`.
+
+    Raises:
+        ValueError: for a .keras file of another model.
     """
+    from zoo.classifier import EnsembleClassifier
     from zoo.loading import load
 
     has_weights = name.endswith(".keras") or name.startswith("hf://")
-    return load(name) if has_weights else load(name, weights)
+    model = load(name) if has_weights else load(name, weights)
+    if not isinstance(model, EnsembleClassifier):
+        raise ValueError(
+            f"{name} must hold an EnsembleClassifier; got {type(model).__name__}: zoo.convert makes "
+            "one of a Keras model"
+        )
+    return model

@@ -30,6 +30,18 @@ def report(error: BaseException) -> int:
     return 2
 
 
+def printable(text: str) -> str:
+    """Return a text with a "?" for every character that a terminal may take as an order, as `ls` does.
+
+    Args:
+        text: str, such as the name of a file.
+
+    Returns:
+        A str that any terminal can show.
+    """
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def show_warning(message: Any, *_: Any, **__: Any) -> None:
     """Print a warning as one line, in the place of `warnings.showwarning`."""
     print(f"zoo: warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import pathlib
 import sys
 from typing import Any
 
 from zoo.commands import arguments
+from zoo.commands.errors import printable
 from zoo.deciding import Threshold, threshold
 from zoo.uncertainty import Prediction, predict, predict_images
 
@@ -47,7 +49,8 @@ def run(options: Any) -> int:
         The exit status: 0, or 1 if some files could not be read.
 
     Raises:
-        ValueError: for a threshold outside [0, 1], or labelled photographs of other classes.
+        ValueError: for a threshold outside [0, 1], an accuracy outside (0, 1), or labelled photographs
+            of other classes.
         FileNotFoundError: for a path that does not exist.
     """
     _check(options)
@@ -56,8 +59,9 @@ def run(options: Any) -> int:
 
     source = photographs.of(options.paths, model.input_shape[1:], model.resize)
     source.skips = True
-    prediction = predict_images(model, source, progress=None if sys.stderr.isatty() else False)
-    found = _threshold(model, options)
+    with _own_advice():
+        prediction = predict_images(model, source, progress=None if sys.stderr.isatty() else False)
+        found = _threshold(model, options)
     decisions = None
     if found is not None and len(prediction):
         decisions = [ANSWER if sure else ASK for sure in found.answers(prediction)]
@@ -72,13 +76,27 @@ def run(options: Any) -> int:
 
         write(prediction, decisions, options.html, title=model.name)
     for _, reason in source.unreadable:
-        print(f"zoo: {reason}", file=sys.stderr)
+        print(f"zoo: {printable(reason)}", file=sys.stderr)
     return 1 if source.unreadable else 0
+
+
+@contextlib.contextmanager
+def _own_advice():
+    """Name the option, where an error advises to set the model's attribute."""
+    try:
+        yield
+    except ValueError as error:
+        advice = 'set model.resize to "crop" or "squash"'
+        if advice not in str(error):
+            raise
+        raise ValueError(str(error).replace(advice, "pass --resize=crop or --resize=squash")) from None
 
 
 def _check(options):
     """Refuse what cannot work before TensorFlow is imported."""
     arguments.check_threshold(options.threshold)
+    if not 0 < options.accuracy < 1:
+        raise ValueError(f"--accuracy must be a share between 0 and 1; got {options.accuracy}")
     arguments.check_paths([*options.paths, *filter(None, [options.labelled])])
     arguments.check_model(options.name)
 
@@ -147,15 +165,18 @@ def _print(rows):
     )
     for row in rows:
         shown.add_row(
-            row["image"], row["name"], f"{row['probability']:.3f}", f"{row['uncertainty']:.3f}",
+            printable(row["image"]), printable(row["name"]), f"{row['probability']:.3f}",
+            f"{row['uncertainty']:.3f}",
             *([row["decision"]] if decided else []),
         )  # fmt: skip
     widest = max((len(row["image"]) + len(row["name"]) for row in rows), default=0) + 60
-    Console(width=None if sys.stdout.isatty() else widest, highlight=False).print(shown)
+    width = None if sys.stdout.isatty() else widest
+    Console(width=width, markup=False, emoji=False, highlight=False).print(shown)
 
 
 def _write_csv(rows, path):
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    # Names that are no UTF-8 are written byte for byte.
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["image"])
         writer.writeheader()
         writer.writerows(rows)

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from zoo.data import photographs
 from zoo.uncertainty import Prediction
 
 SIDE = 320  # pixels of a thumbnail's longer side
+EMPTY = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2430; --soft: #5d6675; --line: #dfe3e8; --card: #fff; --page: #f6f7f9;
@@ -65,7 +67,7 @@ def write(
         f"<title>{html.escape(title)}: {len(prediction)} images</title>\n<style>{_STYLE}</style>\n"
         f"<h1>{html.escape(title)}</h1>\n<p>{text}</p>\n<ul>\n{cards}\n</ul>\n</html>\n"
     )
-    pathlib.Path(path).write_text(page, encoding="utf-8")
+    pathlib.Path(path).write_text(page, encoding="utf-8", errors="replace")
     print(pathlib.Path(path))
 
 
@@ -90,13 +92,16 @@ def _card(prediction, index, decision):
 
 
 def _thumbnail(path: Any) -> str:
-    """A JPEG of the image in a data URI."""
+    """A JPEG of the image in a data URI; an empty picture of what Pillow cannot read."""
     from PIL import Image
 
-    with Image.open(path) as image:
-        image.draft("RGB", (SIDE, SIDE))
-        image = image.convert("RGB")
-        image.thumbnail((SIDE, SIDE))
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (SIDE, SIDE))
+            image = Image.fromarray(photographs.from_pillow(image, 3))
+    except Exception:  # whatever Pillow raises, such as of more pixels than it takes
+        return EMPTY
+    image.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

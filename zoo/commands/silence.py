@@ -20,6 +20,7 @@ _NOISE = re.compile(
     rb"|To enable the following instructions: "
     rb"|(INFO|WARNING): .*(TensorFlow Lite|XNNPACK|delegate)"
     rb"|fully_quantize: \d"
+    rb"|Unsupported color conversion request"  # libjpeg; zoo.data.photographs then asks Pillow
     rb"|E\d{4} .*(Unable to register cu\w+ factory|oneDNN supports \w+ only on platforms)"
 )
 _NO_GPU = re.compile(rb".*failed call to cuInit")

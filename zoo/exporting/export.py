@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import keras
 from numpy.typing import ArrayLike
 
+from zoo.errors import one_line
 from zoo.exporting import saved_model
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ def export(
             are missing, needless or do not fit; MC dropout that draws anew at every call, except in a
             SavedModel; a format whose package is not installed; with optimize, a layer that cannot be
             copied, or outputs that differ.
+        OSError: for a directory that cannot be made, before anything else is done.
 
     Example:
         >>> import tempfile
@@ -105,27 +108,43 @@ def export(
             f"format={format!r} needs the {' or '.join(backends)} backend, not {backend}: save the "
             "model as .keras, load it with KERAS_BACKEND=tensorflow and export it there"
         )
-    directory, model = pathlib.Path(directory), _serving(model, optimize)
-    if name is None:
-        saved_model.write(model, directory)
-        return directory
-    return _write(model, directory, name, quantize, representative)
+    directory = pathlib.Path(directory)
+    with _made(directory):
+        model = _serving(model, optimize)
+        if name is None:
+            saved_model.write(model, directory)
+            return directory
+        return _write(model, directory / name, quantize, representative)
 
 
-def _write(model, directory, name, quantize, representative):
+@contextlib.contextmanager
+def _made(directory):
+    """Make a folder before the work, and remove it again if the work fails and left it empty."""
+    existed = directory.exists()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"the directory {directory} cannot be made ({one_line(error)}); pass the path of a folder"
+        ) from None
+    try:
+        yield
+    except Exception:
+        with contextlib.suppress(OSError):
+            if not existed:
+                directory.rmdir()
+        raise
+
+
+def _write(model, path, quantize, representative):
     from zoo.exporting import litert, onnx, openvino
 
-    path = directory / name
     if path.suffix == ".xml":
-        directory.mkdir(parents=True, exist_ok=True)
         openvino.write(model, path)
-        return path
-    if path.suffix == ".onnx":
-        content = onnx.contents(model)
+    elif path.suffix == ".onnx":
+        path.write_bytes(onnx.contents(model))
     else:
-        content = litert.contents(model, quantize, representative)
-    directory.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+        path.write_bytes(litert.contents(model, quantize, representative))
     return path
 
 

@@ -9,7 +9,10 @@ import keras
 from zoo.exporting.outputs import answers
 
 # What `loaded.serve` takes; TensorFlow prints all pixels of images whose type it does not find here.
-TYPES = ("float32", "uint8", "float64", "float16", "int8", "int16", "uint16", "int32", "int64", "bool")
+TYPES = (
+    "float32", "uint8", "float64", "float16", "bfloat16", "int8", "int16", "uint16", "int32", "uint32",
+    "int64", "uint64", "bool",
+)  # fmt: skip
 
 
 def write(model: Any, directory: pathlib.Path) -> None:
@@ -26,8 +29,7 @@ def write(model: Any, directory: pathlib.Path) -> None:
     module.weights = variables
     shape, at_size = model.input_shape, lambda images: images
     if model.resize is not None:
-        # This layer computes in TensorFlow on JAX, too, and as `model.at_size` does.
-        at_size = keras.layers.Resizing(*shape[1:3], crop_to_aspect_ratio=model.resize == "crop")
+        at_size = _resizing(shape, model.resize)
         shape = (None, None, None, shape[3])
 
     def serve(images):
@@ -49,6 +51,20 @@ def write(model: Any, directory: pathlib.Path) -> None:
             module.class_names_file = tf.saved_model.Asset(str(path))
             signatures["class_names"] = _names(model.class_names)
         tf.saved_model.save(module, str(directory), signatures=signatures)
+
+
+def _resizing(shape, resize):
+    """A function that resizes as `model.at_size` does; those with a NaN or infinite pixel become NaN."""
+    import tensorflow as tf
+
+    # This layer computes in TensorFlow on JAX, too; and in float32, whatever Keras's policy.
+    layer = keras.layers.Resizing(*shape[1:3], crop_to_aspect_ratio=resize == "crop", dtype="float32")
+
+    def at_size(images):
+        finite = tf.math.is_finite(tf.reduce_mean(images, (1, 2, 3), keepdims=True))
+        return tf.where(finite, layer(images), float("nan"))  # resizing may have left the pixel out
+
+    return at_size
 
 
 def _names(class_names):

@@ -294,7 +294,9 @@ class ClasswiseBins(ProbabilityMetric):
         if self._size != classes:
             raise ValueError(f"{self.name} has seen {self._size} classes; this batch has {classes}")
         p = self._probabilities(y_pred)
-        segments = equal_width_bin(p, self.num_bins) + self.num_bins * ops.arange(classes)[None]
+        segments = (
+            equal_width_bin(p, self.num_bins) + self.num_bins * ops.arange(classes, dtype="int32")[None]
+        )
         segments, cells = ops.reshape(segments, (-1,)), classes * self.num_bins
         for name, values in zip(self.sums, self._terms(p, labels)):
             flat = ops.reshape(weighted(weights, values), (-1,))
