@@ -212,8 +212,7 @@ class _Answer:
         with contextlib.suppress(queue.Empty):
             self._handed.get_nowait()  # the thread may be waiting for this place
         for connection in list(self._sockets):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+            _close(connection)
 
     def head(self):
         """The response that is no redirect."""
@@ -261,6 +260,8 @@ class _Answer:
 
     def _note(self, connection):
         self._sockets.append(connection)
+        if self._over.is_set():
+            _close(connection)
         self._end_if_over()
 
     def _hand(self, item):
@@ -270,6 +271,14 @@ class _Answer:
     def _end_if_over(self):
         if self._over.is_set():
             raise TimeoutError
+
+
+def _close(connection):
+    """Close a socket that another thread reads: at once, even while its server sends without end."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits
+        if type(connection) is socket.socket:  # one of TLS keeps the number, which another file may get
+            socket.close(connection.detach())
 
 
 def _adapter(connected):
