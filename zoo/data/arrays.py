@@ -134,8 +134,6 @@ def _checked(images, labels, names):
         images = images[..., None]
     names = [str(name) for name in names]
     check_class_names(names, len(names))
-    if not all(name.isprintable() for name in names):
-        raise ValueError("class_names holds control characters")
     return Split(images, _class_indices(labels), tuple(names))
 
 
