@@ -15,7 +15,7 @@ _CHOICES = {
     "stem": ("", "cifar", "imagenet"),
     "precision": ("float32", "bfloat16", "float16", "float64", "mixed_bfloat16", "mixed_float16"),
 }
-_TEXTS = ("dataset", "method", "backbone", "arguments", "image_sizes")
+_TEXTS = ("dataset", "method", "backbone", "arguments", "image_sizes", "weights")
 MOST = 2**31 - 1  # of whole numbers, and of seeds
 
 

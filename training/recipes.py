@@ -8,6 +8,7 @@ A recipe's name is DATASET_METHOD_BACKBONE; every other field is also a flag.  T
 
 import ast
 import dataclasses
+import json
 
 from zoo import registry
 from zoo.training.recipe_checks import check_recipe
@@ -59,6 +60,9 @@ class Recipe:
             automatic), or a Keras dtype policy. Default: "float32".
         seed: int, decides initial weights, the order of images and augmentation. Default: 0.
         stem: str, "cifar", "imagenet", or "" to choose by the image size, see `zoo.build`. Default: "".
+        weights: str, weights of the single network of this backbone that training starts from, as
+            `zoo.load` takes them: a data set's name or the folder of a run. Methods that share kernels
+            among members take them, see `zoo.convert`. Default: "", new weights.
 
     Raises:
         ValueError: for a field out of range, with one line that names it.
@@ -97,6 +101,7 @@ class Recipe:
     precision: str = "float32"
     seed: int = 0
     stem: str = ""
+    weights: str = ""
 
     def __post_init__(self):
         check_recipe(self)
@@ -150,6 +155,20 @@ _SETTINGS = {
     },
     ("cifar10", "wide_resnet28_10"): {"learning_rate": 0.1, "schedule": "step", "warm_up": 0.005},
 }  # fmt: skip
+
+
+def recorded(recipe: dict) -> dict:
+    """Complete a recipe that was written to a file, perhaps before some fields existed.
+
+    Args:
+        recipe: dict from the name of a field to its value.
+
+    Returns:
+        dict, with the defaults of the fields that it lacks.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(Recipe)}
+    given = {name: value for name, value in defaults.items() if value is not dataclasses.MISSING}
+    return json.loads(json.dumps({**given, **recipe}))
 
 
 def size_stages(recipe: Recipe) -> list[tuple[int | None, int]]:

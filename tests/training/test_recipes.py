@@ -1,6 +1,7 @@
 """Recipes, and runs of them in this process.  Runs on every backend."""
 
 import dataclasses
+import json
 
 import keras
 import numpy as np
@@ -50,6 +51,8 @@ def test_weight_decay_is_on_kernels_alone():
         ({"shift": 32}, "shift=32 must be less than the side of the images, 32 pixels"),
         ({"image_size": 64}, "image_size=64 is for images that are streamed"),
         ({"image_sizes": "16:1", "epochs": 2}, "image_sizes='16:1' changes the shapes .* of lenet"),
+        ({"weights": "cifar10"}, "packed cannot start from weights='cifar10', .* batch_ensemble"),
+        ({"weights": "svhn"}, "single_lenet .*'svhn'"),
     ],
 )
 def test_recipes_that_cannot_run(options, pattern, data_dir, tmp_path, raises_line):
@@ -82,6 +85,28 @@ def test_a_run_ends_in_every_precision(precision, mnist, tmp_path):
     model = zoo.load("single_mlp", weights=tmp_path)
     answers = zoo.predict(model, probe_images(model.input_shape[1:])).probabilities
     np.testing.assert_allclose(answers, config["probe"], atol=2e-5)
+
+
+@pytest.mark.parametrize(("method", "arguments"), [("single", ""), ("mc_dropout", "rate=0.0")])
+def test_training_starts_from_given_weights(method, arguments, data_dir, tmp_path):
+    recipe = dataclasses.replace(
+        recipes.recipe(f"cifar10_{method}_lenet"), epochs=1, batch_size=48, learning_rate=1e-9,
+        arguments=arguments, weights="cifar10",
+    )  # fmt: skip
+    config = run.train(recipe, data_dir, tmp_path)
+    assert config["name"] == f"{method}_lenet" and config["recipe"]["weights"] == "cifar10"
+    images = probe_images((32, 32, 3))
+    trained, start = zoo.load(f"{method}_lenet", weights=tmp_path), zoo.load("single_lenet", "cifar10")
+    expected = zoo.predict(start, images).probabilities
+    np.testing.assert_allclose(zoo.predict(trained, images).probabilities, expected, atol=1e-3)
+
+
+def test_a_finished_run_of_a_time_with_fewer_fields_is_not_another(data_dir, tmp_path):
+    recipe = dataclasses.replace(recipes.recipe("cifar10_single_lenet"), epochs=1, batch_size=48)
+    config = run.train(recipe, data_dir, tmp_path)
+    del config["recipe"]["weights"], config["recipe"]["stem"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert run.train(recipe, data_dir, tmp_path) == json.loads(json.dumps(config))
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import pathlib
 import uuid
 
 from zoo.training.loop import identity
+from zoo.training.recipes import recorded
 
 
 def agree(folder: str | os.PathLike, kind: str, this: dict, splits: tuple | None = None) -> str:
@@ -26,7 +27,7 @@ def agree(folder: str | os.PathLike, kind: str, this: dict, splits: tuple | None
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    this = json.loads(json.dumps(this))
+    this = _complete(json.loads(json.dumps(this)))
     data = identity.of_splits(splits) if splits else {}
     path, draft = folder / f"{kind}.json", folder / f"{kind}.{uuid.uuid4().hex}"
     if (folder / "config.json").exists() and not path.exists():
@@ -39,9 +40,10 @@ def agree(folder: str | os.PathLike, kind: str, this: dict, splits: tuple | None
         pass
     finally:
         draft.unlink()
-    there = json.loads(path.read_text())
+    there = _complete(json.loads(path.read_text()))
     changed = next((key for key, value in this.items() if there.get(key) != value), None)
-    if changed != "recipe" and "data" in there:  # other images may change what follows from them, such as a search's ranges
+    # Other images may change what follows from them, such as the ranges of a search.
+    if changed != "recipe" and "data" in there:
         identity.check(folder, there.get("data", {}), data)
     if changed is not None:
         raise ValueError(
@@ -49,6 +51,10 @@ def agree(folder: str | os.PathLike, kind: str, this: dict, splits: tuple | None
             "choose another --output_dir"
         )
     return there["study"]
+
+
+def _complete(run):
+    return {**run, "recipe": recorded(run["recipe"])} if "recipe" in run else run
 
 
 def _difference(key, old, new):

@@ -16,6 +16,7 @@ from zoo.files.hashes import fingerprint
 from zoo.files.json_files import check_regular
 from zoo.training.devices.placement import Placement
 from zoo.training.loop import identity
+from zoo.training.recipes import recorded
 
 NAMES = ("checkpoint-0.weights.h5", "checkpoint-1.weights.h5")
 _ENTRIES = {"epochs": int, "steps": int, "weights": str, "sha256": str, "random": list,
@@ -47,7 +48,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.remat = remat
         self.folder, self.state = folder, folder / "checkpoint.json"
         self.others = list(variables)
-        self.recipe = json.loads(json.dumps(dataclasses.asdict(recipe)))
+        self.recipe = recorded(dataclasses.asdict(recipe))
         self.data = {"backend": keras.backend.backend(), **(data or {})}
         self.seconds, self.started, self.saved = 0.0, time.time(), 0
 
@@ -81,11 +82,12 @@ class Checkpoint(keras.callbacks.Callback):
         return None
 
     def _check(self, state):
-        if state["recipe"] != self.recipe:
-            fields = {**state["recipe"], **self.recipe}
-            name = next(f for f in fields if state["recipe"].get(f) != self.recipe.get(f))
+        recipe = recorded(state["recipe"])
+        if recipe != self.recipe:
+            fields = {**recipe, **self.recipe}
+            name = next(f for f in fields if recipe.get(f) != self.recipe.get(f))
             raise ValueError(
-                f"{self.folder} holds a run of another recipe ({name}={state['recipe'].get(name)}, not "
+                f"{self.folder} holds a run of another recipe ({name}={recipe.get(name)}, not "
                 f"{self.recipe.get(name)}); choose another --output_dir"
             )
         if state["remat"] != self.remat:

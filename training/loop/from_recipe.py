@@ -11,9 +11,11 @@ from zoo import layers, methods
 from zoo.building import build
 from zoo.checks import check_images, check_labels, check_lengths
 from zoo.classifier import EnsembleClassifier
+from zoo.converting import convert
 from zoo.data import arrays
 from zoo.files.config_files import MOST_CLASSES, MOST_MEMBERS
 from zoo.files.json_files import is_number
+from zoo.loading import load
 from zoo.training import recipes
 from zoo.training.loop.augmentation import RandomCutout, RandomShiftFlip
 from zoo.training.loop.learning_rates import WarmUpCosine, WarmUpLinear, WarmUpSteps
@@ -77,11 +79,25 @@ def model_of(recipe: recipes.Recipe, input_shape: tuple, num_classes: int) -> En
     for name, value in arguments.items():
         if is_number(value) and name != "seed" and value > MOST_MEMBERS:
             raise ValueError(f"{name} must be at most {MOST_MEMBERS:,}; got {value!r}")
+    if recipe.weights:
+        return _started(recipe, method(**arguments), input_shape, num_classes)
     mean, std = arrays.STATISTICS.get(recipe.dataset, (127.5, 127.5))
     stem = recipe.stem or None
     return build(
         method(**arguments), recipe.backbone, num_classes, input_shape, stem=stem, mean=mean, std=std
     )
+
+
+def _started(recipe, method, input_shape, num_classes):
+    """The model of a recipe with the weights of a single network, converted to its method."""
+    single = load(f"single_{recipe.backbone}", recipe.weights, num_classes, input_shape)
+    model = single if recipe.method == "single" else convert(single, method, seed=recipe.seed)
+    if model.spec is None:
+        raise ValueError(
+            f"{recipe.method} cannot start from weights={recipe.weights!r}, as its members share no kernels; "
+            "take batch_ensemble, mc_dropout, masksembles or hyper_batch"
+        )
+    return model
 
 
 def load_splits(recipe: recipes.Recipe, data_dir, limit: int | None = None) -> tuple[tuple, int]:

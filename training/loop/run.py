@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Callable
@@ -136,8 +135,7 @@ def _finished(folder, recipe, data):
     if not (folder / "config.json").is_file():
         return None
     config = config_files.read_config(folder)
-    there = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    if config.get("recipe") != there:
+    if recipes.recorded(config.get("recipe", {})) != recipes.recorded(dataclasses.asdict(recipe)):
         raise ValueError(f"{folder} holds a finished run of another recipe; choose another --output_dir")
     if "data" not in config:
         raise ValueError(
@@ -216,7 +214,8 @@ def train_model(
         from_recipe.set_seed(recipe.seed)
         with placement.scope():
             model = make(recipe, _input_shape(size, full), classes)
-            from_recipe.adapt(model.network, splits[0])
+            if not recipe.weights:
+                from_recipe.adapt(model.network, splits[0])
             check_batch(model.spec, recipe.batch_size // placement.replicas)
             network = student_of(model) if student_of else model.network
             student = from_recipe.augmented(
