@@ -55,6 +55,43 @@ def test_a_backbone_becomes_an_ensemble(classifier, method, tmp_path):
     )
 
 
+def densenet():
+    return models.DenseNetBackbone(
+        stackwise_num_repeats=[1, 1], compression_ratio=0.5, growth_rate=4, image_shape=(32, 32, 3)
+    )
+
+
+TASKS = {
+    "vit": lambda: models.ViTImageClassifier(
+        backbone=vit(), num_classes=3, dropout=0.3, activation="softmax"
+    ),
+    "densenet": lambda: models.DenseNetImageClassifier(
+        backbone=densenet(), num_classes=3, activation="softmax"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_tasks_become_ensembles(name, raises_line):
+    keras.utils.set_random_seed(0)
+    model = TASKS[name]()
+    images = np.random.default_rng(0).integers(0, 256, (2, *model.input_shape[1:])).astype("float32")
+    expected = keras.ops.convert_to_numpy(model(images, training=False))
+    for method in (BatchEnsemble(2), DeepEnsemble(2)):
+        network = zoo.convert(model, method, spread=0).network
+        members = keras.ops.softmax(network(images, training=False))
+        np.testing.assert_allclose(members, np.repeat(expected[:, None], 2, axis=1), atol=1e-5)
+    own = MCDropout(2, rate=None)
+    if name == "densenet":  # whose dropout has rate 0
+        with raises_line(ValueError, "has no Dropout layer .*pass a rate"):
+            zoo.convert(model, own)
+    else:
+        drawn = zoo.convert(model, own).network
+        assert drawn.get_layer("output_dropout").rate == 0.3
+        members = keras.ops.convert_to_numpy(keras.ops.softmax(drawn(images, training=False)))
+        assert np.abs(members[:, 0] - members[:, 1]).max() > 1e-3
+
+
 def test_layers_of_a_fixed_width_are_named(classifier, raises_line):
     model = classifier[0]
     if model.name == "vit":

@@ -6,9 +6,10 @@ import pytest
 from keras import layers
 
 import zoo
+from helpers import runtimes
 from zoo import counts
 from zoo.exporting.folding import folded
-from zoo.methods import BatchEnsemble, DeepEnsemble, Packed
+from zoo.methods import BatchEnsemble, DeepEnsemble, MCDropout, Packed
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,26 @@ def test_a_converted_model_does_what_ours_do(pair, pictures, method, tmp_path):
     artifact = tf.saved_model.load(str(tmp_path / "saved"))
     served = artifact.serve(pictures)
     np.testing.assert_allclose(served["probabilities"], expected, atol=1e-5)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="only SavedModels are written on others"
+)
+@pytest.mark.fast("litert")
+@pytest.mark.parametrize("format", ["savedmodel", "litert", "onnx", "openvino"])
+def test_dropout_of_the_networks_own_is_exported(pictures, format, tmp_path):
+    keras.utils.set_random_seed(1)
+    inner = [layers.Conv2D(4, 3, activation="selu"), layers.AlphaDropout(0.3), layers.SpatialDropout2D(0.3),
+             layers.GaussianDropout(0.3), layers.Dropout(0.3, noise_shape=(None, 1, 1, 1)), layers.Flatten(),
+             layers.Dropout(0.5), layers.Dense(3)]  # fmt: skip
+    user = keras.Sequential([keras.Input((8, 8, 3)), layers.Rescaling(1 / 255), *inner])
+    model = zoo.convert(user, MCDropout(3, rate=None))
+    expected = zoo.predict(model, pictures)
+    assert np.ptp(expected.members, axis=1).max() > 0.01
+    call = runtimes.run(zoo.export(model, tmp_path / "out", format))
+    for count in (8, 3):
+        members = call(pictures[:count])["members"]
+        np.testing.assert_allclose(members, expected.members[:count], atol=1e-5)
 
 
 def test_normalisations_behind_replaced_layers_fold(pair):

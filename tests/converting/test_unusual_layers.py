@@ -116,6 +116,46 @@ def test_attention_and_a_reshaped_softmax_are_no_means():
     np.testing.assert_allclose(answers(zoo.convert(model, "single")), wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("place", ["head", "layer"])
+def test_a_log_softmax_gives_logits(place):
+    last = [layers.Dense(4, activation="log_softmax")]
+    if place == "layer":
+        last = [layers.Dense(4), layers.Activation("log_softmax")]
+    first = [layers.Rescaling(0.01), layers.Flatten(), layers.Dense(6, activation="relu")]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *first, *last])
+    wanted = np.exp(ops.convert_to_numpy(model(IMAGES.astype("float32"))))
+    for method in (BatchEnsemble(2), DeepEnsemble(2)):
+        np.testing.assert_allclose(answers(zoo.convert(model, method, spread=0)), wanted, atol=1e-5)
+    with pytest.warns(UserWarning, match="new weights"):
+        assert zoo.convert(model, MIMO(2)).num_members == 2
+    assert len(zoo.convert(model, "single", num_classes=3).new_weights) == 1
+
+
+@pytest.mark.parametrize("wrap", [list, dict])
+def test_inputs_and_outputs_may_have_names(wrap):
+    images = keras.Input((8, 8, 3), name="picture")
+    logits = layers.Dense(4, name="classes")(layers.Flatten()(layers.Rescaling(0.01)(images)))
+    named = [{"picture": images}, {"classes": logits}] if wrap is dict else [[images], [logits]]
+    model = keras.Model(*named)
+    wanted = softmax(keras.Model(images, logits)(IMAGES.astype("float32")))
+    for made in (zoo.convert(model, BatchEnsemble(2), spread=0), zoo.ensemble([model])):
+        np.testing.assert_allclose(answers(made), wanted, atol=1e-5)
+
+
+def test_a_head_that_is_called_before_the_end_keeps_its_width(raises_line):
+    images = keras.Input((8, 8, 3))
+    shared = layers.Dense(4, name="shared")
+    x = layers.Dense(4)(layers.Flatten()(layers.Rescaling(0.01)(images)))
+    model = keras.Model(images, shared(layers.ReLU()(shared(x))), name="tied")
+    wanted = softmax(model(IMAGES.astype("float32")))
+    np.testing.assert_allclose(
+        answers(zoo.convert(model, BatchEnsemble(2), spread=0)), wanted, atol=1e-5
+    )
+    for method in (MIMO(2), Packed(2, alpha=1)):
+        with raises_line(ValueError, "shared is the head of tied and is called before .*deep_ensemble"):
+            zoo.convert(model, method)
+
+
 def test_names_inside_models_may_be_the_same():
     images, inside = keras.Input((8, 8, 3)), keras.Input((None, None, 4))
     inner = keras.Model(inside, layers.Conv2D(4, 3, name="conv")(inside), name="inner")

@@ -11,6 +11,7 @@ from keras import ops
 import zoo
 from helpers.arrays import draw
 from zoo.layers import MonteCarloDropout
+from zoo.layers.monte_carlo import noise_of
 from zoo.methods import MCDropout, Single
 
 
@@ -106,6 +107,81 @@ def test_layer_is_a_good_keras_layer(options, check_layer):
     check_layer(lambda: MonteCarloDropout(seed=3, filterwise=True, **options), draw(4, 3, 2, 6))
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_gaussian_noise_and_the_saturation_of_selus_are_keras_own(training):
+    gaussian = numpy(
+        MonteCarloDropout(0.2, 4, seed=1, noise="gaussian")(ones(4, 900), training=training)
+    )
+    np.testing.assert_allclose([gaussian.mean(), gaussian.std()], [1, 0.5], atol=0.05)
+    x = draw(4, 900)
+    alpha, keras_alpha = (
+        numpy(layer(x, training=mode))
+        for layer, mode in (
+            (MonteCarloDropout(0.2, 4, seed=1, noise="alpha"), training),
+            (keras.layers.AlphaDropout(0.2, seed=2), True),
+        )
+    )
+    saturation = -1.7580993
+    lowest = 0.8 * saturation / np.sqrt(0.8 * (1 + 0.2 * saturation**2))
+    dropped, by_keras = (np.isclose(y, lowest, atol=1e-5) for y in (alpha, keras_alpha))
+    assert dropped.mean() == pytest.approx(by_keras.mean(), abs=0.03)
+    kept = ~dropped & ~by_keras
+    np.testing.assert_allclose(alpha[kept], keras_alpha[kept], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("noise_shape", "axes"), [((None, 1, 1, 1), (1, 2, 3)), ((None, None, 1, 1), (2, 3))]
+)
+@pytest.mark.parametrize("noise", ["dropout", "gaussian", "alpha"])
+def test_a_noise_shape_draws_once_for_an_axis(noise_shape, axes, noise):
+    layer = MonteCarloDropout(0.5, 8, seed=3, noise_shape=noise_shape, noise=noise)
+    units = numpy(layer(ones(8, 6, 5, 4)))
+    first = units[tuple(slice(1) if axis in axes else slice(None) for axis in range(4))]
+    np.testing.assert_allclose(units, np.broadcast_to(first, units.shape), rtol=1e-6)
+    assert len(np.unique(first.round(4))) > 1
+    for rows in (16, 7):  # tiled member by member, and a batch that was not tiled
+        y = numpy(layer(ones(rows, 6, 5, 4)))
+        np.testing.assert_allclose(y, [units[i * 8 // rows] for i in range(rows)], rtol=1e-6)
+    y = numpy(layer(ones(200, 6, 5, 4), training=True))
+    np.testing.assert_allclose(y, np.broadcast_to(y.mean(axes, keepdims=True), y.shape), rtol=1e-5)
+    assert y.std(axis=0).min() > 0.1
+    shared = MonteCarloDropout(0.5, 2, seed=3, noise_shape=(1, None, None, None), noise=noise)
+    y = numpy(shared(ones(4, 6, 5, 4), training=True))
+    np.testing.assert_array_equal(y, np.broadcast_to(y[:1], y.shape))
+    assert (numpy(shared(ones(2, 6, 5, 4)))[0] != numpy(shared(ones(2, 6, 5, 4)))[1]).any()
+
+
+KERAS_LAYERS = [
+    (keras.layers.Dropout(0.2), (0.2, False, None, "dropout")),
+    (keras.layers.Dropout(0.2, noise_shape=[None, 1, 5]), (0.2, False, (None, 1, 5), "dropout")),
+    (keras.layers.SpatialDropout1D(0.2), (0.2, True, None, "dropout")),
+    (keras.layers.SpatialDropout2D(0.2), (0.2, True, None, "dropout")),
+    (
+        keras.layers.SpatialDropout3D(0.2, data_format="channels_first"),
+        (0.2, False, (None, None, 1, 1, 1), "dropout"),
+    ),
+    (keras.layers.GaussianDropout(0.3), (0.3, False, None, "gaussian")),
+    (keras.layers.AlphaDropout(0.3, noise_shape=(None, 1)), (0.3, False, (None, 1), "alpha")),
+]
+
+
+@pytest.mark.parametrize(("layer", "expected"), KERAS_LAYERS)
+def test_keras_layers_are_read(layer, expected):
+    assert tuple(noise_of(layer).values()) == expected
+
+
+def test_noise_that_is_no_dropout_is_not_read():
+    assert [noise_of(x) for x in (keras.layers.GaussianNoise(0.1), keras.layers.ReLU(), None)] == [
+        None
+    ] * 3
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "alpha"])
+def test_layers_of_other_noise_are_good_keras_layers(noise, check_layer):
+    options = {"noise_shape": (None, 1, 2, None), "noise": noise}
+    check_layer(lambda: MonteCarloDropout(num_members=1, seed=3, **options), draw(5, 4, 2, 3))
+
+
 def test_an_unseeded_layer_keeps_its_draws_when_saved():
     layer = MonteCarloDropout(0.5, 4)
     twin = MonteCarloDropout.from_config(json.loads(json.dumps(layer.get_config())))
@@ -187,7 +263,9 @@ BAD = [
     (lambda: MonteCarloDropout(-0.1), "rate.*-0.1"),
     (lambda: MonteCarloDropout(float("nan")), "rate.*nan"),
     (lambda: MonteCarloDropout(0.1, 0), "num_members.*0"),
+    (lambda: MonteCarloDropout(0.1, noise="white"), "noise.*dropout, gaussian, alpha.*white"),
     (lambda: MCDropout(0), "num_members.*0"),
+    (lambda: MCDropout(3, rate=None, filterwise=True), "filterwise needs a rate"),
     (lambda: MCDropout(3, rate=1), "rate.*1"),
     (lambda: MCDropout(3, tile_at="tail"), "tile_at.*tail"),
 ]

@@ -42,7 +42,7 @@ class Asked:
         self._check_head()
 
     def _check_head(self):
-        head = next(step for step, role in self.roles.items() if role == "head")
+        head = graphs.head_alone(self.graph, self.roles, self.method)
         rank = len(head.inputs[0].shape)
         tail = graphs.tail(self.graph)
         after = self.graph.steps[self.graph.steps.index(head) + 1 :]

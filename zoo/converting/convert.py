@@ -12,7 +12,7 @@ from zoo import methods
 from zoo.building import compile_default
 from zoo.checks import check_dense
 from zoo.classifier import EnsembleClassifier
-from zoo.converting import cut, graphs, heads, zoo_models
+from zoo.converting import cut, dropouts, graphs, heads, zoo_models
 from zoo.converting.asked import Asked
 from zoo.converting.copies import Copies
 from zoo.converting.narrow import Narrow
@@ -47,7 +47,7 @@ def convert(
     but then members of BatchEnsemble and of deep ensembles without new heads stay equal in training.
 
     BatchEnsemble, MC dropout and Masksembles change Dense, Conv2D and DepthwiseConv2D layers; all other
-    layers are shared. Layers before `tile_at` are computed once for all members.
+    layers are shared. `MCDropout(rate=None)` changes the model's own dropout layers instead. Layers before `tile_at` are computed once for all members.
 
     Packed-Ensembles with alpha != M or gamma > 1, MIMO and methods of your own start from new weights in
     layers whose shapes they change. A warning names some; the result's `new_weights` lists them all.
@@ -169,25 +169,35 @@ def _graph(model):
 
 def _builder(graph, method, tile_at):
     """What builds the network, after all checks."""
-    shares = isinstance(method, Tiled)
     if not isinstance(method, _SHARING) and not _makes_copies(method):
         if tile_at is not None:
             raise ValueError(f"{method.name}'s members part at the images; leave tile_at out")
         return Asked(graph, method)
+    start = _start(graph, method, tile_at)
+    if isinstance(method, _SHARING):
+        return Rows(graph, method, start)
+    whole = isinstance(method, methods.Single) or (method.alpha, method.gamma) == (method.num_members, 1)
+    return Copies(graph, method.num_members, start) if whole else Narrow(graph, method, start)
+
+
+def _start(graph, method, tile_at):
+    """The index of the first step that members need not share."""
+    own = dropouts.draws_own(method)
     if tile_at is None:
-        stage = method.tile_at if shares else 0
+        stage = method.tile_at if isinstance(method, Tiled) else 0
         if stage not in (0, 1, "head"):
             raise ValueError(
                 f"tile_at={stage} is a stage of this zoo's backbones; pass zoo.convert's tile_at, a layer's "
                 "name or a share of the MACs"
             )
-        start = _after_stem(graph) if stage == 1 else cut.position(graph, stage)
-    else:
-        start = cut.position(graph, tile_at)
-    if isinstance(method, _SHARING):
-        return Rows(graph, method, start)
-    whole = isinstance(method, methods.Single) or (method.alpha, method.gamma) == (method.num_members, 1)
-    return Copies(graph, method.num_members, start) if whole else Narrow(graph, method, start)
+        if stage == 1 and not own:
+            return _after_stem(graph)
+        tile_at = None if own and stage == 1 else stage
+    if not own:
+        return cut.position(graph, tile_at)
+    start = dropouts.start(graph, tile_at)
+    dropouts.check(graph, start)
+    return start
 
 
 def _makes_copies(method):

@@ -215,10 +215,10 @@ def is_softmax(step: Step) -> bool:
 
 
 def passes(step: Step) -> bool:
-    """Whether a step may stand between a head and the output: it only reshapes, drops or passes on."""
+    """Whether a step may stand between a head and the output: a softmax of what it gives would be the same."""
     operation = step.operation
     if isinstance(operation, keras.layers.Activation):
-        return operation.activation is keras.activations.linear
+        return operation.activation in (keras.activations.linear, keras.activations.log_softmax)
     passing = (keras.layers.Flatten, keras.layers.Reshape, keras.layers.Dropout, keras.layers.Identity)
     return isinstance(operation, passing)
 
@@ -284,6 +284,29 @@ def roles(graph: Graph) -> dict:
     if found:
         found[list(found)[-1]] = "head"
     return found
+
+
+def head_alone(graph: Graph, found: dict, method: Any) -> Step | None:
+    """Return the head, which a method gives a width of its own.
+
+    Args:
+        graph: a `Graph`.
+        found: its `roles`.
+        method: the `Method` that is to replace it.
+
+    Returns:
+        The `Step`; None in a graph without kernels.
+
+    Raises:
+        ValueError: for a layer that is called elsewhere, too.
+    """
+    head = next((step for step, role in found.items() if role == "head"), None)
+    if head and any(step.key == head.key for step in graph.steps if step is not head):
+        raise ValueError(
+            f"{head.name} is the head of {graph.name} and is called before its end, too, so {method.name} cannot "
+            "change its width; take deep_ensemble or batch_ensemble"
+        )
+    return head
 
 
 def _is_shortcut(step, takers):

@@ -7,6 +7,10 @@ import keras
 from zoo.converting import graphs
 from zoo.layers.keras_internals import inbound_node
 
+_SOFTMAXES = (
+    keras.activations.softmax,
+    keras.activations.log_softmax,
+)  # a softmax of the latter is the former
 _UNITS = {keras.layers.Dense: "units", keras.layers.Conv2D: "filters"}
 
 
@@ -35,7 +39,7 @@ def with_logits(
         step.dropped = graphs.is_softmax(step)
     head = tail[-1] if tail else None
     activation = getattr(head and head.operation, "activation", None)
-    softmax = activation is keras.activations.softmax and from_logits is not True
+    softmax = from_logits is not True and activation in _SOFTMAXES
     if from_logits is False and not softmax and not any(step.dropped for step in tail):
         return _with_logarithm(graph)
     if softmax and type(head.operation) in graphs.KERNELS:

@@ -30,6 +30,8 @@ class Narrow(Copies):
     def __init__(self, graph: graphs.Graph, method: methods.Packed, start: int):
         super().__init__(graph, method.num_members, start)
         self.method, self.roles = method, graphs.roles(graph)
+        if method.alpha != method.num_members:
+            graphs.head_alone(graph, self.roles, method)
         for step in graph.steps[start:] if method.alpha != method.num_members else []:
             self._check_width(step)
 

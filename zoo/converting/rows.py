@@ -36,15 +36,18 @@ class Rows:
         self.tiled = isinstance(method, Tiled)
         self.factory = method if self.tiled else method.layer_factory(1)
         self.roles = graphs.roles(graph)
-        self.twins, self.own = {}, {}  # by the source's layer
+        self.twins, self.own, self.drawn = {}, {}, {}  # by the source's layer; the last by step
         self.early = {step.key for step in graph.steps[:start]}
+        self.names = {step.name for step in graph.steps}
         for index, step in enumerate(graph.steps):
+            if index >= start and (made := self._without_weights(step)) is not None:
+                self.drawn[step] = made
             if step.key not in self.own and index >= start and (made := self._made(step)) is not None:
                 self.own[step.key] = made
             if not step.dropped:
                 self.twins.setdefault(step.key, copying.twin(step, step.name))
         self.start = start
-        if not self.own:
+        if not self.own and not self.drawn:
             raise ValueError(
                 f"{graph.name} has no layer from {graph.steps[start].name} on that {method.name} changes; "
                 "take an earlier tile_at, or deep_ensemble"
@@ -62,8 +65,7 @@ class Rows:
         graphs.check_merged(step, self.method)
         if role in ("hidden", "head"):
             self.factory.begin_stage("head" if role == "head" else 1, None)
-        name = f"{step.name}_members" if step.key in self.early else step.name  # called before, too
-        options = {**step.operation.get_config(), **step.changes, "name": name}
+        options = {**step.operation.get_config(), **step.changes, "name": self._name(step)}
         size = [options.pop(name) for name in _SIZES[kind]]
         try:
             made = getattr(self.factory, kind)(*size, role, **options)
@@ -73,6 +75,24 @@ class Rows:
                 f"{step.name} is no layer for {self.method.name} ({reason}); take deep_ensemble or single"
             ) from None
         return None if type(made) is type(step.operation) else made
+
+    def _name(self, step):
+        """The name of the method's layer, which may be called before the cut as it is, too."""
+        return f"{step.name}_members" if step.key in self.early else step.name
+
+    def _without_weights(self, step):
+        """What the method makes of a layer without weights, once for each call of it; None for the layer itself."""
+        operation = step.operation
+        if step.weighted or step.dropped or not isinstance(operation, keras.Layer):
+            return None
+        calls = sum(step.key == other.key for other in self.drawn)
+        name = self._name(step) + (f"_{calls + 1}" if calls else "")
+        while calls and name in self.names:
+            name += "_"
+        self.names.add(name)
+        layer = copying.twin(step, name)
+        made = self.factory.per_member(layer)
+        return None if made is layer else made
 
     def build(self, preprocess: Any, spread: float, seed: int) -> keras.Model:
         """Build the network.
@@ -121,7 +141,8 @@ class Rows:
         return self.rows[id(tensor)]
 
     def _call(self, index, step):
-        is_own = step.key in self.own and index >= self.start
+        own = self.drawn.get(step, self.own.get(step.key) if index >= self.start else None)
+        is_own = own is not None
         on_rows = is_own or any(id(tensor) not in self.once for tensor in step.inputs)
         given = {id(x): self._on_rows(x) if on_rows else self.once[id(x)] for x in step.inputs}
         args, kwargs = step.filled(given)
@@ -129,7 +150,7 @@ class Rows:
             results = [args[0]]
         elif is_own:
             copying.layers_between(args[0], self.known)
-            results = [self.own[step.key](args[0])]
+            results = [own(args[0])]
             for layer in copying.layers_between(results, self.known):
                 self.loads[id(layer)] = step, layer, True
         else:

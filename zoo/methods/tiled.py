@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+import keras
+
 from zoo.array_types import LayerLike, Tensor
 from zoo.layers import MemberLogits, TileMembers
 from zoo.layers.tiling import check_members, check_training_mode
@@ -13,7 +15,8 @@ from zoo.methods.method import Method
 class Tiled(Method):
     """Base of methods that share a network up to a stage, after which members are rows of the batch.
 
-    A subclass gives the layers of the part where members differ, by `conv`, `dense` and `norm`.
+    A subclass gives the layers of the part where members differ, by `conv`, `dense`, `norm` and
+    `per_member`.
 
     Args:
         num_members: int >= 1, M. Default: 4.
@@ -80,6 +83,9 @@ class TiledLayerFactory(Method):
 
     def norm(self, **options: Any) -> LayerLike:
         return self.makes.norm(**options)
+
+    def per_member(self, layer: keras.Layer) -> LayerLike:
+        return self.makes.per_member(layer)
 
     def members(self, logits: Any) -> Tensor:
         method = self.method
