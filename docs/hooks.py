@@ -15,7 +15,7 @@ _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#\s]+)(#[^)]*)?\)")
 def on_startup(**kwargs):
     """Lay out build/docs_source/zoo as the installed package is, for mkdocstrings to read.
 
-    Examples get the heading by which mkdocstrings knows them.
+    Examples get the heading by which mkdocstrings knows them, and what is returned is text to the end.
 
     Args:
         kwargs: command and dirty.
@@ -27,7 +27,7 @@ def on_startup(**kwargs):
         for path in source.rglob("*.py"):
             made = copy / path.relative_to(source)
             made.parent.mkdir(parents=True, exist_ok=True)
-            made.write_text(_with_examples(path.read_text()))
+            made.write_text(_with_returns(_with_examples(path.read_text())))
 
 
 def _with_examples(source):
@@ -37,6 +37,11 @@ def _with_examples(source):
     return loose.sub(
         lambda m: f"{m[1]}Examples:\n" + re.sub(r"^(?=.)", "    ", m[2], flags=re.M), source
     )
+
+
+def _with_returns(source):
+    """Put an empty type before what is returned; else a colon in its text would end one."""
+    return re.sub(r"^( +(?:Returns|Yields):\n +)(?=\S)", r"\1: ", source, flags=re.M)
 
 
 def on_post_build(config, **kwargs):
@@ -49,6 +54,22 @@ def on_post_build(config, **kwargs):
     for report in (_ROOT / "docs" / "reports").glob("*/report.html"):
         target = pathlib.Path(config["site_dir"]) / "reports" / report.parent.name
         shutil.copy(report, target / "page.html")
+
+
+def on_page_content(html, page, **kwargs):
+    """Let pictures lead to themselves in full size, and links of notebooks to the site's pages.
+
+    Args:
+        html: str, the page's content.
+        page: `mkdocs.structure.pages.Page`.
+        kwargs: config and files.
+
+    Returns:
+        str.
+    """
+    if page.file.src_uri.endswith(".ipynb"):  # mkdocs does not follow their links
+        return re.sub(r'href="(?!\w+:)([^"#]+)\.(?:ipynb|md)(#[^"]*)?"', r'href="\1.html\2"', html)
+    return re.sub(r'<img [^>]*src="([^"]+)"[^>]*>', r'<a href="\1">\g<0></a>', html)
 
 
 def on_page_markdown(markdown, page, **kwargs):

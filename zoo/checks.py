@@ -87,7 +87,7 @@ def check_images(
     if dtype.kind in "ui":
         if scaled and dtype != "uint8":
             values = as_array(images, "images")
-            warn_of_range(int(values.min()), int(values.max()), False, stacklevel=4)
+            warn_of_range(int(values.min()), int(values.max()), False, stacklevel=5)
         return
     bad, first, low, high = 0, 0, 0.0, 0.0
     step = max(_CHUNK // math.prod(shape[1:]), 1)
@@ -106,7 +106,7 @@ def check_images(
             "repair them"
         )
     if scaled and not bad:
-        warn_of_range(low, high, True, stacklevel=4)
+        warn_of_range(low, high, True, stacklevel=5)
 
 
 def warn_of_range(low: float, high: float, floats: bool, stacklevel: int) -> None:

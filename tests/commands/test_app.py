@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from PIL import Image
 
 import zoo
 from zoo import cli
+from zoo.commands import app as command
 from zoo.commands import app_server as app
 from zoo.deciding import Threshold
 
@@ -25,6 +27,12 @@ NAN = float("nan")
 MARKS = [
     Threshold(value, target, 0.95, NAN, NAN, NAN, 100) for value, target in ((0.45, 0.9), (0.7, 0.95))
 ]
+CLOSE = [
+    (0.9, 0.9),
+    (0.93, 0.95),
+    (0.96, 0.98),
+    (0.99, 0.99),
+]  # there is no room for all of their labels
 
 # Drops two photographs and a text, after the page has asked what it shows.
 DROP = """<script>
@@ -38,6 +46,18 @@ if (location.search) setTimeout(async () => {
   }
   document.getElementById("drop").dispatchEvent(new DragEvent("drop", {dataTransfer: data, cancelable: true}));
 }, 300);
+</script>"""
+
+
+# Asks about the first example, then tells how it is shown.
+TURNED = """<script>
+setTimeout(() => document.querySelector("#examples button").click(), 2000);
+setTimeout(() => {
+  const size = e => [e.clientWidth, e.clientHeight], picture = document.getElementById("picture");
+  document.body.append(Object.assign(document.createElement("pre"), {id: "found", textContent: JSON.stringify({
+    size: size(picture), small: size(document.querySelector("#examples img")), turned: !document.getElementById("turned").hidden,
+  })}));
+}, 7000);
 </script>"""
 
 
@@ -117,7 +137,7 @@ def test_a_photograph_that_is_stored_turned_is_answered_as_predict_does(page, se
 
 
 REFUSED = [
-    ("POST", "/answer", b"no image", {}, 400, "no image that Pillow can read"),
+    ("POST", "/answer", b"no image", {}, 400, "this is no image that Pillow can read"),
     ("POST", "/answer", photograph()[:60], {}, 400, "no image that Pillow can read"),
     ("POST", "/answer", b"", {}, 400, "send an image"),
     ("POST", "/other", b"x", {}, 400, "send an image"),
@@ -179,11 +199,53 @@ def test_ports_that_are_none_are_refused_in_one_line(port, capsys):
 
 def test_the_nearest_threshold_is_named():
     marks = [(0.45, 0.9), (0.7, 0.95)]
-    assert app.decision(0.3, marks) == "ask a person: 90% right need .450"
-    assert app.decision(0.5, marks) == "answer: above .450, where 90% are right; 95% need .700"
-    assert app.decision(0.9, marks) == "answer: above .700, where 95% are right"
-    assert app.decision(0.3, [(0.5, None)]) == "ask a person: the threshold is .500"
+    right = "% of answers are right from"
+    assert app.decision(0.3, marks) == f"ask a person: 90 {right} 0.450 on"
+    assert app.decision(0.5, marks) == f"answer: 90 {right} 0.450 on, 95 % from 0.700 on"
+    assert app.decision(0.9, marks) == f"answer: 95 {right} 0.700 on"
+    assert app.decision(0.3, [(0.5, None)]) == "ask a person: the threshold is 0.500"
+    own = [(0.45, 0.9), (0.6, None), (0.7, 0.975)]
+    assert app.decision(0.5, own) == (
+        f"ask a person: the threshold is 0.600; 90 {right} 0.450 on, 97.5 % from 0.700 on"
+    )
+    assert app.decision(0.8, own) == f"answer: the threshold is 0.600; 97.5 {right} 0.700 on"
     assert app.decision(0.3, []) == "no threshold given"
+    assert app.decision(0.3, [], [0.8, 0.9]).startswith(
+        "ask a person: no confidence was shown to make 80 %"
+    )
+
+
+def found(value, target, images=100):
+    return Threshold(value, target, 0.95, NAN, NAN, NAN, images)
+
+
+def test_of_accuracies_at_one_confidence_the_highest_is_shown_and_what_is_not_reached_is_told(tiny):
+    thresholds = [
+        found(0.7, 0.9),
+        found(0.3, 0.8),
+        found(0.7, 0.95),
+        found(float("inf"), 0.99),
+        found(0.5, NAN, 0),
+    ]
+    about = app.Session(tiny(), thresholds).about()
+    assert about["marks"] == [(0.3, 0.8), (0.5, None), (0.7, 0.95)]
+    assert about["unreached"] == [0.99] and about["labelled"] == 100
+
+
+def test_thresholds_come_from_labelled_photographs(tiny, tmp_path, raises_line):
+    model = tiny()
+    model.class_names, model.resize = NAMES, "crop"
+    for seed in range(9):
+        (tmp_path / NAMES[seed % 3]).mkdir(exist_ok=True)
+        (tmp_path / NAMES[seed % 3] / f"{seed}.png").write_bytes(photograph(seed=seed))
+    options = types.SimpleNamespace(threshold=0.7, labelled=str(tmp_path))
+    own, *labelled = command._thresholds(model, options)
+    assert own.value == 0.7 and [one.target for one in labelled] == list(command.ACCURACIES)
+    assert all(one.images == 9 for one in labelled)
+    assert app.Session(model, [own, *labelled]).unreached[-1] == 0.99  # nine photographs show little
+    (tmp_path / NAMES[0]).rename(tmp_path / "cat")
+    with raises_line(ValueError, "are not all named after a class of the model"):
+        command._thresholds(model, options)
 
 
 def test_the_page_takes_nothing_from_elsewhere():
@@ -194,8 +256,12 @@ def test_the_page_takes_nothing_from_elsewhere():
 # Headless Chromium's window is at least 500 wide, so the page is shown in a frame of the wanted width.
 FRAME = """<script>
 if (location.search) {
-  setTimeout(() => parent.postMessage([innerWidth, document.documentElement.scrollWidth, document.body.innerText], "*"),
-    6000);
+  setTimeout(() => {
+    const boxes = [...document.querySelectorAll("#sure small")].map(label => label.getBoundingClientRect());
+    const clash = boxes.some((a, i) => boxes.slice(i + 1).some(b => a.left < b.right && b.left < a.right && a.top < b.bottom
+      && b.top < a.bottom));
+    parent.postMessage([innerWidth, document.documentElement.scrollWidth, document.body.innerText, boxes.length, clash], "*");
+  }, 6000);
 } else {
   document.body.innerHTML = "<iframe src='/?framed' style='width:WIDTHpx;height:1600px;border:0'></iframe>";
   onmessage = event => { document.body.append(Object.assign(document.createElement("pre"),
@@ -221,12 +287,31 @@ def test_dropped_photographs_are_shown_and_nothing_is_wider_than_the_window(widt
     (tmp_path / "page.html").write_text(
         app.Handler.page.read_text() + FRAME.replace("WIDTH", str(width)) + DROP
     )
+    session.marks, session.unreached = [*session.marks, *CLOSE], [0.995]
     page = Page(session, tmp_path / "page.html")
     page.server.RequestHandlerClass.policy += "; frame-src 'self'"
-    window, needed, text = chromium(page, tmp_path)
+    window, needed, text, labels, clash = chromium(page, tmp_path)
     page.close()
     assert window == width and needed <= width
+    assert 2 < labels < 6 and not clash
+    assert "0.990 for 99 %; none was found for 99.5 %." in text and "Looking" not in text
     assert {row["image"] for row in session.log} == {"a photograph.png", "second.png"}
     for row in session.log:
         assert row["image"] in text and f"{row['confidence']:.3f}" in text and row["decision"] in text
     assert "members agree" in text and "90 %" in text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium")
+def test_the_browser_shows_a_turned_photograph_as_the_model_sees_it_and_says_so(session, tmp_path):
+    exif, stored = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40), "navy").save(stored, "JPEG", exif=exif)
+    (tmp_path / "turned.jpg").write_bytes(stored.getvalue())
+    session.examples = [tmp_path / "turned.jpg"]
+    (tmp_path / "page.html").write_text(app.Handler.page.read_text() + TURNED)
+    page = Page(session, tmp_path / "page.html")
+    shown = chromium(page, tmp_path)
+    page.close()
+    assert shown["size"][0] > shown["size"][1] and shown["small"] == [64, 64]
+    assert shown["turned"] and [row["image"] for row in session.log] == ["turned.jpg"]

@@ -81,6 +81,19 @@ def test_the_page_shows_thumbnails_least_certain_first(saved, folder, tmp_path, 
     assert f"{answered} answered by the model, {12 - answered} for a person" in text
 
 
+def test_the_page_tells_turned_photographs_and_numbers_classes_without_names(tmp_path, capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20), "navy").save(tmp_path / "turned.jpg", exif=exif)
+    Image.new("RGB", (30, 20), "navy").save(tmp_path / "upright.jpg")
+    paths = [str(tmp_path / name) for name in ("turned.jpg", "upright.jpg")]
+    prediction = zoo.Prediction(np.full((2, 1, 3), [0.7, 0.2, 0.1]), paths=paths)
+    prediction_page.write(prediction, None, tmp_path / "page.html", "model")
+    turned, upright = (tmp_path / "page.html").read_text().split("<li>")[1:]
+    assert "stored turned" in turned and "stored turned" not in upright
+    assert "<b>class 0</b> 70%" in upright and "then class 1 20%, class 2 10%" in upright
+
+
 def test_thumbnails_of_16_bits_are_as_bright_as_the_photograph(tmp_path):
     Image.fromarray(np.full((20, 30), 100 * 257, "uint16")).save(tmp_path / "grey.png")
     encoded = prediction_page._thumbnail(tmp_path / "grey.png").partition("base64,")[2]

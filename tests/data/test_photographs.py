@@ -72,8 +72,9 @@ def test_photographs_that_are_stored_turned_are_answered_as_stored_with_a_warnin
     assert pixels.shape == by_pillow.shape == (20, 12, 3)
     for given, stored in ((turned, pixels), ([turned], pixels), (Image.open(turned), by_pillow)):
         expected = zoo.predict(model, [stored]).members
-        with pytest.warns(UserWarning, match=r"stored turned .*: 1; they"):
+        with pytest.warns(UserWarning, match=r"stored turned .*: 1; they") as warned:
             np.testing.assert_allclose(zoo.predict(model, given).members, expected, atol=1e-5)
+        assert [warning.filename for warning in warned] == [__file__]
 
 
 def test_other_photographs_are_not_warned_of(turned, folder, model, recwarn):

@@ -9,6 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 
+import zoo
 from zoo.evaluation import charts
 from zoo.evaluation.evaluate import evaluate
 from zoo.evaluation.page import figures_table, number
@@ -168,7 +169,7 @@ def test_every_form_has_every_table(report, page):
         row = table.rows[-1]
         cells = [number(value) for value in row[1]]
         assert f"| {row[0]} | {' | '.join(cells)} |" in markdown.replace(" ★", "")
-        assert all(f">{cell}</td>" in page for cell in cells)
+        assert all(f">{cell}</td>" in page.replace("\u00a0", " ") for cell in cells)
         assert table.caption in markdown and table.caption in page
     sections = [table.section for table in tables(results)]
     assert len(set(sections)) == 6
@@ -203,6 +204,17 @@ def test_the_verdict_comes_first_then_photographs(report, page):
     markdown = (report[0] / "report.md").read_text()
     assert markdown.splitlines()[2] == said[0]
     assert "Difference from the single network" in page and "[" in said[0]
+
+
+@pytest.mark.slow
+def test_photographs_have_the_names_of_the_models_classes(page):
+    captions = [one["alt"] for one in Elements(page).of("img")]
+    names = set(zoo.card("packed_lenet", "fashion_mnist").config["class_names"])
+    said = [
+        re.sub(r" \(\d\)", "", text).replace("; members say ", ", ").split(", ") for text in captions
+    ]
+    assert len(said) == 24 and {"T-shirt/top", "Ankle boot"} < names
+    assert all(set(one) <= names and len(one) >= 2 for one in said)
 
 
 def test_charts_that_stand_side_by_side_share_their_scale():

@@ -92,6 +92,8 @@ def test_the_sentence_says_what_the_intervals_say(nll, accuracy, said):
     }  # fmt: skip
     [sentence] = sentences(models, 1000)
     assert sentence.startswith(said) and "for 2.5 times the multiplications" in sentence
+    [sentence] = sentences({**models, "p": {"against_single": against, "macs": 10.4}}, 1000)
+    assert sentence.endswith(", for as many multiplications.")
 
 
 def test_what_is_missing_is_named():

@@ -9,7 +9,8 @@ import keras
 class ProgressLine(keras.callbacks.Callback):
     """Show progress: one line that is rewritten on a terminal, or lines in a log.
 
-    A log gets a line at the first step, each minute and each epoch.
+    A log gets a line at the first step, each minute and each epoch. The time left is told from the
+    second step on, because the first compiles the network.
     """
 
     def on_train_begin(self, logs=None):
@@ -20,6 +21,8 @@ class ProgressLine(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.seen += 1
+        if self.seen == 1:
+            self.started = time.time()  # the first step compiles
         self.batch = batch + 1
         if time.time() - self.shown > (0.5 if sys.stderr.isatty() else 60):
             self._print(logs, end="\033[K" if sys.stderr.isatty() else "\n")
@@ -36,8 +39,13 @@ class ProgressLine(keras.callbacks.Callback):
         epochs, steps = self.params["epochs"], self.params["steps"]
         batch = self.batch + self.params.get("done", 0)  # steps before an interruption
         done = (self.epoch * steps + batch) / (epochs * steps)
-        left = (epochs - self.epoch) * steps - batch
-        left *= (time.time() - self.started) / self.seen
         values = "  ".join(f"{name} {float(value):.4f}" for name, value in (logs or {}).items())
-        clock = f"{int(left) // 3600}:{int(left) // 60 % 60:02d}:{int(left) % 60:02d}"
-        return f"epoch {self.epoch + 1}/{epochs}  {done:4.0%}  {values}  {clock} left"
+        left = self._left((epochs - self.epoch) * steps - batch)
+        return f"epoch {self.epoch + 1}/{epochs}  {done:4.0%}  {values}{left}"
+
+    def _left(self, steps):
+        """The time that so many steps will take, as text; nothing before a second step was seen."""
+        if self.seen < 2:
+            return ""
+        left = int(steps * (time.time() - self.started) / (self.seen - 1))
+        return f"  {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"

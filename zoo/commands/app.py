@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from zoo.commands import arguments
@@ -69,10 +70,7 @@ def _thresholds(model, options):
         nan = float("nan")
         found.append(Threshold(options.threshold, nan, nan, nan, 0.0, nan, 0))
     if options.labelled:
-        import zoo
-
-        held_out = zoo.predict(model, options.labelled, progress=False)
-        if held_out.targets is None:
-            raise ValueError(f"the subfolders of {options.labelled} are not all classes of the model")
+        progress = None if sys.stderr.isatty() else False
+        held_out = arguments.predict_labelled(model, options.labelled, progress)
         found += [threshold(held_out, accuracy=accuracy) for accuracy in ACCURACIES]
     return found

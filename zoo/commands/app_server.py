@@ -15,6 +15,7 @@ import pathlib
 import sys
 import threading
 import urllib.parse
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,9 @@ class Session:
     def __init__(self, model: Any, thresholds: list[Threshold] = [], examples: list = []):  # noqa: B006
         model.resize = model.resize or "crop"
         self.model = model
-        marks = {_mark(found) for found in thresholds if np.isfinite(found.value)}
-        self.marks = sorted(marks, key=lambda mark: mark[0])
+        self.marks = _marks(thresholds)
+        self.unreached = sorted(found.target for found in thresholds if np.isinf(found.value))
+        self.labelled = max((found.images for found in thresholds), default=0)
         self.examples = [pathlib.Path(path) for path in examples]
         self.log: list[dict] = []
         self.lock = threading.Lock()  # one prediction at a time
@@ -59,6 +61,8 @@ class Session:
             "classes": self.model.num_classes,
             "members": self.model.num_members,
             "marks": self.marks,
+            "unreached": self.unreached,
+            "labelled": self.labelled,
             "examples": [path.name for path in self.examples],
             "log": self.log,
         }
@@ -93,7 +97,7 @@ class Session:
             "mutual_information": round(float(prediction.mutual_information[0]), 4),
             "members_agreeing": int((top == order[0]).sum()),
             "members": len(members),
-            "decision": decision(confidence, self.marks),
+            "decision": decision(confidence, self.marks, self.unreached),
         }
         self.log.append(row)
         return {
@@ -120,17 +124,24 @@ class Session:
         return text.getvalue()
 
 
-def _mark(found):
-    """(confidence, target accuracy or None) of a threshold."""
-    return float(found.value), None if np.isnan(found.target) else float(found.target)
+def _marks(thresholds):
+    """Sorted (confidence, accuracy or None) of thresholds; of several accuracies at one confidence the highest."""
+    given = [(float(found.value), None) for found in thresholds if np.isnan(found.target)]
+    highest = {}
+    for found in thresholds:
+        if np.isfinite(found.value) and found.target > highest.get(found.value, 0):
+            highest[found.value] = found.target
+    found = [(float(value), float(target)) for value, target in highest.items()]
+    return sorted(given + found, key=lambda mark: mark[0])
 
 
-def decision(confidence: float, marks: list[tuple]) -> str:
-    """Say in a sentence what the nearest threshold means for a confidence.
+def decision(confidence: float, marks: list[tuple], unreached: Sequence[float] = ()) -> str:
+    """Say whether to answer, and what the nearest thresholds promise.
 
     Args:
         confidence: float.
-        marks: sorted (confidence, accuracy or None).
+        marks: sorted (confidence, accuracy or None); one without an accuracy decides, else the lowest.
+        unreached: accuracies that no confidence was shown to reach. Default: none.
 
     Returns:
         A str.
@@ -138,38 +149,43 @@ def decision(confidence: float, marks: list[tuple]) -> str:
     Example:
         >>> from zoo.commands.app_server import decision
         >>> decision(0.8, [(0.5, 0.9), (0.85, 0.95)])
-        'answer: above .500, where 90% are right; 95% need .850'
+        'answer: 90 % of answers are right from 0.500 on, 95 % from 0.850 on'
         >>> decision(0.4, [(0.5, 0.9)])
-        'ask a person: 90% right need .500'
+        'ask a person: 90 % of answers are right from 0.500 on'
+        >>> decision(0.6, [(0.5, 0.9), (0.7, None)])
+        'ask a person: the threshold is 0.700; 90 % of answers are right from 0.500 on'
     """
-    below = [mark for mark in marks if mark[0] <= confidence]
-    above = [mark for mark in marks if mark[0] > confidence]
+    given = [value for value, accuracy in marks if accuracy is None]
+    shown = [mark for mark in marks if mark[1] is not None]
+    below = [mark for mark in shown if mark[0] <= confidence][-1:]
+    above = [mark for mark in shown if mark[0] > confidence][:1]
     if not marks:
-        return "no threshold given"
-    if not below:
-        value, accuracy = above[0]
-        need = "the threshold is" if accuracy is None else f"{accuracy:.0%} right need"
-        return f"ask a person: {need} {_short(value)}"
-    value, accuracy = below[-1]
-    text = f"answer: above {_short(value)}" + (
-        "" if accuracy is None else f", where {accuracy:.0%} are right"
-    )
-    if above and above[0][1] is not None:
-        text += f"; {above[0][1]:.0%} need {_short(above[0][0])}"
-    return text
+        return (
+            f"ask a person: no confidence was shown to make {_percent(unreached[0])} of answers right"
+            if unreached
+            else "no threshold given"
+        )
+    sure = confidence >= given[0] if given else bool(below)
+    said = [f"the threshold is {given[0]:.3f}"] if given else []
+    promises = [f"{_percent(accuracy)} from {value:.3f} on" for value, accuracy in below + above]
+    if promises:
+        said.append(", ".join(promises).replace(" from", " of answers are right from", 1))
+    return ("answer: " if sure else "ask a person: ") + "; ".join(said)
 
 
-def _short(value):
-    return f"{value:.3f}".removeprefix("0")
+def _percent(share):
+    return f"{100 * share:.4g} %"
 
 
 def _picture(content, channels):
     """(pixels of an image file as they are stored, whether a viewer would turn them)."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         image = Image.open(io.BytesIO(content))
         return photographs.from_pillow(image, channels), photographs.is_turned(image)
+    except UnidentifiedImageError:  # its message names an object in memory
+        raise ValueError("this is no image that Pillow can read") from None
     except Exception as error:  # what Pillow raises for a damaged file may be anything
         raise ValueError(f"this is no image that Pillow can read ({one_line(error)})") from None
 

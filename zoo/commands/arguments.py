@@ -10,6 +10,8 @@ from zoo import registry
 
 if TYPE_CHECKING:
     from zoo.classifier import EnsembleClassifier
+    from zoo.data.photographs import Images
+    from zoo.uncertainty import Prediction
 
 
 def check_model(name: str) -> None:
@@ -80,3 +82,49 @@ def load_model(name: str, weights: str) -> EnsembleClassifier:
             "one of a Keras model"
         )
     return model
+
+
+def images_of(model: EnsembleClassifier, paths: Iterable[str]) -> Images:
+    """Take the photographs that a command is given.
+
+    Args:
+        model: an `EnsembleClassifier`.
+        paths: iterable of str, files and folders.
+
+    Returns:
+        `zoo.data.photographs.Images`, whose error about sizes names the option that helps.
+
+    Raises:
+        ValueError: for a folder without images.
+    """
+    from zoo.data import photographs
+
+    images = photographs.of(list(paths), model.input_shape[1:], model.resize)
+    images.advice = "pass --resize=crop or --resize=squash"
+    return images
+
+
+def predict_labelled(model: EnsembleClassifier, folder: str, progress: bool | None = None) -> Prediction:
+    """Predict photographs that lie in a subfolder for each class.
+
+    Args:
+        model: an `EnsembleClassifier`.
+        folder: str.
+        progress: bool, see `zoo.predict`. Default None.
+
+    Returns:
+        A `Prediction` with targets.
+
+    Raises:
+        ValueError: before any is read, for a subfolder that is no class of the model.
+    """
+    from zoo.data import photographs
+    from zoo.uncertainty import predict_images
+
+    images = images_of(model, [folder])
+    if photographs.labels_of(images.paths, model.class_names) is None:
+        raise ValueError(
+            f"the subfolders of {folder} are not all named after a class of the model: "
+            f"{', '.join((model.class_names or ['it has no class names'])[:12])}"
+        )
+    return predict_images(model, images, progress=progress)

@@ -9,11 +9,16 @@ from typing import Any, NoReturn
 from zoo.errors import one_line
 
 
-def report(error: BaseException) -> int:
+class CommandError(Exception):
+    """Ends a command; its message is one line that says all there is to say."""
+
+
+def report(error: BaseException, command: str = "zoo") -> int:
     """Print an error as one line; with ZOO_TRACEBACK in the environment, its traceback first.
 
     Args:
         error: what a command raised.
+        command: str, with which the line begins. Default: "zoo".
 
     Returns:
         The exit status: 2, or 130 for Ctrl-C.
@@ -23,10 +28,10 @@ def report(error: BaseException) -> int:
     if os.environ.get("ZOO_TRACEBACK"):
         traceback.print_exception(error)
     text = str(error)
-    expected = isinstance(error, (ValueError, OSError)) and text.isprintable()
+    expected = isinstance(error, (ValueError, OSError, CommandError)) and text.isprintable()
     if not (expected and text):
         text = f"{one_line(error, 500)}; ZOO_TRACEBACK=1 shows where"
-    print(f"zoo: {text}", file=sys.stderr)
+    print(f"{command}: {text}", file=sys.stderr)
     return 2
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import pathlib
 import sys
@@ -11,7 +10,7 @@ from typing import Any
 from zoo.commands import arguments
 from zoo.commands.errors import printable
 from zoo.deciding import Threshold, threshold
-from zoo.uncertainty import Prediction, predict, predict_images
+from zoo.uncertainty import Prediction, predict_images
 
 ANSWER, ASK = "answer", "ask a person"
 
@@ -55,13 +54,10 @@ def run(options: Any) -> int:
     """
     _check(options)
     model = _model(options)
-    from zoo.data import photographs
-
-    source = photographs.of(options.paths, model.input_shape[1:], model.resize)
+    source = arguments.images_of(model, options.paths)
     source.skips = True
-    with _own_advice():
-        prediction = predict_images(model, source, progress=None if sys.stderr.isatty() else False)
-        found = _threshold(model, options)
+    prediction = predict_images(model, source, progress=None if sys.stderr.isatty() else False)
+    found = _threshold(model, options)
     decisions = None
     if found is not None and len(prediction):
         decisions = [ANSWER if sure else ASK for sure in found.answers(prediction)]
@@ -78,18 +74,6 @@ def run(options: Any) -> int:
     for _, reason in source.unreadable:
         print(f"zoo: {printable(reason)}", file=sys.stderr)
     return 1 if source.unreadable else 0
-
-
-@contextlib.contextmanager
-def _own_advice():
-    """Name the option, where an error advises to set the model's attribute."""
-    try:
-        yield
-    except ValueError as error:
-        advice = 'set model.resize to "crop" or "squash"'
-        if advice not in str(error):
-            raise
-        raise ValueError(str(error).replace(advice, "pass --resize=crop or --resize=squash")) from None
 
 
 def _check(options):
@@ -111,12 +95,7 @@ def _model(options):
 def _threshold(model, options):
     """The threshold that was given, or that the labelled photographs show; None for neither."""
     if options.labelled:
-        held_out = predict(model, options.labelled, progress=False)
-        if held_out.targets is None:
-            raise ValueError(
-                f"the subfolders of {options.labelled} are not all named after a class of the model: "
-                f"{', '.join((model.class_names or ['it has no class names'])[:12])}"
-            )
+        held_out = arguments.predict_labelled(model, options.labelled, progress=False)
         return threshold(held_out, accuracy=options.accuracy)
     if options.threshold is None:
         return None

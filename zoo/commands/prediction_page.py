@@ -72,22 +72,22 @@ def write(
 
 
 def _card(prediction, index, decision):
-    (name, p), *others = prediction.top(3)[index]
-    path = pathlib.Path(prediction.paths[index])
-    name = name if prediction.class_names is not None else f"class {name}"
+    path, kind = pathlib.Path(prediction.paths[index]), "" if prediction.class_names else "class "
+    (name, p), *others = [(f"{kind}{name}", p) for name, p in prediction.top(3)[index]]
     badge = ""
     if decision:
         badge = f'<span class="{decision.split()[0]}">{html.escape(decision)}</span>'
     choices = prediction.members[index].argmax(axis=-1)
     agreeing = int((choices == prediction.labels[index]).sum())
     votes = f"{agreeing} of {len(choices)} members agree, " if len(choices) > 1 else ""
-    then = ", ".join(f"{html.escape(str(other))} {q:.0%}" for other, q in others)
+    then = ", ".join(f"{html.escape(other)} {q:.0%}" for other, q in others)
     return (
         f'<li><img alt="{html.escape(path.name)}" loading="lazy" src="{_thumbnail(path)}"><div>'
-        f'<b>{html.escape(str(name))}</b> {p:.0%}{badge}<div class="bar"><i style="width: {p:.1%}"></i></div>'
+        f'<b>{html.escape(name)}</b> {p:.0%}{badge}<div class="bar"><i style="width: {p:.1%}"></i></div>'
         f"<small>then {then}</small>"
         f"<small>{votes}entropy {prediction.entropy[index]:.2f} nats</small>"
-        f"<small>{html.escape(path.parent.name)}/{html.escape(path.name)}</small></div></li>"
+        f"<small>{html.escape(path.parent.name)}/{html.escape(path.name)}</small>"
+        f"{'<small>stored turned, which is how the model sees it</small>' if photographs.is_turned(path) else ''}</div></li>"
     )
 
 

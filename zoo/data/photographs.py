@@ -35,6 +35,8 @@ class Images:
         paths: list of paths, one for each image. Default: None, no files.
         skips: bool, whether files that cannot be read are left out, of `paths` too, and put into
             `unreadable`, (path, reason) each. Default: False, they raise.
+        advice: str, what the error about images of another size says first. Default: to set the model's
+            `resize`.
     """
 
     source: Iterable
@@ -44,6 +46,7 @@ class Images:
     count: int | None = None
     paths: list | None = None
     skips: bool = False
+    advice: str = 'set model.resize to "crop" or "squash"'
 
     def __post_init__(self):
         self.labels: list[np.ndarray] = []  # of the batches that `batches` has given
@@ -69,12 +72,13 @@ class Images:
                 in [0, 1], and for photographs that `is_turned`.
         """
         yield from map(self._of_dataset, self.source) if self.batched else self._of_images(batch_size)
-        warn_of_range(self.low, self.high, self.floats, stacklevel=3)
+        # The caller of zoo.predict is four calls up.
+        warn_of_range(self.low, self.high, self.floats, stacklevel=6)
         if self.turned:
             warnings.warn(
                 f"photographs that are stored turned (by their EXIF orientation): {self.turned}; they are answered as "
                 "they are stored, as Keras reads them; turn them first, as PIL.ImageOps.exif_transpose does",
-                stacklevel=2,
+                stacklevel=5,
             )
 
     def _of_images(self, batch_size):
@@ -146,8 +150,8 @@ class Images:
             return images.astype("float32")
         if self.resize is None:
             raise ValueError(
-                f"{name} is {images.shape[1]}x{images.shape[2]}, and this model takes {height}x{width}: set "
-                'model.resize to "crop" or "squash", or resize the images'
+                f"{name} is {images.shape[1]}x{images.shape[2]}, and this model takes {height}x{width}: "
+                f"{self.advice}, or resize the images"
             )
         return resized(images, (height, width), self.resize)
 

@@ -15,6 +15,7 @@ from zoo.data.test_split import read_test_split
 from zoo.errors import one_line
 from zoo.evaluation import corruptions, ood, preflight, verdict
 from zoo.evaluation.corrupted_sets import CorruptedSets, means
+from zoo.evaluation.disputed import names_of_classes
 from zoo.evaluation.equivalents import equivalents
 from zoo.evaluation.report import write_html, write_markdown
 from zoo.evaluation.scores import calibrated_figures, curves, figures, quick_figures
@@ -31,12 +32,14 @@ class Evidence:
         labels: int array (N,), their labels.
         predictions: {model: its `Prediction` of the test images}.
         entropies: {model: {OOD set: entropies (N',) in nats}}.
+        class_names: {model: K strings, or None for classes without names}. Default: no names.
     """
 
     images: np.ndarray
     labels: np.ndarray
     predictions: dict
     entropies: dict
+    class_names: dict = dataclasses.field(default_factory=dict)
 
 
 def evaluate(
@@ -116,7 +119,8 @@ def evaluate(
         )
     results = finite(results)
     files.replace(folder / "report.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
-    evidence = Evidence(test.images, test.labels, predictions, entropies)
+    class_names = {model.label: names_of_classes(model.config, test, dataset) for model in models}
+    evidence = Evidence(test.images, test.labels, predictions, entropies, class_names)
     part("report.md", write_markdown, results, folder / "report.md")
     part("report.html", write_html, results, evidence, folder / "report.html")
     part.tell(folder)

@@ -126,9 +126,10 @@ def figures_table(table: Any) -> str:
         body += f'<tr><th scope="row">{escape(name).replace("_", "_<wbr>")}</th>'
         for title, value in zip(table.head[1:], values):
             mark = ' class="best"' if (name, title) in table.stars else ""
-            if isinstance(value, str) and " [" in value:  # a difference and its interval
-                mark = ' class="wrap"'
-            body += f"<td{mark}>{escape(number(value))}</td>"
+            text = escape(number(value))
+            if " [" in text:  # a difference and its interval, which stays in one line
+                mark, text = ' class="wrap"', text.replace(", ", ",\u00a0")
+            body += f"<td{mark}>{text}</td>"
         body += "</tr>"
     caption = escape(table.caption)
     return (

@@ -1,13 +1,13 @@
 """The report of `zoo evaluate`, in Markdown and as one HTML page."""
 
 import pathlib
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from zoo.evaluation import charts
-from zoo.evaluation.page import details, figures_table, grid, number, page, paragraph, pictures
+from zoo.evaluation.disputed import disputed
+from zoo.evaluation.page import figures_table, grid, number, page, paragraph
 from zoo.evaluation.svg import Axes, Series
 from zoo.evaluation.tables import protocol, tables
 from zoo.evaluation.verdict import sentences
@@ -34,14 +34,6 @@ _LEADS = {
         "never differ are one network."
     ),
 }
-
-# Of the data sets whose labels are no names by themselves.
-CLASSES = {
-    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-    "fashion_mnist": (
-        "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"
-    ),
-}  # fmt: skip
 
 
 def write_markdown(results: dict, path: pathlib.Path) -> None:
@@ -103,9 +95,9 @@ def write_html(results: dict, evidence: Any, path: pathlib.Path) -> None:
     )
     sections = [(heading, paragraph(_LEADS[heading]) + shown + drawn[heading])
                 for heading, shown in html.items() if shown]  # fmt: skip
-    disputed = _disputed(evidence, CLASSES.get(results["dataset"]))
-    if disputed:
-        sections.insert(0, ("Images that the members disagree on most", disputed))
+    photographs = disputed(evidence)
+    if photographs:
+        sections.insert(0, ("Images that the members disagree on most", photographs))
     sections.append(("Protocol", "".join(map(paragraph, protocol(results)))))
     verdicts = sentences(results["models"], results["images"])
     path.write_text(page(_title(results), _subtitle(results), sections, verdicts))
@@ -187,29 +179,3 @@ def _matrices(results):
                             m["curves"]["disagreement"], top)
         for label, m in several.items()
     )  # fmt: skip
-
-
-def _disputed(evidence, classes, count=12):
-    """The images on which each ensemble's members disagree most; those of the first are unfolded."""
-    shown = []
-    for label, prediction in evidence.predictions.items():
-        if prediction.members.shape[1] < 2:
-            continue
-        rows = np.argsort(-prediction.mutual_information, kind="stable")[:count]
-        votes = prediction.members[rows].argmax(axis=-1)
-        items = [
-            (evidence.images[i], f"{_named(evidence.labels[i], classes)}; members say "
-             + ", ".join(_named(vote, classes) for vote in votes_of_one))
-            for i, votes_of_one in zip(rows, votes)
-        ]  # fmt: skip
-        shown.append((label, pictures(items)))
-    if not shown:
-        return ""
-    (label, first), *others = shown
-    lead = "Sorted by mutual information. Under each image are its label and what the members answer."
-    folded = "".join(details(other, html) for other, html in others)
-    return paragraph(lead) + f"<h3>{escape(label)}</h3>" + first + folded
-
-
-def _named(label, classes):
-    return classes[label] if classes else str(label)

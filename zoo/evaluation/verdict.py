@@ -203,10 +203,11 @@ def verdict(label: str, against: dict, images: int, macs: float, models: dict[st
         said = f"is {word} than {reference} by {decided} and within noise of it by {other}"
     else:
         said = f"is {by_nll} than {reference} by NLL but {by_accuracy} by accuracy"
-    cost = macs / models[reference]["macs"]
+    cost = f"{macs / models[reference]['macs']:.1f}"
+    cost = "as many" if cost == "1.0" else f"{cost} times the"
     return (
         f"{label} {said}: accuracy {accuracy.text(0.01, 1)} percentage points, NLL {nll.text()} "
-        f"(difference and 95 % interval), for {cost:.1f} times the multiplications."
+        f"(difference and 95 % interval), for {cost} multiplications."
     )
 
 

@@ -24,4 +24,8 @@ def test_progress_reaches_a_log_at_once(monkeypatch):
             lines.append(log.getvalue().count(b"\n"))
         line.on_epoch_end(epoch, {"loss": 1.0})
     assert lines == [1, 1, 1, 2, 3, 3, 4, 4]
+    first = log.getvalue().splitlines()[:2]
+    assert first[0] == b"epoch 1/2   12%  loss 1.0000" and first[1].endswith(
+        b"loss 1.0000  0:01:40 left"
+    )
     assert log.getvalue().endswith(b"epoch 2/2  100%  loss 1.0000  0:00:00 left\n")
