@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo.layers.argument_checks import check_count, check_number
 from zoo.layers.tiling import (
     SavesAllVariables,
     assignment,
@@ -40,8 +41,7 @@ class RandomSign(keras.initializers.Initializer):
     """
 
     def __init__(self, probability: float = 0.5, seed: int | None = None) -> None:
-        if not 0 <= probability <= 1:
-            raise ValueError(f"probability must be in [0, 1]; got {probability!r}")
+        check_number(probability, "probability", "in [0, 1]", lambda p: 0 <= p <= 1)
         self.probability = probability
         self.seed = random.randrange(2**31) if seed is None else seed  # as Keras's own initialisers
         self._config_seed = seed
@@ -63,8 +63,7 @@ def check_random_sign_init(random_sign_init: float) -> None:
     Raises:
         ValueError: for a number above 1, which is not a probability.
     """
-    if not random_sign_init <= 1:
-        raise ValueError(f"random_sign_init must be <= 1, a probability; got {random_sign_init!r}")
+    check_number(random_sign_init, "random_sign_init", "<= 1, a probability", lambda p: p <= 1)
 
 
 def check_fast_weights(rank: int, fast_weight_lr_multiplier: float) -> None:
@@ -77,10 +76,8 @@ def check_fast_weights(rank: int, fast_weight_lr_multiplier: float) -> None:
     Raises:
         ValueError: for a number out of range.
     """
-    if not (isinstance(rank, int) and rank >= 1):
-        raise ValueError(f"rank must be an integer >= 1; got {rank!r}")
-    if not fast_weight_lr_multiplier >= 0:
-        raise ValueError(f"fast_weight_lr_multiplier must be >= 0; got {fast_weight_lr_multiplier!r}")
+    check_count(rank, "rank")
+    check_number(fast_weight_lr_multiplier, "fast_weight_lr_multiplier", ">= 0", lambda x: x >= 0)
 
 
 def factors_of(r: np.ndarray, s: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from zoo.layers.argument_checks import check_number
 from zoo.layers.replicas import draw_rows
 from zoo.layers.tiling import check_members, per_row
 
@@ -21,7 +22,11 @@ def check_ranges(ranges: Sequence[Sequence[float]]) -> None:
     Raises:
         ValueError: for no ranges, or an invalid one.
     """
-    if not ranges or any(not 0 < low < high for low, high in ranges):
+    try:
+        valid = bool(ranges) and all(0 < low < high for low, high in ranges)
+    except (TypeError, ValueError):  # text, or no pairs
+        valid = False
+    if not valid:
         raise ValueError(f"ranges must be pairs 0 < low < high; got {ranges}")
 
 
@@ -68,8 +73,7 @@ class LogUniformHyperparameters(keras.layers.Layer):
         check_members(num_members)
         check_ranges(ranges)
         self.ranges = [[float(low), float(high)] for low, high in ranges]
-        if not 0 < initial_width < 1:
-            raise ValueError(f"initial_width must be in (0, 1); got {initial_width!r}")
+        check_number(initial_width, "initial_width", "in (0, 1)", lambda width: 0 < width < 1)
         self.num_members, self.initial_width = num_members, initial_width
         self.label_smoothing = label_smoothing
         self.seed = seed

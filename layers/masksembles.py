@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo.layers.argument_checks import check_number
 from zoo.layers.tiling import SavesAllVariables, check_channels_last, check_members, per_row
 
 
@@ -19,8 +20,7 @@ def check_scale(scale: float) -> None:
     Raises:
         ValueError: if it is not.
     """
-    if not scale >= 1:
-        raise ValueError(f"scale must be >= 1; got {scale!r}")
+    check_number(scale, "scale", ">= 1", lambda s: s >= 1)
 
 
 def member_masks(channels: int, num_members: int, scale: float, seed: int = 0) -> np.ndarray:

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from zoo.layers.argument_checks import check_count
+
 
 def is_list_of_members(value: Any) -> bool:
     """Whether a value has one entry per member, and is not a single tensor or shape.
@@ -70,6 +72,7 @@ class SplitMembers(keras.layers.Layer):
 
     def __init__(self, num_members: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        check_count(num_members, "num_members")
         self.num_members = num_members
 
     def build(self, input_shape):
@@ -113,6 +116,7 @@ class PackedFlatten(keras.layers.Layer):
 
     def __init__(self, num_members: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        check_count(num_members, "num_members")
         self.num_members = num_members
 
     def call(self, inputs):

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo.layers.argument_checks import check_count, check_number
 from zoo.layers.replicas import ReplicaSeedGenerator
 from zoo.layers.tiling import check_members
 
@@ -21,12 +22,10 @@ def check_repetitions(batch_repetitions: int, input_repetition_probability: floa
     Raises:
         ValueError: for a number out of range.
     """
-    if not (isinstance(batch_repetitions, int) and batch_repetitions >= 1):
-        raise ValueError(f"batch_repetitions must be an integer >= 1; got {batch_repetitions!r}")
-    if not 0 <= input_repetition_probability <= 1:
-        raise ValueError(
-            f"input_repetition_probability must be in [0, 1]; got {input_repetition_probability!r}"
-        )
+    check_count(batch_repetitions, "batch_repetitions")
+    check_number(
+        input_repetition_probability, "input_repetition_probability", "in [0, 1]", lambda p: 0 <= p <= 1
+    )
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -174,6 +173,7 @@ class MIMOHead(keras.layers.Dense):
     ) -> None:
         check_members(num_members)
         check_repetitions(batch_repetitions)
+        check_count(units, "units")
         super().__init__(units * num_members, **kwargs)
         self.num_members, self.batch_repetitions = num_members, batch_repetitions
         self.input_spec = None  # Keras's allows no rows

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from zoo.layers.argument_checks import check_number
 from zoo.layers.member_lists import is_list_of_members, shares
 from zoo.layers.replicas import mean_over_replicas, replicated
 from zoo.layers.tiling import assignment, check_members, per_row
@@ -210,6 +211,8 @@ class PerMemberBatchNormalization(keras.layers.Layer):
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         check_members(num_members)
+        check_number(momentum, "momentum", "in [0, 1]", lambda share: 0 <= share <= 1)
+        check_number(epsilon, "epsilon", "> 0", lambda value: value > 0)
         self.num_members, self.momentum, self.epsilon = num_members, momentum, epsilon
         self.center, self.scale = center, scale
 

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo.layers.argument_checks import check_count
 from zoo.layers.grouped_convolution import grouped_convolution
 from zoo.layers.member_lists import is_list_of_members, shares
 from zoo.layers.packed_rules import (
@@ -188,19 +189,20 @@ class _PackedConv(_Packed):
         dilation_rate: int | tuple[int, ...] = 1, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(num_members, alpha, gamma, **kwargs)
+        check_count(filters, "filters")
         self.filters = filters
         self.kernel_size = self._tuple(kernel_size, "kernel_size")
         self.strides = self._tuple(strides, "strides")
         self.dilation_rate = self._tuple(dilation_rate, "dilation_rate")
-        self.padding = padding.lower()
+        self.padding = str(padding).lower()
         if self.padding not in ("valid", "same"):
             raise ValueError(f'padding must be "valid" or "same"; got {padding!r}')
 
     def _tuple(self, value, name):
-        value = (value,) * self.rank if isinstance(value, int) else tuple(value)
-        if len(value) != self.rank or min(value) < 1:
-            raise ValueError(f"{name} must be {self.rank} integer(s) >= 1; got {value}")
-        return value
+        sizes = tuple(value) if isinstance(value, (tuple, list)) else (value,) * self.rank
+        if len(sizes) != self.rank or not all(isinstance(size, int) and size >= 1 for size in sizes):
+            raise ValueError(f"{name} must be {self.rank} integer(s) >= 1; got {value!r}")
+        return sizes
 
     def build(self, input_shape):
         self._build(input_shape, self.filters, self.kernel_size)
@@ -355,6 +357,7 @@ class PackedDense(_Packed):
         self, units: int, num_members: int = 4, alpha: float = 2, gamma: int = 1, **kwargs: Any
     ) -> None:
         super().__init__(num_members, alpha, gamma, **kwargs)
+        check_count(units, "units")
         self.units = units
 
     def build(self, input_shape):

@@ -6,6 +6,7 @@ from typing import Any
 
 from keras import ops
 
+from zoo.layers.argument_checks import check_count, check_number
 from zoo.layers.tiling import check_members
 
 ROLES = {"stem": "stem", "first": "stem", "hidden": "hidden", "shortcut": "hidden",
@@ -137,7 +138,5 @@ def check_packed(num_members: int, alpha: float, gamma: int) -> None:
         ValueError: for an argument out of range.
     """
     check_members(num_members)
-    if not 0 < alpha < math.inf:
-        raise ValueError(f"alpha must be a number > 0; got {alpha!r}")
-    if not (isinstance(gamma, int) and gamma >= 1):
-        raise ValueError(f"gamma must be an integer >= 1; got {gamma!r}")
+    check_number(alpha, "alpha", "a number > 0", lambda a: 0 < a < math.inf)
+    check_count(gamma, "gamma")

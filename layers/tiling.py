@@ -11,6 +11,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from zoo.layers.argument_checks import check_count
+
 MODES = ("tile", "split")
 
 
@@ -23,8 +25,7 @@ def check_members(num_members: int) -> None:
     Raises:
         ValueError: if it is not.
     """
-    if not (isinstance(num_members, int) and num_members >= 1):
-        raise ValueError(f"num_members must be an integer >= 1; got {num_members!r}")
+    check_count(num_members, "num_members")
 
 
 def check_training_mode(training_mode: str) -> None:

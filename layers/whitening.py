@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo.layers.argument_checks import check_count, check_number
+
 
 @keras.saving.register_keras_serializable(package="zoo")
 class PatchWhitening(keras.layers.Layer):
@@ -40,10 +42,8 @@ class PatchWhitening(keras.layers.Layer):
 
     def __init__(self, kernel_size: int = 2, epsilon: float = 5e-4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not (isinstance(kernel_size, int) and kernel_size >= 1):
-            raise ValueError(f"kernel_size must be an integer >= 1; got {kernel_size!r}")
-        if not epsilon > 0:
-            raise ValueError(f"epsilon must be > 0; got {epsilon!r}")
+        check_count(kernel_size, "kernel_size")
+        check_number(epsilon, "epsilon", "> 0", lambda value: value > 0)
         self.kernel_size, self.epsilon = kernel_size, epsilon
 
     def build(self, input_shape):

@@ -17,7 +17,7 @@ Sparse tickets, hyper-deep ensembles and deep ensembles without `join` are train
 
 A stopped queue resumes when it is started again, and loses at most an epoch; SIGTERM saves first and
 loses nothing.  Only one queue works in a folder.  A run that fails is named in the table and tried again
-at the next start.  RUNS/RECIPE-SEED/output.txt has what a run printed.
+at the next start; the exit status is then 1.  RUNS/RECIPE-SEED/output.txt has what a run printed.
 """
 
 import contextlib
@@ -109,6 +109,8 @@ def read_plan(path):
         entries = tomllib.loads(path.read_text())["run"]
     except (tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no plan ({error}); it takes [[run]] entries") from None
+    if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
+        raise ValueError(f"{path} is no plan (run = {entries}); it takes [[run]] entries")
     runs = [run for entry in entries for run in _runs(path, dict(entry))]
     names = [run.name for run in runs]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -121,6 +123,8 @@ def _runs(path, entry):
     name, seeds, join = entry.pop("recipe", None), entry.pop("seeds", [0]), entry.pop("join", [])
     if not isinstance(name, str):
         raise ValueError(f"{path}: every [[run]] names a recipe; got {entry}")
+    if not (isinstance(seeds, list) and isinstance(join, list)):
+        raise ValueError(f"{path}: seeds and join of {name} are lists of integers")
     recipe = recipes.recipe(name)
     known = [field.name for field in dataclasses.fields(recipe)]
     unknown = sorted(set(entry) - set(known))
@@ -149,14 +153,10 @@ def published(run):
             continue
         path = registry.home() / entry["folder"] / "config.json"
         config = json.loads(path.read_text()) if path.is_file() else {}
-        recipe = config.get("recipe", {})
+        recipe = recipes.recorded(config.get("recipe", {}))
         seeds = {seed["seed"] for seed in config.get("seeds", ())} | {recipe.get("seed")}
-        wanted = json.loads(json.dumps(dataclasses.asdict(run.recipe)))
-        # Fields that are newer than the weights have had their defaults.
-        same = all(
-            recipe.get(key, getattr(recipes.Recipe, key, None)) == value
-            for key, value in wanted.items() if key != "seed"
-        )  # fmt: skip
+        wanted = recipes.recorded(dataclasses.asdict(run.recipe))
+        same = all(recipe.get(key) == value for key, value in wanted.items() if key != "seed")
         if same and run.recipe.seed in seeds:
             return True
     return False
@@ -310,7 +310,8 @@ def status(plan, runs):
         rest = "" if kind in ("done", "published") else _hours(left) if done else "?"
         rows.append(f"{run.name:<{width}}  {kind:<9}  {epochs:>3}/{run.recipe.epochs:<3}  {rest:>6}")
     rate = f" at {done / spent / 1e9:.0f} GFLOP/s" if done else ""
-    return "\n".join([*rows, f"left: {_hours(total)}{rate}"])
+    known = done or all(kind in ("done", "published") for kind, *_ in states.values())
+    return "\n".join([*rows, f"left: {_hours(total) if known else '?'}{rate}"])
 
 
 def _hours(seconds):
@@ -333,22 +334,20 @@ def _flops(plan, runs):
 
 
 def main(argv):
-    """Entry point of absl."""
-    try:
-        plan = read_plan(FLAGS.plan)
-        if FLAGS.status:
-            print(status(plan, FLAGS.runs))
-        elif FLAGS.finished:
-            done = [run for run in plan if state(run, pathlib.Path(FLAGS.runs))[0] == "done"]
-            print("\n".join(f"{FLAGS.runs}/{run.name}" for run in done))
-        elif not FLAGS.data_dir:
-            raise ValueError("--data_dir must be given, a folder: folder of the data sets")
-        elif not pathlib.Path(FLAGS.data_dir).expanduser().is_dir():
-            raise ValueError(f"no folder {FLAGS.data_dir}; pass the folder of the data sets")
-        elif fill(plan, FLAGS.data_dir, FLAGS.runs):
-            raise SystemExit(1)
-    except (ValueError, FileNotFoundError) as error:
-        raise SystemExit(f"zoo.training.fill: {error}") from None
+    """Entry point of absl; returns the exit status, 1 if a run failed."""
+    plan = read_plan(FLAGS.plan)
+    if FLAGS.status:
+        print(status(plan, FLAGS.runs))
+    elif FLAGS.finished:
+        done = [run for run in plan if state(run, pathlib.Path(FLAGS.runs))[0] == "done"]
+        print("\n".join(f"{FLAGS.runs}/{run.name}" for run in done))
+    elif not FLAGS.data_dir:
+        raise ValueError("--data_dir must be given, a folder: folder of the data sets")
+    elif not pathlib.Path(FLAGS.data_dir).expanduser().is_dir():
+        raise ValueError(f"no folder {FLAGS.data_dir}; pass the folder of the data sets")
+    else:
+        return 1 if fill(plan, FLAGS.data_dir, FLAGS.runs) else 0
+    return 0
 
 
 def _define_flags():

@@ -113,23 +113,18 @@ def run_command(
         check: function that is called first, without a backend. Default `check_inputs`.
 
     Raises:
-        SystemExit: with one line if `work` or `check` raises ValueError or OSError, or `work` raises
-            `preemption.CannotGoOn`.
+        Exception: what `work` and `check` raise, which `start` reports, except for
+            `preemption.Preempted`, after which the script has done what it could.
     """
-    try:
-        check()
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"{script}: {error}") from None
+    check()
     switch_onednn_on()
     from zoo.training.loop import preemption  # Keras, and so the backend, only now
 
-    config = None
     try:
         config = work()
-    except (ValueError, OSError, preemption.CannotGoOn) as error:
-        raise SystemExit(f"{script}: {error}") from None
     except preemption.Preempted as stopped:
         print(f"{script}: {stopped}; the same command resumes", file=sys.stderr)
+        return
     if config:
         print(f"test: {measured(config)}")
 

@@ -18,6 +18,7 @@ from absl import flags
 
 from zoo.data.presence import check_present
 from zoo.files import config_files
+from zoo.training import recipes
 from zoo.training.start import start
 
 FLAGS = flags.FLAGS
@@ -51,13 +52,12 @@ def join_runs(
     check_present(configs[0]["dataset"], data_dir)
     # Keras, and so the backend, only now.
     import zoo
-    from zoo.training import recipes
     from zoo.training.loop import from_recipe, run_record
 
-    made = [config["recipe"] for config in configs]
+    made = recipes.recorded(configs[0]["recipe"])
     models = [zoo.load(config["name"], weights=folder) for config, folder in zip(configs, runs)]
     model = zoo.fuse(models, zoo.methods.DeepEnsemble(len(models)))
-    recipe = recipes.Recipe(**{**made[0], "milestones": tuple(made[0]["milestones"])})
+    recipe = recipes.Recipe(**{**made, "milestones": tuple(made["milestones"])})
     recipe = dataclasses.replace(recipe, method="deep_ensemble", num_members=len(models))
     splits, _ = from_recipe.load_splits(recipe, data_dir, limit)
     folder = pathlib.Path(output_dir)
@@ -77,7 +77,7 @@ def _read_configs(runs):
     if not runs:
         raise ValueError("runs must be one or more folders of single networks; got none")
     configs = [config_files.read_config(folder) for folder in runs]
-    made = [config["recipe"] for config in configs]
+    made = [recipes.recorded(config["recipe"]) for config in configs]
     seeds = [recipe["seed"] for recipe in made]
     if any(config["spec"]["method"] != {"name": "single"} for config in configs):
         raise ValueError(
@@ -96,13 +96,10 @@ def main(argv: list[str]) -> None:
     Args:
         argv: list of str, the script's name; absl has parsed the flags.
     """
-    try:
-        config = join_runs(
-            FLAGS.runs, FLAGS.data_dir, FLAGS.output_dir, FLAGS.limit,
-            f"python -m zoo.training.join_runs --runs={','.join(['RUN'] * len(FLAGS.runs))}",
-        )  # fmt: skip
-    except (ValueError, FileNotFoundError) as error:
-        raise SystemExit(f"zoo.training.join_runs: {error}") from None
+    config = join_runs(
+        FLAGS.runs, FLAGS.data_dir, FLAGS.output_dir, FLAGS.limit,
+        f"python -m zoo.training.join_runs --runs={','.join(['RUN'] * len(FLAGS.runs))}",
+    )  # fmt: skip
     scores = config["metrics"][config["dataset"]]
     print("test: " + ", ".join(f"{name} {scores[name]:.4f}" for name in ("accuracy", "nll", "ece")))
 

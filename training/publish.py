@@ -13,12 +13,15 @@ import os
 import pathlib
 import shutil
 import statistics
-import sys
 from collections.abc import Iterable
 
 from zoo import registry
+from zoo.errors import WeightsError
 from zoo.files import config_files
-from zoo.training import marked_sections, method_overview, weights_index
+from zoo.files.hashes import check_hash
+from zoo.files.json_files import check_regular
+from zoo.training import marked_sections, method_overview, recipes, weights_index
+from zoo.training.start import start
 
 COMMAND = "zoo.training.publish"
 
@@ -35,14 +38,17 @@ def publish(runs: Iterable, folder: str | os.PathLike | None = None) -> list[dic
 
     Raises:
         ValueError: if runs of one model and data set differ in more than their seed.
+        WeightsError: if a run is not whole; nothing is replaced then.
     """
     folder = pathlib.Path(folder or registry.home())
-    groups = {}
+    groups: dict[str, list] = {}
     for run in map(pathlib.Path, runs):
         config = config_files.read_config(run)
         groups.setdefault(f"{config['name']}-{config['dataset']}", []).append((run, config))
-    for name, group in groups.items():
-        run, config = _best(name, group)
+    chosen = {name: _best(name, group) for name, group in groups.items()}
+    for name, (run, config) in chosen.items():
+        _check_whole(name, run, config)
+    for name, (run, config) in chosen.items():
         _copy(run, config, folder / name)
     index = weights_index.rebuild_index(folder)
     root = folder.parent
@@ -65,9 +71,9 @@ def _best(name, group):
     """(run, config) of the lowest held-out NLL; its config gets the record of every seed."""
     if len(group) == 1:
         return group[0]
-    recipes = [{**config["recipe"], "seed": None} for _, config in group]
+    made = [{**recipes.recorded(config["recipe"]), "seed": None} for _, config in group]
     seeds = [config["recipe"]["seed"] for _, config in group]
-    if any(recipe != recipes[0] for recipe in recipes) or len(set(seeds)) < len(seeds):
+    if any(recipe != made[0] for recipe in made) or len(set(seeds)) < len(seeds):
         raise ValueError(f"the runs of {name} must differ in their seeds, and in nothing else")
     if all(config["held_out"] for _, config in group):
         run, config = min(group, key=lambda pair: pair[1]["held_out"]["nll"])
@@ -80,14 +86,29 @@ def _best(name, group):
     return run, config
 
 
+def _check_whole(name, run, config):
+    try:
+        if not config.get("recipe"):
+            raise WeightsError("it has no recipe")
+        weights_index.entry(name, config)
+    except WeightsError as error:
+        raise WeightsError(f"{run / 'config.json'} is no record of a run: {error}") from None
+    for file, record in config["files"].items():
+        check_hash(run / file, record)
+    check_regular(run / "log.csv")
+
+
 def _copy(run, config, target):
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
+    draft = target.with_name(f".{target.name}.part")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
     for name in config["files"]:
-        shutil.copy(run / name, target / name)
-    (target / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        shutil.copy(run / name, draft / name)
+    (draft / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     lines = (run / "log.csv").read_text().splitlines()
-    (target / "log.csv").write_text("\n".join(lines[:1] + lines[-5:]) + "\n")
+    (draft / "log.csv").write_text("\n".join(lines[:1] + lines[-5:]) + "\n")
+    shutil.rmtree(target, ignore_errors=True)
+    draft.rename(target)
 
 
 def seeds_table(folder: pathlib.Path, index: list[dict]) -> str:
@@ -145,8 +166,14 @@ def table(index: list[dict]) -> str:
     return "\n".join(rows)
 
 
+def main(argv: list[str]) -> None:
+    """Run the command.
+
+    Args:
+        argv: list of str, the script's name and the folders of runs.
+    """
+    print(json.dumps([entry["folder"] for entry in publish(argv[1:])], indent=1))
+
+
 if __name__ == "__main__":
-    try:
-        print(json.dumps([entry["folder"] for entry in publish(sys.argv[1:])], indent=1))
-    except (ValueError, FileNotFoundError) as error:
-        raise SystemExit(f"{COMMAND}: {error}") from None
+    start(main, COMMAND, takes_arguments=True)

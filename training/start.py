@@ -1,42 +1,57 @@
-"""How every script of this folder begins: quiet libraries, and flags whose errors are one line."""
+"""How every script of this folder begins and ends: quiet libraries, errors of one line, exit statuses."""
 
 import os
 import re
+import sys
 from collections.abc import Callable
 
 from absl import app, flags, logging
 
+from zoo.commands import errors
 from zoo.commands.silence import silence
 
 FLAGS = flags.FLAGS
 
 
-def start(main: Callable[[list[str]], None], script: str) -> None:
+def start(main: Callable[[list[str]], int | None], script: str, takes_arguments: bool = False) -> None:
     """Run a script: drop the log lines of libraries, parse the flags, call `main`.
 
+    An error of `main` or of a flag is one line on standard error that begins with the script's name.
+
     Args:
-        main: function of the arguments that are not flags.
+        main: function of the script's name and the arguments that are not flags; returns the exit
+            status, or None for 0.
         script: str, the name of the module.
+        takes_arguments: bool, whether there may be arguments that are not flags. Default False.
 
     Raises:
-        SystemExit: with one line if a flag is wrong; or when `main` has ended.
+        SystemExit: always; its status is that of `main`, 2 after an error and 130 after Ctrl-C.
     """
     silence()
 
     def parse(argv):
         try:
-            rest = FLAGS(argv)
-        except flags.Error as error:
-            raise SystemExit(f"{script}: {_one_line(str(error))}; --help lists the flags") from None
-        if FLAGS["verbosity"].using_default_value:
-            logging.set_verbosity(logging.ERROR)  # for libraries; scripts print
-        if len(rest) > 1:
-            raise SystemExit(
-                f"{script}: unexpected arguments: {' '.join(rest[1:])}; flags begin with --"
-            )
-        return rest
+            return _parse(argv, takes_arguments)
+        except (flags.Error, ValueError) as error:
+            refusal = errors.CommandError(f"{_one_line(str(error))}; --help lists the flags")
+            sys.exit(errors.report(refusal, script))
 
-    app.run(main, flags_parser=parse)
+    def run(argv):
+        try:
+            return main(argv)
+        except (Exception, KeyboardInterrupt) as error:
+            return errors.report(error, script)
+
+    app.run(run, flags_parser=parse)
+
+
+def _parse(argv, takes_arguments):
+    rest = FLAGS(argv)
+    if FLAGS["verbosity"].using_default_value:
+        logging.set_verbosity(logging.ERROR)  # for libraries; scripts print
+    if len(rest) > 1 and not takes_arguments:
+        raise ValueError(f"unexpected arguments: {' '.join(rest[1:])}; flags begin with --")
+    return rest
 
 
 def switch_onednn_on() -> None:

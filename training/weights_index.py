@@ -7,6 +7,7 @@ import pathlib
 from zoo import files
 from zoo.files.config_files import read_config
 from zoo.files.hashes import fingerprint
+from zoo.files.json_files import check_index
 
 _INDEXED = ("name", "dataset", "num_members", "parameters", "macs", "metrics", "files")
 
@@ -15,10 +16,23 @@ def _rank(dataset, order):
     return order.index(dataset) if dataset in order else len(order), dataset
 
 
-def _entry(config):
-    """What the index says of a set of weights; of sparse ones, how many weights exist."""
+def entry(folder: str, config: dict) -> dict:
+    """Return what the index says of a set of weights; of sparse ones, how many weights exist.
+
+    Args:
+        folder: str, the name of their folder.
+        config: dict, the contents of their `config.json`.
+
+    Returns:
+        dict.
+
+    Raises:
+        WeightsError: if the config has no whole record of a training.
+    """
     existing = {key: value for key, value in config.get("tickets", {}).items() if key == "nonzeros"}
-    return {key: config[key] for key in _INDEXED} | existing
+    found = {"folder": folder, **{key: config.get(key) for key in _INDEXED}, **existing}
+    check_index([found])
+    return found
 
 
 def rebuild_index(folder: str | os.PathLike) -> list[dict]:
@@ -32,12 +46,13 @@ def rebuild_index(folder: str | os.PathLike) -> list[dict]:
     """
     folder = pathlib.Path(folder)
     configs = [
-        (path.name, read_config(path)) for path in folder.iterdir() if (path / "config.json").is_file()
-    ]
+        (path.name, read_config(path)) for path in folder.iterdir()
+        if (path / "config.json").is_file() and not path.name.startswith(".")
+    ]  # fmt: skip
     order = ("cifar10", "cifar100", "fashion_mnist", "mnist")
     configs.sort(key=lambda item: (item[1]["name"], *_rank(item[1]["dataset"], order)))
     index = [
-        {"folder": name, **_entry(config), "config": fingerprint(folder / name / "config.json")}
+        {**entry(name, config), "config": fingerprint(folder / name / "config.json")}
         for name, config in configs
     ]
     files.replace(folder / "index.json", json.dumps(index, indent=1) + "\n")

@@ -9,13 +9,12 @@ from zoo import methods
 from zoo.backbones import BACKBONES
 from zoo.classifier import EnsembleClassifier
 from zoo.data.resizing import check_resize
-from zoo.files.config_files import MOST_CLASSES
+from zoo.files.config_files import MOST_CLASSES, PIXEL_BOUNDS
 from zoo.losses import CrossEntropy
 from zoo.metrics import Accuracy
 from zoo.registry import register_backbone
 
 HEAD = "head"
-_BOUNDS = {"mean": (-1e5, 1e5), "std": (1e-5, 1e5)}  # those of a config.json that can be read again
 
 
 def build(
@@ -207,7 +206,7 @@ def _per_channel(value, channels, name):
     values = [float(v) for v in value] if hasattr(value, "__len__") else [float(value)] * channels
     if len(values) != channels:
         raise ValueError(f"{name} has {len(values)} values for {channels} channels")
-    least, most = _BOUNDS[name]
+    least, most = PIXEL_BOUNDS[name]  # those of a config.json that can be read again
     if not all(least <= v <= most for v in values):  # NaN is not
         raise ValueError(f"{name} must be from {least:g} to {most:g}; got {values}")
     return values

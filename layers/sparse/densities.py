@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from zoo.layers.argument_checks import check_number
+
 
 def check_sparsity(sparsity: float) -> None:
     """Check that a sparsity, the share of zeros, is a number in [0, 1).
@@ -15,8 +17,7 @@ def check_sparsity(sparsity: float) -> None:
     Raises:
         ValueError: if it is not.
     """
-    if not (isinstance(sparsity, (int, float, np.number)) and 0 <= sparsity < 1):
-        raise ValueError(f"sparsity must be in [0, 1): the share of zeros; got {sparsity!r}")
+    check_number(sparsity, "sparsity", "in [0, 1): the share of zeros", lambda share: 0 <= share < 1)
 
 
 def erk_densities(shapes: Sequence[Sequence[int]], sparsity: float, power: float = 1.0) -> np.ndarray:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo.layers.argument_checks import check_count, check_number
 from zoo.layers.keras_internals import optimizer_slots
 from zoo.layers.sparse import block_masks
 from zoo.layers.sparse.dense_gradients import dense_gradients
@@ -46,8 +47,7 @@ def cosine_drop(
     """
     check_fraction(initial, "initial")
     check_fraction(final, "final")
-    if not end_step >= 1:
-        raise ValueError(f"end_step must be >= 1; got {end_step!r}")
+    check_number(end_step, "end_step", ">= 1", lambda step: step >= 1)
     return lambda step: (
         final + (initial - final) / 2 * (1 + math.cos(math.pi * min(step / end_step, 1.0)))
     )
@@ -63,8 +63,7 @@ def check_fraction(value: Any, name: str) -> None:
     Raises:
         ValueError: if it is not.
     """
-    if not (isinstance(value, (int, float, np.number)) and 0 <= value <= 1):
-        raise ValueError(f"{name} must be a number in [0, 1]; got {value!r}")
+    check_number(value, name, "a number in [0, 1]", lambda share: 0 <= share <= 1)
 
 
 def drop_and_grow(
@@ -245,8 +244,9 @@ class TopologyUpdates(StepCallback):
             ("batch_size", batch_size),
             ("momentum_steps", momentum_steps),
         ):
-            if not (isinstance(value, int) and value >= 1):
-                raise ValueError(f"{name} must be an integer >= 1; got {value!r}")
+            check_count(value, name)
+        if end_step is not None:
+            check_number(end_step, "end_step", "a number of steps", lambda step: True)
         if end_step is not None and end_step <= every:
             raise ValueError(f"with every={every} there is no update before end_step={end_step}")
         check_fraction(momentum, "momentum")

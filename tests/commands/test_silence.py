@@ -1,5 +1,6 @@
 """Commands print nothing of TensorFlow, absl or Keras, and refuse bad arguments at once and in one line."""
 
+import json
 import re
 
 import pytest
@@ -113,7 +114,7 @@ NO_DATA = ("--data_dir=nowhere", "--output_dir=run")
 )
 def test_a_failing_command_is_one_line_and_quick(arguments, said, command, without_tensorflow):
     process = command(*arguments, succeeds=False, PYTHONPATH=str(without_tensorflow))
-    assert process.returncode and said in process.stderr
+    assert process.returncode == 2 and said in process.stderr
     assert "was imported" not in process.stderr
     assert len(process.stderr.strip().splitlines()) == 1 and not process.stdout
 
@@ -146,14 +147,8 @@ def test_other_failing_commands_are_as_short(arguments, command, without_tensorf
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("zoo", "card", "packed_lenet", "--weights=mnist"),
-        ("zoo", "export", "packed_lenet", "served", "--weights=mnist"),
-        ("zoo", "export", "mc_dropout_lenet", "served", "--optimize"),
-        ("zoo", "export", "packed_lenet", "edge", "--weights=mnist", "--format=litert"),
         ("zoo", "evaluate", "packed_lenet", "--dataset=mnist", "--data_dir=DATA", "--report=report",
          "--corrupted=1", "--rounds=1"),
-        ("zoo", "benchmark", "--backbone=lenet", "--methods=single,packed", "--rounds=1", "--seconds=5",
-         "--batch_sizes=1", "--times_only"),
         ("train", "--recipe=mnist_packed_lenet", "--data_dir=DATA", "--output_dir=run", "--epochs=1",
          "--batch_size=32"),
         ("train", "--recipe=mnist_packed_lenet", "--dry_run"),
@@ -168,3 +163,37 @@ def test_a_normal_run_prints_nothing_of_its_libraries(arguments, command, mnist_
     said = process.stderr + process.stdout
     assert not LIBRARIES.search(process.stderr), process.stderr
     assert said.strip() and "Traceback" not in said
+
+
+COMMANDS = [
+    ("card", "packed_lenet", "--weights=mnist"),
+    ("export", "packed_lenet", "OUT/served", "--weights=mnist"),
+    ("export", "mc_dropout_lenet", "OUT/optimized", "--optimize"),
+    ("export", "packed_lenet", "OUT/edge", "--weights=mnist", "--format=litert"),
+    ("benchmark", "--backbone=lenet", "--methods=single,packed", "--rounds=1", "--seconds=5",
+     "--batch_sizes=1", "--times_only"),
+]  # fmt: skip
+IN_ONE_PROCESS = """
+import json, sys, warnings
+from zoo import cli
+from zoo.commands import errors
+from zoo.commands.silence import silence
+
+silence()
+warnings.showwarning = errors.show_warning
+for arguments in json.loads(sys.argv[1]):
+    assert not cli.main(arguments), arguments
+    print("ended", arguments[0])
+"""
+
+
+@pytest.mark.slow
+def test_further_commands_print_nothing_of_their_libraries_either(python, monkeypatch, tmp_path):
+    """One after the other, as each process of TensorFlow takes seconds to begin."""
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    process = python("-c", IN_ONE_PROCESS, json.dumps(COMMANDS).replace("OUT", str(tmp_path)))
+    assert not LIBRARIES.search(process.stderr), process.stderr
+    assert process.stdout.count("ended ") == len(COMMANDS)
+    for file in ("served/saved_model.pb", "optimized/saved_model.pb", "edge/model.tflite"):
+        assert (tmp_path / file).is_file()
+    assert "Traceback" not in process.stderr

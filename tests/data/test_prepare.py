@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.data import arrays, prepare
+from zoo.data import arrays, prepare, sample
 
 ROOT = "tiny-imagenet-200/"
 WORDS = {"n01": "crane", "n02": "crane, wader", "n03": "dog, hound", "n09": "not in the data set"}
@@ -153,3 +153,22 @@ def _refused(arguments, capsys, *words):
     assert prepare.main(arguments) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and all(word in error for word in words), error
+
+
+@pytest.mark.parametrize("arguments", [[], ["nothing", "a", "b"], ["cifar100", "nowhere", "data"]])
+def test_wrong_arguments_are_one_line(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = prepare.main(arguments)
+    except SystemExit as stop:
+        status = stop.code
+    said = capsys.readouterr().err
+    assert status == 2 and said.startswith("zoo") and len(said.splitlines()) == 1
+
+
+def test_a_sample_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for arguments in ([], [str(tmp_path / "file")]):
+        assert sample.main(arguments) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("zoo.data.sample: ") and len(said.splitlines()) == 1

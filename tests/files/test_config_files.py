@@ -64,6 +64,9 @@ CHANGES = {
     "names of numbers": {**GOOD, "class_names": list(range(10))},
     "probe of text": {**GOOD, "probe": [["0"], ["1"]]},
     "no name": {**GOOD, "name": None},
+    "two data sets": {**GOOD, "dataset": ["mnist", "cifar10"]},
+    "a number for the recipe": {**GOOD, "recipe": 7},
+    "a list for the metrics": {**GOOD, "metrics": []},
 }  # fmt: skip
 
 

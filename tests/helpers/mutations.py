@@ -140,7 +140,7 @@ H5_CHANGES = (
     _with(lambda v: np.zeros(v.shape, [("a", "f4"), ("b", "f4")])),
     _with(lambda v: v.reshape(-1)),
     _with(lambda v: v[..., None]),
-    _with(lambda v: v[:0]),
+    _with(lambda v: v.reshape(-1)[:0]),
     _with(lambda v: 3.0),
     *map(_spoiled, (np.nan, np.inf, -np.inf, 6e4)),
     _replaced(lambda root, name, value, rng: None),

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from zoo import cards, registry
+from zoo.errors import WeightsError
+from zoo.files.hashes import fingerprint
 from zoo.training import method_overview, publish
 
 SPEC = {
@@ -24,7 +26,7 @@ def _run(folder, seed, held_out_nll, accuracy, **recipe):
         "spec": SPEC, "metrics": {"fashion_mnist": metrics}, "steps_per_epoch": 421, "seconds": 60 * (seed + 1),
         "held_out": None if held_out_nll is None else {**metrics, "nll": held_out_nll},
         "recipe": {"epochs": 20, "seed": seed, **recipe},
-        "files": {"model.weights.h5": {"sha256": "0" * 64, "bytes": 17}},
+        "files": {"model.weights.h5": fingerprint(folder / "model.weights.h5")},
         "hardware": "1 CPU core", "software": {"keras": "3"}, "commit": None, "licence": "Apache-2.0",
         "command": "train",
     }  # fmt: skip
@@ -88,6 +90,39 @@ def test_runs_that_cannot_be_compared_are_refused_before_anything_is_copied(proj
         with raises_line(ValueError, message):
             publish.publish([first, other], project / "saved_models")
     assert not list((project / "saved_models").iterdir())
+
+
+def _without_recipe(config):
+    del config["recipe"]
+
+
+def _of_two_sets(config):
+    config["dataset"] = ["fashion_mnist"]
+
+
+def _without_scores(config):
+    config["metrics"] = {}
+
+
+@pytest.mark.parametrize(
+    "damage", [_without_recipe, _of_two_sets, _without_scores, "log.csv", "model.weights.h5"]
+)
+def test_a_run_that_is_not_whole_replaces_nothing(damage, project, raises_line):
+    publish.publish([_run(project / "good", 0, None, 0.9)], project / "saved_models")
+    kept = {path: path.read_bytes() for path in project.glob("saved_models/**/*.*")}
+    run, other = _run(project / "bad", 1, None, 0.8), _run(project / "other", 1, None, 0.8)
+    if callable(damage):
+        config = json.loads((run / "config.json").read_text())
+        damage(config)
+        (run / "config.json").write_text(json.dumps(config))
+    else:
+        (run / damage).write_bytes(b"")
+    renamed = json.loads((other / "config.json").read_text()) | {"dataset": "mnist"}
+    renamed["metrics"] = {"mnist": renamed["metrics"]["fashion_mnist"]}
+    (other / "config.json").write_text(json.dumps(renamed))
+    with raises_line(WeightsError, "bad"):
+        publish.publish([other, run], project / "saved_models")
+    assert kept == {path: path.read_bytes() for path in project.glob("saved_models/**/*.*")}
 
 
 def test_without_held_out_images_the_lowest_seed_is_shipped(project):

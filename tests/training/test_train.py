@@ -96,7 +96,7 @@ def test_a_killed_run_goes_on_to_exactly_the_same_weights(whole, python, data_di
 )
 def test_wrong_commands_fail_in_one_line(more, pattern, whole, python, data_dir):
     process = python(*command(data_dir, whole[0], *more), succeeds=False)
-    assert process.returncode != 0
+    assert process.returncode == 2
     assert "Traceback" not in process.stderr
     last = process.stderr.strip().splitlines()[-1]
     assert last.startswith("zoo.training.train: ") and pattern in last

@@ -46,7 +46,7 @@ for script in ("members", "hyper_deep", "tickets"):
     flags.FLAGS([script, "--recipe=mnist_single_mlp", "--strategy=mirrored"])
     try:
         module.main([script])
-    except SystemExit as error:
+    except ValueError as error:
         print(error)
 """
 
@@ -54,5 +54,5 @@ for script in ("members", "hyper_deep", "tickets"):
 @pytest.mark.slow
 def test_the_scripts_refuse_strategies(python):
     lines = python("-c", SCRIPTS, KERAS_BACKEND="jax").stdout.splitlines()
-    for script, line in zip(("members", "hyper_deep", "tickets"), lines, strict=True):
-        assert line.startswith(f"zoo.training.{script}: --strategy=mirrored spreads")
+    assert len(lines) == 3
+    assert all(line.startswith("--strategy=mirrored spreads") for line in lines)

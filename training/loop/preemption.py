@@ -5,6 +5,8 @@ import threading
 
 import keras
 
+from zoo.commands.errors import CommandError
+
 EVERY = 4  # steps between two questions to the other workers
 
 
@@ -12,7 +14,7 @@ class Preempted(Exception):
     """Training was stopped by a signal, and its state is saved."""
 
 
-class CannotGoOn(Exception):
+class CannotGoOn(CommandError):
     """This worker has nothing more to do; the one-line message says why."""
 
 

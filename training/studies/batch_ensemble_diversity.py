@@ -58,27 +58,20 @@ def main(argv: list[str]) -> None:
         argv: list of str, the script's name; absl has parsed the flags.
     """
     folder = pathlib.Path(FLAGS.output_dir)
-    try:
-        for dataset in ("mnist", "fashion_mnist"):
-            check_present(dataset, FLAGS.data_dir)
-    except FileNotFoundError as error:
-        raise SystemExit(f"zoo.training.studies.batch_ensemble_diversity: {error}") from None
+    for dataset in ("mnist", "fashion_mnist"):
+        check_present(dataset, FLAGS.data_dir)
     _before_backend(folder)
     # Keras, and so the backend, only now.
-    from zoo.training.ensembles import task_queue
     from zoo.training.studies.diversity_runs import Settings
     from zoo.training.studies.diversity_study import study
 
-    try:
-        study(
-            FLAGS.data_dir, folder,
-            Settings(epochs=FLAGS.epochs, batch_size=FLAGS.batch_size,
-                     learning_rate=FLAGS.learning_rate, limit=FLAGS.limit),
-            FLAGS.seeds, FLAGS.configurations, heartbeat=FLAGS.heartbeat, docs=FLAGS.docs,
-            report=FLAGS.report, others=[_WORKER + sys.argv[1:] + _ALONE] * (FLAGS.workers - 1),
-        )  # fmt: skip
-    except (ValueError, FileNotFoundError, task_queue.TaskFailed) as error:
-        raise SystemExit(f"zoo.training.studies.batch_ensemble_diversity: {error}") from None
+    study(
+        FLAGS.data_dir, folder,
+        Settings(epochs=FLAGS.epochs, batch_size=FLAGS.batch_size,
+                 learning_rate=FLAGS.learning_rate, limit=FLAGS.limit),
+        FLAGS.seeds, FLAGS.configurations, heartbeat=FLAGS.heartbeat, docs=FLAGS.docs,
+        report=FLAGS.report, others=[_WORKER + sys.argv[1:] + _ALONE] * (FLAGS.workers - 1),
+    )  # fmt: skip
 
 
 def _before_backend(folder):

@@ -18,7 +18,7 @@ import dataclasses
 import json
 import pathlib
 
-from absl import app, flags
+from absl import flags
 
 from zoo.training import marked_sections
 from zoo.training.start import start, switch_onednn_on
@@ -51,10 +51,8 @@ def main(argv: list[str]) -> None:
     Args:
         argv: list of str, the script's name; absl has parsed the flags.
     """
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     if not pathlib.Path(FLAGS.data).is_file():
-        raise SystemExit(f"{COMMAND}: there is no {FLAGS.data}; docs/clothing.md says how to make it")
+        raise FileNotFoundError(f"there is no {FLAGS.data}; docs/clothing.md says how to make it")
     if FLAGS.page:
         marked_sections.check(FLAGS.page, COMMAND, ["results"])
     switch_onednn_on()

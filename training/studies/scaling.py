@@ -27,12 +27,13 @@ def main(argv: list[str]) -> None:
     Args:
         argv: list of str, the script's name; absl has parsed the flags.
     """
-    from zoo.training.studies import scaling_picture, scaling_predictions, scaling_tables
-
     page = pathlib.Path(FLAGS.page)
     measured = page.with_name("scaling_parameters.json")
     if not (page.is_file() and measured.is_file()):
-        raise SystemExit(f"{COMMAND}: {page} and {measured} must both exist")
+        raise FileNotFoundError(f"{page} and {measured} must both exist; --page names the first")
+    # Keras, and so the backend, only now.
+    from zoo.training.studies import scaling_picture, scaling_predictions, scaling_tables
+
     parameters = json.loads(measured.read_text())
     counted = {network: scaling_predictions.costs(network) for network in scaling_predictions.NETWORKS}
     marked_sections.fill(page, COMMAND, scaling_tables.sections(counted, parameters))

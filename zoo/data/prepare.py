@@ -20,6 +20,8 @@ import zlib
 
 import numpy as np
 
+from zoo.commands import errors
+
 TINY_SIDE, CIFAR_SIDE = 64, 32
 _DAMAGE = (
     EOFError, KeyError, OSError, ValueError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
@@ -183,7 +185,7 @@ READERS = {"tiny_imagenet": tiny_imagenet, "cifar100": cifar100}
 
 def main(arguments=None):
     """Entry point; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = errors.Parser(
         prog="python -m zoo.data.prepare", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -193,9 +195,8 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         path = prepare(options.name, options.archive, options.data_dir)
-    except (ValueError, OSError) as error:
-        print(f"zoo.data.prepare: {error}", file=sys.stderr)
-        return 2
+    except (Exception, KeyboardInterrupt) as error:
+        return errors.report(error, "zoo.data.prepare")
     with np.load(path) as arrays:
         train, test, names = (len(arrays[key]) for key in ("y_train", "y_test", "class_names"))
     print(f"{path}: {train:,} training and {test:,} test images of {names} classes")

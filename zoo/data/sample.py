@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from zoo.commands import errors
+
 SIDE = 32
 CLASSES = ("digit", "flower", "temple")
 PARTS = {"train": 80, "calibrate": 60, "validate": 60, "new": 12}  # images of each class
@@ -73,7 +75,16 @@ def _patch(name, left, rng):
     return np.repeat(np.kron(grey, np.ones((2, 2), "uint8"))[..., None], 3, axis=-1)
 
 
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit status, 2 after an error."""
+    try:
+        if len(arguments) != 1:
+            raise ValueError("pass the folder to write, such as photos")
+        print(sample_photographs(arguments[0]))
+    except (Exception, KeyboardInterrupt) as error:
+        return errors.report(error, "zoo.data.sample")
+    return 0
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        raise SystemExit("zoo.data.sample: pass the folder to write, such as photos")
-    print(sample_photographs(sys.argv[1]))
+    sys.exit(main(sys.argv[1:]))

@@ -24,12 +24,14 @@ from zoo.files.json_files import (
 )
 
 MOST_MEMBERS, MOST_CLASSES, MOST_PIXELS = 1024, 1_000_000, 1 << 24
+PIXEL_BOUNDS = {"mean": (-1e5, 1e5), "std": (1e-5, 1e5)}  # of what pixel values are normalised by
 # What training writes. Add new entries of config.json here, too.
 ENTRIES = frozenset(
     "name dataset class_names spec num_members parameters macs metrics probe held_out recipe steps_per_epoch "
     "command seconds hardware software date commit licence files seeds tickets hyper_deep joined placement "
     "flops replicas workers resize data".split()
 )
+_KINDS = {str: "text", dict: "object"}
 SPEC = ("method", "backbone", "num_classes", "input_shape", "stem", "mean", "std")
 
 
@@ -77,6 +79,9 @@ def check_config(config: Any, path: pathlib.Path) -> dict:
         _check_spec(config["spec"])
         if not isinstance(config.get("name"), str):
             raise WeightsError(f"name={short(config.get('name'))} is no model's name")
+        for key, kind in (("dataset", str), ("recipe", dict), ("metrics", dict)):
+            if not isinstance(config.get(key), (kind, type(None))):
+                raise WeightsError(f"{key}={short(config[key])} is no {_KINDS[kind]}")
         members = config["spec"]["method"].get("num_members", 1)
         if config.get("num_members", members) != members:
             raise WeightsError(
@@ -121,8 +126,8 @@ def _check_spec(spec):
         raise WeightsError(f"input_shape={shape} is larger than {MOST_PIXELS:,} numbers")
     if spec["stem"] not in ("cifar", "imagenet"):
         raise WeightsError(f"unknown stem {short(spec['stem'])}")
-    for key, least, most in (("mean", -1e5, 1e5), ("std", 1e-5, 1e5)):
-        _check_numbers(spec[key], key, shape[-1], least, most)
+    for key, bounds in PIXEL_BOUNDS.items():
+        _check_numbers(spec[key], key, shape[-1], *bounds)
 
 
 def _check_arguments(method):

@@ -1,25 +1,22 @@
 """Downloads into the cache: verified, limited in size and time, resumed, one process at a time.
 
-`requests` speaks HTTP and `filelock` keeps other processes waiting.  This module adds what they lack:
-sizes known in advance, a lowest speed, an end of waiting, and messages without passwords.
+`filelock` keeps other processes waiting, and `zoo.files.connections` speaks HTTP.  This module adds sizes
+known in advance, a lowest speed, and messages without passwords.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import pathlib
-import queue
 import shutil
-import socket
-import threading
 import time
 import urllib.parse
 import urllib.request
 from typing import IO
 
 from zoo.errors import MissingWeightsError, WeightsError, one_line
+from zoo.files import connections
 from zoo.files.json_files import MOST_BYTES, check_regular
 
 CONNECT_SECONDS, SILENT_SECONDS = 10, 15
@@ -165,24 +162,21 @@ def _copy(url, draft, size):
 
 def _request(url, draft, size, last):
     """Whether a file is whole after one more request, which goes on where a former one was cut."""
-    import requests
-    import urllib3
-
     had = draft.stat().st_size if draft.is_file() else 0
     if size is not None and had == size:
         return True
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={had}-"} if had else {})
     try:
-        with _Answer(url, headers) as answer:
+        with connections.Answer(url, headers, CONNECT_SECONDS, SILENT_SECONDS) as answer:
             had = _check_answer(answer.head(), url, had, size)
             mode = "ab" if had else "wb"
             _write(answer, draft, url, (size or MOST_BYTES) - had, mode)
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+    except connections.errors() as error:
         if isinstance(error, WeightsError):
             raise
         grown = draft.is_file() and draft.stat().st_size > had
-        if last or not grown or not _was_cut(error):
-            raise _refused(url, _reason(error)) from None
+        if last or not grown or not connections.was_cut(error):
+            raise _refused(url, connections.reason(error, SILENT_SECONDS)) from None
         return False
     found = draft.stat().st_size
     if size is not None and found < size:
@@ -191,113 +185,6 @@ def _request(url, draft, size, last):
                                "ZOO_WEIGHTS_URL")  # fmt: skip
         return False
     return True
-
-
-class _Answer:
-    """An HTTP answer that a thread receives, so that no server holds the caller by single bytes.
-
-    The thread hands over the head of each response, redirects among them, then the last one's body in
-    chunks, and an error where one ends it. Each must come in time. Leaving closes the connection.
-    """
-
-    def __init__(self, url, headers):
-        self._handed, self._over, self._sockets = queue.Queue(1), threading.Event(), []
-        threading.Thread(target=self._receive, args=(url, headers), daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        with contextlib.suppress(queue.Empty):
-            self._handed.get_nowait()  # the thread may be waiting for this place
-        for connection in list(self._sockets):
-            _close(connection)
-
-    def head(self):
-        """The response that is no redirect."""
-        while (response := self._next(CONNECT_SECONDS + SILENT_SECONDS)).is_redirect:
-            pass
-        return response
-
-    def read(self, _):
-        """The next chunk of the body, empty at its end."""
-        return self._next(SILENT_SECONDS)
-
-    def _next(self, seconds):
-        try:
-            item = self._handed.get(timeout=seconds)
-        except queue.Empty:
-            raise TimeoutError from None
-        if isinstance(item, Exception):
-            raise item
-        return item
-
-    def _receive(self, url, headers):
-        import requests
-
-        try:
-            with requests.Session() as session:
-                session.max_redirects = 5
-                session.hooks["response"] = [self._hand_head]
-                for scheme in ("http://", "https://"):
-                    session.mount(scheme, _adapter(self._note))
-                timeout = (CONNECT_SECONDS, SILENT_SECONDS)
-                with session.get(url, headers=headers, stream=True, timeout=timeout) as response:
-                    raw = response.raw
-                    read, most = (raw.read1, _CHUNK) if hasattr(raw, "read1") else (raw.read, 1 << 12)
-                    while chunk := read(most):
-                        self._hand(chunk)
-            self._hand(b"")
-        except Exception as error:
-            if not self._over.is_set():
-                self._handed.put(error)
-
-    def _hand_head(self, response, **_):
-        if response.is_redirect:
-            response.close()  # or its body would be read whole
-        self._hand(response)
-
-    def _note(self, connection):
-        self._sockets.append(connection)
-        if self._over.is_set():
-            _close(connection)
-        self._end_if_over()
-
-    def _hand(self, item):
-        self._end_if_over()
-        self._handed.put(item)
-
-    def _end_if_over(self):
-        if self._over.is_set():
-            raise TimeoutError
-
-
-def _close(connection):
-    """Close a socket that another thread reads: at once, even while its server sends without end."""
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits
-        if type(connection) is socket.socket:  # one of TLS keeps the number, which another file may get
-            socket.close(connection.detach())
-
-
-def _adapter(connected):
-    """What `requests` connects by, calling `connected` with each new socket."""
-    import requests
-
-    class Adapter(requests.adapters.HTTPAdapter):
-        def get_connection_with_tls_context(self, *arguments, **options):
-            pool = super().get_connection_with_tls_context(*arguments, **options)
-
-            class Connection(pool.ConnectionCls):
-                def connect(self):
-                    super().connect()
-                    connected(self.sock)
-
-            pool.ConnectionCls = Connection
-            return pool
-
-    return Adapter()
 
 
 def _check_answer(response, url, had, size):
@@ -363,56 +250,3 @@ def _put(target, chunk):
             chunk = chunk[target.write(chunk) :]
     except OSError as error:
         raise _DiskError(error.strerror or type(error).__name__) from None
-
-
-def _was_cut(error):
-    """Whether a connection ended within a body."""
-    import requests
-    import urllib3
-
-    return isinstance(
-        error,
-        (urllib3.exceptions.ProtocolError, requests.exceptions.ChunkedEncodingError, ConnectionError),
-    )  # fmt: skip
-
-
-def _reason(error):
-    """Words for what went wrong; never those of the library, which may hold a password."""
-    import requests
-    import urllib3
-
-    known = requests.exceptions
-    for kinds, words in (
-        ((known.Timeout, urllib3.exceptions.TimeoutError, TimeoutError),
-         f"no answer within {SILENT_SECONDS} seconds"),
-        (known.SSLError, "its certificate is not accepted"),
-        (known.TooManyRedirects, "it redirects without end"),
-        (known.ProxyError, "the proxy does not answer"),
-        ((known.InvalidURL, known.MissingSchema, known.InvalidSchema, known.InvalidHeader, UnicodeError,
-          urllib3.exceptions.LocationParseError), "that is no address of a server"),
-    ):  # fmt: skip
-        if isinstance(error, kinds):
-            return words
-    chain = _chain(error)
-    said = [one.strerror for one in chain if isinstance(one, OSError) and one.strerror]
-    if said and isinstance(said[-1], str):
-        return said[-1]
-    named = {type(one).__name__ for one in chain}
-    if "NameResolutionError" in named:
-        return "the server's name is unknown"
-    if named & {"IncompleteRead", "InvalidChunkLength"}:
-        return "the connection was cut"
-    if named & {"BadStatusLine", "RemoteDisconnected", "LineTooLong", "UnknownProtocol"}:
-        return "the server does not answer in HTTP"
-    return type(error).__name__
-
-
-def _chain(error):
-    """An error and those inside and behind it."""
-    found, waiting = [], [error]
-    while waiting and len(found) < 20:
-        one = waiting.pop(0)
-        if isinstance(one, BaseException) and one not in found:
-            found.append(one)
-            waiting += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
-    return found

@@ -42,7 +42,7 @@ def headers(path: pathlib.Path) -> list[Header]:
     size = check_regular(path, kind="weights file")
     try:
         with h5py.File(path, "r") as file:
-            found = []
+            found: list[tuple] = []
             _walk(file, "", found, set())
             shapes = [Header(name, item.shape, _kind(name, item)) for name, item in found]
             needed = sum(item.nbytes for _, item in found)

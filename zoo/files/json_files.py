@@ -179,13 +179,25 @@ def read_index(path: pathlib.Path) -> tuple[dict, ...]:
     """
     index = read_json(path)
     try:
-        if not isinstance(index, list):
-            raise WeightsError("it is no list")
-        for entry in index:
-            _check_entry(entry)
+        check_index(index)
     except WeightsError as error:
         raise WeightsError(f"{path} is damaged: {error}; reinstall the package") from None
     return tuple(index)
+
+
+def check_index(index: Any) -> None:
+    """Check the contents of an `index.json`.
+
+    Args:
+        index: what was read, or is to be written.
+
+    Raises:
+        WeightsError: for anything but a list of sets of weights.
+    """
+    if not isinstance(index, list):
+        raise WeightsError("it is no list")
+    for entry in index:
+        _check_entry(entry)
 
 
 def _check_entry(entry):

@@ -19,8 +19,8 @@ import numpy as np
 
 from zoo.errors import MissingWeightsError, WeightsError, one_line
 from zoo.files import h5_weights
-from zoo.files.json_files import check_regular, is_number
-from zoo.layers.keras_internals import without_values
+from zoo.files.json_files import check_regular, is_number, short
+from zoo.layers.keras_internals import trace, without_values
 
 SUFFIX = ".keras"
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
@@ -29,6 +29,11 @@ _MOST_CONFIG = 100_000_000  # bytes
 _MOST_OBJECTS = 20_000  # layers, initialisers and the like; a ResNet-50 of the zoo has 1561
 _MOST_NUMBER = 100_000  # a class, or a count of thresholds, in the arguments of a loss or a metric
 _MOST_COUNTED = 10_000_000  # numbers that metrics keep: a confusion matrix of 3000 classes
+_MOST_EFFORT = 40_000  # a sequential model of 200 layers
+_MOST_COMPILED = 100  # models within the model
+_MOST_SLOTS = 16  # numbers that optimizers keep of each weight; Adam keeps two
+_LARGEST = 1e15  # a number in the arguments of an optimizer, such as the steps of a schedule
+_BY_PATTERN = ("MultiOptimizer", "OptimizerMap")
 
 
 def load(path: str | os.PathLike) -> keras.Model:
@@ -85,28 +90,78 @@ def _check_archive(path, size):
 
 
 def _check_config(config: Any) -> None:
-    """Compare with limits what a configuration asks for besides weights: objects and metrics."""
+    """Compare with limits what a configuration asks for besides weights: objects, metrics, optimizers."""
     dictionaries = [part for part in _parts(config) if isinstance(part, dict)]
     objects = sum("class_name" in part for part in dictionaries)
     if objects > _MOST_OBJECTS:
         raise WeightsError(f"its configuration has {objects:,} objects, more than {_MOST_OBJECTS:,}")
-    for part in dictionaries:  # a model within a model may be compiled, too
-        compiled = part.get("compile_config")
-        if isinstance(compiled, dict):
-            _check_compiled({key: value for key, value in compiled.items() if key != "optimizer"})
+    effort = sum(
+        _effort(part["layers"]) for part in dictionaries if isinstance(part.get("layers"), list)
+    )
+    if effort > _MOST_EFFORT:
+        raise WeightsError("its layers are too many, or in an order that takes Keras for ever to build")
+    # A model within a model may be compiled, too.
+    compiled = [part["compile_config"] for part in dictionaries if part.get("compile_config")]
+    if not all(isinstance(one, dict) for one in compiled):
+        raise WeightsError("its compile_config is no object")
+    if len(compiled) > _MOST_COMPILED:
+        raise WeightsError(f"{len(compiled)} models in it are compiled, more than {_MOST_COMPILED}")
+    count = sum(_kept({**one, "optimizer": None}) for one in compiled)
+    if count > _MOST_COUNTED:
+        raise WeightsError(f"its metrics keep {count:,} numbers, more than {_MOST_COUNTED:,}")
+    slots = sum(_slots(one["optimizer"]) for one in compiled if one.get("optimizer"))
+    if slots > _MOST_SLOTS:
+        raise WeightsError(
+            f"its optimizers keep {slots:.0f} numbers of each weight, more than {_MOST_SLOTS}"
+        )
 
 
-def _check_compiled(compiled):
-    """The loss and the metrics: their arguments, and what they keep."""
-    largest = max(filter(is_number, _parts(compiled)), default=0)
-    if not largest <= _MOST_NUMBER:
-        raise WeightsError(f"a loss or metric of it asks for {largest:,}, more than {_MOST_NUMBER:,}")
+def _effort(layers):
+    """How long Keras takes to build a list of layers, beyond what each of them takes.
+
+    It builds a sequential model again with each layer, and goes through all layers of a functional one once
+    more where a layer takes what a later one gives.
+    """
+    if not any(isinstance(layer, dict) and layer.get("inbound_nodes") for layer in layers):
+        return len(layers) ** 2
+    seen, late = set(), 0
+    for layer in layers:
+        if isinstance(layer, dict):
+            histories = [part["keras_history"] for part in _parts(layer.get("inbound_nodes"))
+                         if isinstance(part, dict) and part.get("keras_history")]  # fmt: skip
+            late += any(str(history[0]) not in seen for history in histories)
+            seen.add(str(layer.get("name")))
+    return len(layers) * late / 4
+
+
+def _kept(compiled):
+    """How many numbers a loss and metrics keep; refuses absurd arguments."""
+    for number in filter(is_number, _parts(compiled)):
+        if not abs(number) <= _MOST_NUMBER:
+            raise WeightsError(
+                f"a loss or metric of it asks for {short(number)}, more than {_MOST_NUMBER:,}"
+            )
     with without_values():
         made = keras.tree.flatten(keras.saving.deserialize_keras_object(compiled, safe_mode=True))
     variables = [variable for one in made for variable in getattr(one, "variables", [])]
-    count = sum(int(np.prod(variable.shape)) for variable in variables)
-    if count > _MOST_COUNTED:
-        raise WeightsError(f"its metrics keep {count:,} numbers, more than {_MOST_COUNTED:,}")
+    return sum(int(np.prod(variable.shape)) for variable in variables)
+
+
+def _slots(optimizer):
+    """How many numbers an optimizer keeps of each weight; refuses absurd arguments, and patterns of names.
+
+    A pattern, which Keras compares with the path of each weight, can be one that takes for ever.
+    """
+    for part in _parts(optimizer):
+        if is_number(part) and not abs(part) <= _LARGEST:
+            raise WeightsError(f"its optimizer has the number {short(part)}")
+        pattern = isinstance(part, str) and set("*+?{") & set(part)
+        if pattern or (isinstance(part, dict) and part.get("class_name") in _BY_PATTERN):
+            raise WeightsError("its optimizer chooses weights by patterns, which can take for ever")
+    made = keras.optimizers.get(keras.saving.deserialize_keras_object(optimizer, safe_mode=True))
+    weight = keras.Variable(np.zeros((8, 8), "float32"))
+    made.build([weight])
+    return sum(int(np.prod(variable.shape)) for variable in made.variables) / 64
 
 
 def _parts(value):
@@ -123,9 +178,8 @@ def _check_size(config: Any, numbers: int) -> None:
     """Build the network without a value for any weight, and compare how many it would have."""
     if not isinstance(config, dict):
         raise WeightsError("its configuration is no object")
-    config = {**config, "compile_config": None}
     with without_values():
-        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        model = keras.saving.deserialize_keras_object(_not_compiled(config), safe_mode=True)
     if not isinstance(model, keras.Model):
         raise WeightsError("it is no model")
     count = sum(int(np.prod(weight.shape)) for weight in model.weights)
@@ -133,7 +187,18 @@ def _check_size(config: Any, numbers: int) -> None:
         raise WeightsError(f"its network has {count:,} weights and its file {numbers:,}")
 
 
+def _not_compiled(value):
+    """A configuration, and all within it, without a `compile_config`."""
+    if isinstance(value, dict):
+        return {key: _not_compiled(part) for key, part in value.items() if key != "compile_config"}
+    return [_not_compiled(part) for part in value] if isinstance(value, list) else value
+
+
 def _check_model(model):
     for weight in model.weights:
         if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
             raise WeightsError(f"it holds NaN or infinite weights ({weight.path})")
+    network = getattr(model, "network", model)
+    inputs = getattr(network, "inputs", None)
+    if inputs:  # what only a call notices, such as an argument of mixed types
+        trace(model, inputs[0] if len(inputs) == 1 else network.input)

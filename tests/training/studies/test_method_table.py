@@ -60,5 +60,5 @@ def test_the_command_fills_a_page_and_draws(report, tmp_path, monkeypatch, capsy
     method_table.main(["method_table"])
     assert "`packed_lenet`" in page.read_text() and (tmp_path / "mnist_lenet.png").stat().st_size > 1000
     monkeypatch.setattr(method_table.FLAGS, "backbone", "resnet18")
-    with pytest.raises(SystemExit, match="no model with the backbone 'resnet18'"):
+    with pytest.raises(ValueError, match="no model with the backbone 'resnet18'"):
         method_table.main(["method_table"])
