@@ -41,7 +41,7 @@ pytest.register_assert_rewrite("helpers")
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=0, help="of Keras, NumPy and Python before every test")
     parser.addoption("--faults", type=int, default=60, help="damaged files of each kind in tests/faults")
-    parser.addoption("--serving_seconds", type=float, default=3, help="of load in tests/faults")
+    parser.addoption("--serving_seconds", type=float, default=1.5, help="of load in tests/faults")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
@@ -67,6 +67,22 @@ def seeds(request):
     policy = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture
+def eagerly(request):
+    """TensorFlow without graphs in slow tests of other things than graphs: building one takes longer than a few steps.
+
+    The fast cases of a grid have graphs, as users do.
+    """
+    if keras.backend.backend() != "tensorflow" or not request.node.get_closest_marker("slow"):
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="session")

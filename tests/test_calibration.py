@@ -124,6 +124,7 @@ def test_certain_members_do_not_make_it_infinite():
 
 
 @pytest.mark.fast("vector")
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("method", METHODS)
 def test_calibrated_models_save_load_and_train(method, tiny, images, labels, tmp_path):
     model = tiny(Packed(2, 1))

@@ -64,13 +64,6 @@ def test_errors_are_one_line(arguments, hint, tmp_path):
 
 
 @pytest.mark.slow
-def test_export_writes_a_saved_model(tmp_path):
-    result = run_zoo("export", "packed_lenet", "served", "--weights", "mnist", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert (tmp_path / "served" / "saved_model.pb").is_file()
-
-
-@pytest.mark.slow
 def test_demo_does_the_main_job(tmp_path):
     result = run_zoo("demo", "--output", "out", "--epochs", "2", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -28,6 +28,7 @@ def numpy(weights):
 
 
 @pytest.mark.fast("packed")
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("name", METHODS)
 def test_a_frozen_body_stays_as_it_is_and_the_head_learns(name, tiny, images, labels):
     model = tiny(METHODS[name], backbone="lenet")
@@ -53,6 +54,7 @@ def test_a_frozen_body_stays_as_it_is_and_the_head_learns(name, tiny, images, la
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
 def test_normalisation_of_a_frozen_body_uses_and_keeps_its_statistics(images, labels):
     model = zoo.build(methods.Packed(2, alpha=1), "resnet20", 3, (16, 16, 3))
     moving = [w for w in model.network.variables if "moving" in w.path]

@@ -6,6 +6,8 @@ import pathlib
 import numpy as np
 import pytest
 
+from helpers import jax_processes
+
 pytestmark = pytest.mark.slow
 
 HERE = pathlib.Path(__file__).parent
@@ -22,7 +24,8 @@ NEUTRAL = {  # in one process each, which compiles every operation once
     ],
     "models": [
         "test_classifier.py", "test_classifier_fit.py", "test_converting.py", "test_fast_weights.py",
-        "test_predict.py", "converting/test_new_weights.py", "converting/test_user_models.py",
+        "test_predict.py", "converting/test_new_weights.py", "converting/test_own_dropout.py",
+        "converting/test_user_models.py",
     ],
 }  # fmt: skip
 
@@ -55,7 +58,7 @@ np.save(result, zoo.predict(model, np.load(images_file)).probabilities)
 def test_neutral_tests_pass_on_jax(group, python):
     files = [HERE / file for file in NEUTRAL[group]]
     options = ["-m", "not slow or jax", "--tb=short", "-p", "no:cacheprovider"]
-    process = python("-m", "pytest", *files, *options, KERAS_BACKEND="jax")
+    process = python("-m", "pytest", *files, *options, **jax_processes.environment())
     assert " passed" in process.stdout and "skipped" not in process.stdout
 
 
@@ -69,7 +72,7 @@ def test_training_on_jax_needs_no_tensorflow_and_its_weights_serve_there(python,
         *arguments,
         f"--data_dir={data_dir}",
         f"--output_dir={tmp_path}",
-        KERAS_BACKEND="jax",
+        **jax_processes.environment(),
     )
     config = json.loads((tmp_path / "config.json").read_text())
     assert set(config["software"]) == {"keras", "jax"}

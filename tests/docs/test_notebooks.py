@@ -47,12 +47,29 @@ def test_changed_code_has_another_hash(tool):
     assert tool.code_hash(notebook) != before
 
 
+# Before each notebook: no names and no files of another one.
+AFRESH = """%reset -f
+import os, tempfile
+os.chdir(tempfile.mkdtemp(prefix="{name}-", dir={folder!r}))
+del os, tempfile"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_run(path, tool):
+def test_notebooks_run(tool, tmp_path):
+    """One after the other in one kernel: importing TensorFlow takes longer than most of them."""
     pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
-    assert tool.execute(path).metadata["code_hash"]
+    import nbformat
+
+    whole = nbformat.v4.new_notebook()
+    for path in NOTEBOOKS:
+        cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+        sources = [AFRESH.format(name=path.stem, folder=str(tmp_path)), *(cell.source for cell in cells)]
+        whole.cells += map(nbformat.v4.new_code_cell, sources)
+    nbformat.write(whole, tmp_path / "whole.ipynb")
+    executed = tool.execute(tmp_path / "whole.ipynb")
+    assert executed.metadata["code_hash"] == tool.code_hash(whole)
+    assert all(cell.execution_count for cell in executed.cells)
 
 
 @pytest.mark.slow
@@ -69,4 +86,6 @@ def test_the_site_builds_strictly_and_works_offline(tmp_path):
     loaded = re.compile(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=\"?(https?://[^\"\s>]+)")
     for page in pages:
         assert not loaded.findall(page.read_text()), page.name
+        for link in re.findall(r'<a [^>]*?href="(?!\w+:|/)([^"#]+)', page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
     assert "EnsembleClassifier" in (tmp_path / "site" / "api" / "models.html").read_text()

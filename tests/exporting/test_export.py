@@ -1,5 +1,7 @@
 """SavedModels answer as the model does, in a process that has TensorFlow and none of our code."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -9,50 +11,57 @@ from zoo.exporting import export
 from zoo.layers.sparse.layers import all_layers
 from zoo.methods import MIMO, BatchEnsemble, MCDropout, Packed, Single, Tickets
 
-ANSWERS = """
+# One process for all models, by `served`; `answers(loaded, images)` gives arrays by name.
+SERVE = """
+import json
 import sys
 import numpy as np
 import tensorflow as tf
 
-folder, images_file, result = sys.argv[1:]
-images = np.load(images_file)
-loaded = tf.saved_model.load(folder)
-default, small = loaded.signatures["serving_default"], loaded.signatures["serving_uint8"]
-calls = {
-    "numpy uint8": lambda x: default(images=x),
-    "numpy float32": lambda x: default(images=x.astype("float32")),
-    "tensor float32": lambda x: default(images=tf.constant(x, tf.float32)),
-    "tensor uint8": lambda x: small(images=tf.constant(x)),
-    "serve float32": lambda x: loaded.serve(tf.constant(x, tf.float32)),
-    "serve uint8": lambda x: loaded.serve(tf.constant(x)),
-}
-arrays = {}
-for name, call in calls.items():
-    for count in (1, 5):
-        for output, value in call(images[:count]).items():
-            arrays[f"{name}/{count}/{output}"] = value.numpy()
-np.savez(result, **arrays)
+{answers}
+
+images = np.load("images.npy")
+for name in json.loads(sys.argv[1]):
+    np.savez(f"{{name}}.npz", **answers(tf.saved_model.load(name), images))
 assert "zoo" not in sys.modules
+"""
+
+ANSWERS = """
+def answers(loaded, images):
+    default, small = loaded.signatures["serving_default"], loaded.signatures["serving_uint8"]
+    calls = {
+        "numpy uint8": lambda x: default(images=x),
+        "numpy float32": lambda x: default(images=x.astype("float32")),
+        "tensor float32": lambda x: default(images=tf.constant(x, tf.float32)),
+        "tensor uint8": lambda x: small(images=tf.constant(x)),
+        "serve float32": lambda x: loaded.serve(tf.constant(x, tf.float32)),
+        "serve uint8": lambda x: loaded.serve(tf.constant(x)),
+    }
+    arrays = {}
+    for name, call in calls.items():
+        for count in (1, 5):
+            for output, value in call(images[:count]).items():
+                arrays[f"{name}/{count}/{output}"] = value.numpy()
+    return arrays
 """
 
 KERAS_EXPORT = """
-import sys
-import numpy as np
-import tensorflow as tf
-
-folder, images_file, result = sys.argv[1:]
-images = np.load(images_file).astype("float32")
-loaded = tf.saved_model.load(folder)
-np.savez(result, one=loaded.serve(images[:1]).numpy(), five=loaded.serve(images).numpy())
-assert "zoo" not in sys.modules
+def answers(loaded, images):
+    images = images.astype("float32")
+    return {"one": loaded.serve(images[:1]).numpy(), "five": loaded.serve(images).numpy()}
 """
 
 
-def served(script, folder, images, tmp_path, python):
-    np.save(tmp_path / "images.npy", images)
-    python("-c", script, folder, tmp_path / "images.npy", tmp_path / "result.npz")
-    with np.load(tmp_path / "result.npz") as arrays:
-        return dict(arrays)
+def served(answers, names, images, folder, python):
+    """{name: arrays} of the SavedModels FOLDER/NAME, answered by one process without our code."""
+    np.save(folder / "images.npy", images)
+    script = f"import os; os.chdir({str(folder)!r})\n{SERVE.format(answers=answers)}"
+    python("-c", script, json.dumps(list(names)))
+    found = {}
+    for name in names:
+        with np.load(folder / f"{name}.npz") as arrays:
+            found[name] = dict(arrays)
+    return found
 
 
 def trained_statistics(model):
@@ -65,38 +74,47 @@ def trained_statistics(model):
     return model
 
 
+WHOLE = {
+    "residual": (Packed(2, 1), "resnet20", False),
+    "optimized": (Packed(2, 1), "resnet20", True),
+    "single": (Single(), "lenet", False),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("method", "backbone", "optimize"),
-    [(Packed(2, 1), "resnet20", False), (Packed(2, 1), "resnet20", True), (Single(), "lenet", False)],
-)
-def test_saved_model_answers_as_the_model(method, backbone, optimize, tiny, images, tmp_path, python):
-    model = trained_statistics(tiny(method, backbone))
-    assert zoo.export(model, str(tmp_path / "saved"), optimize=optimize) == tmp_path / "saved"
-    prediction = zoo.predict(model, images)
-    expected = {
-        "probabilities": prediction.probabilities,
-        "members": prediction.members,
-        "predictive_entropy": prediction.entropy,
-        "mutual_information": prediction.mutual_information,
-        "suspect_range": np.zeros(len(images)),
+def test_saved_models_answer_as_the_models(tiny, images, tmp_path, python):
+    models = {
+        name: trained_statistics(tiny(method, backbone)) for name, (method, backbone, _) in WHOLE.items()
     }
-    arrays = served(ANSWERS, tmp_path / "saved", images, tmp_path, python)
-    assert len(arrays) == 6 * 2 * 5
-    for key, given in arrays.items():
-        _, count, output = key.split("/")
-        np.testing.assert_allclose(given, expected[output][: int(count)], atol=1e-5, err_msg=key)
+    for name, model in models.items():
+        given = zoo.export(model, str(tmp_path / name), optimize=WHOLE[name][2])
+        assert given == tmp_path / name
+    found = served(ANSWERS, models, images, tmp_path, python)
+    for name, model in models.items():
+        prediction = zoo.predict(model, images)
+        expected = {
+            "probabilities": prediction.probabilities,
+            "members": prediction.members,
+            "predictive_entropy": prediction.entropy,
+            "mutual_information": prediction.mutual_information,
+            "suspect_range": np.zeros(len(images)),
+        }
+        assert len(found[name]) == 6 * 2 * 5
+        for key, given in found[name].items():
+            _, count, output = key.split("/")
+            right = expected[output][: int(count)]
+            np.testing.assert_allclose(given, right, atol=1e-5, err_msg=f"{name}: {key}")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("activation", [None, "softmax"])
-def test_keras_export_answers_as_the_model(activation, tiny, images, tmp_path, python):
-    model = tiny(backbone="lenet", activation=activation)
-    model.export(tmp_path / "saved", verbose=False)
-    arrays = served(KERAS_EXPORT, tmp_path / "saved", images, tmp_path, python)
-    expected = model.predict(images, verbose=0)
-    np.testing.assert_allclose(arrays["five"], expected, atol=1e-5)
-    np.testing.assert_allclose(arrays["one"], expected[:1], atol=1e-5)
+def test_keras_exports_answer_as_the_models(tiny, images, tmp_path, python):
+    models = {str(one): tiny(backbone="lenet", activation=one) for one in (None, "softmax")}
+    for name, model in models.items():
+        model.export(tmp_path / name, verbose=False)
+    for name, arrays in served(KERAS_EXPORT, models, images, tmp_path, python).items():
+        expected = models[name].predict(images, verbose=0)
+        np.testing.assert_allclose(arrays["five"], expected, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(arrays["one"], expected[:1], atol=1e-5, err_msg=name)
 
 
 def test_export_leaves_the_model_as_it_was_and_replaces_files(tiny, images, labels, tmp_path):

@@ -33,14 +33,14 @@ ZOO = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
-@pytest.mark.parametrize("count", [1, 5])
-def test_every_method_folds(name, count):
+def test_every_method_folds(name):
     method, backbone, left = ZOO[name]
     model = zoo.build(method, backbone, 3, (16, 16, 3))
-    images = RNG.integers(0, 256, (count, 16, 16, 3)).astype("float32")
+    images = RNG.integers(0, 256, (5, 16, 16, 3)).astype("float32")
     if name == "restless":
         copy = folded(random_weights(model.network))
-        assert copy(images).shape == (count, 2, 3)
+        for count in (1, 5):
+            assert copy(images[:count]).shape == (count, 2, 3)
         assert (numpy(copy(images)) != numpy(copy(images))).any()  # it still draws anew
         return
     copy = check(model.network, images, left)

@@ -14,10 +14,7 @@ from zoo.layers import densify, sparse_layers, sparsify
 tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="LiteRT is TensorFlow's")
 
 METHODS = {
-    "packed": (methods.Packed(2, 1), "lenet"),
-    "deep_ensemble": (methods.DeepEnsemble(2), "mlp"),
     "batch_ensemble": (methods.BatchEnsemble(2), "lenet"),
-    "hyper_batch": (methods.HyperBatch(2), "mlp"),
     "masksembles": (methods.Masksembles(3), "lenet"),
     "mc_dropout": (methods.MCDropout(2, rate=0.3), "lenet"),
     "mc_dropout of channels": (methods.MCDropout(2, rate=0.3, filterwise=True), "lenet"),
@@ -81,8 +78,9 @@ def difference(path, model, images):
 
 @pytest.mark.fast("batch_ensemble")
 @tensorflow
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_answers_as_the_model(name, tiny, images, tmp_path):
+@pytest.mark.parametrize("name", ["batch_ensemble", "mc_dropout of channels"])
+def test_methods_answer_as_the_model(name, tiny, images, tmp_path):
+    """All others, less exactly, are in test_runtimes.py."""
     method, backbone = METHODS[name]
     model = altered(tiny(method, backbone))
     path = zoo.export(model, tmp_path / "out", format="litert")

@@ -144,9 +144,9 @@ def images():
     return np.random.default_rng(8).integers(0, 256, (64, 16, 16, 3))
 
 
-@pytest.fixture(params=["savedmodel", "onnx", "litert", "openvino"])
-def server(request, model, tmp_path):
-    found = Process(zoo.export(model, tmp_path / "out", request.param))
+@pytest.fixture(scope="module", params=["savedmodel", "onnx", "litert", "openvino"])
+def server(request, model, tmp_path_factory):
+    found = Process(zoo.export(model, tmp_path_factory.mktemp("served") / "out", request.param))
     yield found
     found.close()
 

@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 
+from helpers import jax_processes
+
 
 def ports(count):
     sockets = [socket.socket() for _ in range(count)]
@@ -28,6 +30,8 @@ def cluster_of(count):
 
 def start(command, backend="tensorflow", config=None):
     environment = os.environ | {"KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1"}
+    if backend == "jax":
+        environment |= jax_processes.environment()
     environment.pop("TF_CONFIG", None)
     if config:
         environment["TF_CONFIG"] = config

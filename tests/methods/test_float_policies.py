@@ -31,6 +31,7 @@ def floatx(request):
 
 
 @pytest.mark.fast("float64-hyper_batch", "float16-hyper_batch")
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
     ("floatx", "name"), [case.split("-") for case in GRID], indirect=["floatx"], ids=GRID
 )

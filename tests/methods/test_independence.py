@@ -27,10 +27,14 @@ def slices(layer, weight, gradient, members):
     return np.split(gradient, members, axis=-1)
 
 
+# (members, gamma); large networks with both more members and more groups only.
+PAIRS = [(2, 1), (2, 2), (4, 1), (4, 2)]
 CASES = [
-    (backbone, members, gamma)
+    (backbone, *pair)
     for backbone in zoo.backbones.BACKBONES
-    for members, gamma in ([(2, 1), (4, 2)] if backbone in LARGE else [(2, 1), (2, 2), (4, 1), (4, 2)])
+    for pair in (
+        PAIRS if backbone in ("mlp", "lenet") else PAIRS[3:] if backbone in LARGE else PAIRS[::3]
+    )
 ]
 
 

@@ -217,18 +217,3 @@ def test_the_sparsity_of_tickets_is_a_share(sparsity, raises_line):
 def test_members_of_a_deep_ensemble_are_counted(kind, value, raises_line):
     with raises_line(ValueError, f"num_members.*{value}"):
         kind(value)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch exports no SavedModel")
-@pytest.mark.parametrize("name", ["batch ensemble", "mimo"])
-def test_saved_models_agree_and_take_any_batch(name, tmp_path):
-    import tensorflow as tf
-
-    model, images = built(name, "lenet"), images_of("lenet").astype("uint8")
-    zoo.export(model, tmp_path / "saved")
-    loaded = tf.saved_model.load(tmp_path / "saved")
-    expected = zoo.predict(model, images)
-    for count in (1, 3):
-        answers = loaded.signatures["serving_uint8"](images=tf.constant(images[:count]))
-        np.testing.assert_allclose(answers["members"].numpy(), expected.members[:count], atol=1e-5)

@@ -85,8 +85,7 @@ assert np.allclose(keras.saving.load_model("pruned.keras").predict(x, verbose=0)
     ("order", "expected", "legacy"),
     [
         ("tensorflow last", "keras", None),
-        ("keras unused", "keras", "0"),
-        ("keras used", "keras", None),
+        ("keras used", "keras", "0"),
         ("keras unused", "tf_keras", "1"),
     ],
 )

@@ -152,6 +152,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.fast("adamw")
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_no_optimizer_moves_what_does_not_exist(name):
     model = keras.Sequential(

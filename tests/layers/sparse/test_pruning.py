@@ -95,6 +95,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.fast("momentum-global")
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("scope", ["global", "layer"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_pruning_a_model_changes_masked_weights_and_their_slots_alone(name, scope):

@@ -93,6 +93,7 @@ def test_every_kind_of_model_becomes_sparse_and_dense_again(case):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
 def test_a_sparse_model_is_saved_and_trained_on(tmp_path, images, labels):
     model = sparsify(zoo.build(zoo.methods.Packed(2, 1), "lenet", 3, (16, 16, 3)), 0.7)
     model.fit(images, labels, verbose=0)

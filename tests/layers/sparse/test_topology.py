@@ -89,6 +89,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.fast("adam")
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_grown_weights_and_their_slots_are_zero_and_kept_ones_untouched(name):
     make, kinds = OPTIMIZERS[name]
@@ -173,6 +174,7 @@ def test_dense_gradients_are_those_of_the_dense_network():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("growth", ["set", "rigl", "momentum"])
 @pytest.mark.parametrize("method", [zoo.methods.Single(), zoo.methods.Packed(2, 1)])
 def test_training_through_fit_keeps_counts_and_repeats(growth, method, images, labels):

@@ -77,7 +77,11 @@ def trained(fields, splits, folder, stop=None):
     ],
     ids=lambda fields: "+".join(fields),
 )
-def test_a_run_stopped_before_and_after_a_change_ends_as_an_undisturbed_one(fields, splits, tmp_path):
+def test_a_run_stopped_before_and_after_a_change_ends_as_an_undisturbed_one(
+    fields, splits, tmp_path, request
+):
+    if "ema" in fields:
+        request.getfixturevalue("eagerly")
     expected, whole = trained(fields, splits, tmp_path / "whole")
     assert len(whole.kernels) == 4 * STEPS
     if "image_sizes" in fields:
@@ -92,6 +96,7 @@ def test_a_run_stopped_before_and_after_a_change_ends_as_an_undisturbed_one(fiel
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
 def test_ema_is_the_average_of_the_weights_over_steps(splits, tmp_path):
     weights, callback = trained({"ema": 0.8, "epochs": 2}, splits, tmp_path)
     average = callback.kernels[0]

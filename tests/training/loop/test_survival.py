@@ -1,4 +1,7 @@
-"""Runs that are killed or told to stop, alone and as one of several workers, and end as undisturbed ones."""
+"""Runs of several workers that are killed or told to stop, and end as undisturbed ones.
+
+What happens to a run alone is in training/test_train.py (killed), loop/test_run.py and training/test_fill.py (told).
+"""
 
 import json
 import subprocess
@@ -17,12 +20,6 @@ WORKER = HELPERS / "dying_worker.py"
 # Twenty steps an epoch, three epochs.
 FLAGS = ["--recipe=mnist_single_lenet", "--batch_size=8", "--epochs=3", "--held_out=0.1",
          "--tensorboard=false", "--learning_rate=0.01"]  # fmt: skip
-
-
-def one(folder, data, *dying):
-    """A run on one device, to its end; (output, exit status)."""
-    process = start([WORKER, *dying, *FLAGS, f"--data_dir={data}", f"--output_dir={folder}"])
-    return process.communicate(timeout=300)[0], process.returncode
 
 
 def several(folder, data, strategy, deaths, backend):
@@ -59,22 +56,9 @@ def position(folder):
     return state["epochs"], state["steps"]
 
 
-@pytest.mark.slow
-def test_sigterm_saves_at_any_step_and_the_run_ends_as_if_undisturbed(mnist_28, tmp_path):
-    """kill -9 of one process is in training/test_train.py."""
-    for folder, deaths in (("undisturbed", [LIVES]), ("stopped", [("TERM", 26), LIVES])):
-        for death in deaths:
-            output, status = one(tmp_path / folder, mnist_28, *death)
-            assert status == 0, output[-3000:]
-            if death != LIVES:
-                assert position(tmp_path / folder) == (1, 8)
-                assert not (tmp_path / folder / "config.json").exists()
-    assert checksums(tmp_path / "stopped") == checksums(tmp_path / "undisturbed")
-
-
 # What happens in one run after the other: to which worker, after how many steps, and where it goes on.
 LIVES_OF_A_RUN = {
-    "multi_worker": [("KILL", 0, 26, (1, 0)), ("KILL", 1, 26, (2, 0)), ("TERM", 1, 5, (2, 8))],
+    "multi_worker": [("KILL", 0, 26, (1, 0)), ("TERM", 1, 5, (1, 8))],
     "data_parallel": [("KILL", 1, 26, (1, 0)), ("TERM", 0, 5, (1, 8))],
 }
 

@@ -16,7 +16,7 @@ import zoo
 from zoo.backbones import BACKBONES, resnet
 from zoo.training.memory.rematerialize import rematerialize
 
-strategy, jit, method = json.loads(sys.argv[1])
+strategy, jit, methods = json.loads(sys.argv[1])
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
@@ -26,13 +26,13 @@ def blocks(method, images, stem=None):
 
 
 blocks.stages, BACKBONES["blocks"] = 2, blocks
-# One for both: a second one in a process reuses the keys of the first one's collective operations.
+# One for all: a second one in a process reuses the keys of the first one's collective operations.
 scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if strategy else tf.distribute.get_strategy()
 rng = np.random.default_rng(3)
 images, labels = rng.integers(0, 256, (24, 8, 8, 3), "uint8"), np.arange(24) % 3
 
 
-def trained(again):
+def trained(method, again):
     keras.utils.set_random_seed(5)
     with scope.scope():
         model = zoo.build(getattr(zoo.methods, method)(2), "blocks", 3, (8, 8, 3))
@@ -43,15 +43,17 @@ def trained(again):
     return [np.asarray(variable.value) for variable in model.network.variables]
 
 
-for plain, remat in zip(trained(False), trained(True), strict=True):
-    np.testing.assert_allclose(remat, plain, atol=1e-6, rtol=1e-6)
+for method in methods:
+    for plain, remat in zip(trained(method, False), trained(method, True), strict=True):
+        np.testing.assert_allclose(remat, plain, atol=1e-6, rtol=1e-6, err_msg=method)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("strategy", "jit", "method"),
-    [(True, False, "BatchEnsemble"), (True, False, "MCDropout"), (False, True, "Packed")],
+    ("strategy", "jit", "methods"),
+    [(True, False, ["BatchEnsemble", "MCDropout"]), (False, True, ["Packed"])],
+    ids=["mirrored", "xla"],
 )
-def test_training_is_the_same(strategy, jit, method, python):
-    python("-c", SAME, json.dumps([strategy, jit, method]), KERAS_BACKEND="tensorflow")
+def test_training_is_the_same(strategy, jit, methods, python):
+    python("-c", SAME, json.dumps([strategy, jit, methods]), KERAS_BACKEND="tensorflow")
