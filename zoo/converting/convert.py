@@ -47,7 +47,8 @@ def convert(
     but then members of BatchEnsemble and of deep ensembles without new heads stay equal in training.
 
     BatchEnsemble, MC dropout and Masksembles change Dense, Conv2D and DepthwiseConv2D layers; all other
-    layers are shared. `MCDropout(rate=None)` changes the model's own dropout layers instead. Layers before `tile_at` are computed once for all members.
+    layers are shared. `MCDropout(rate=None)` changes the model's own dropout layers instead. Layers
+    before `tile_at` are computed once for all members.
 
     Packed-Ensembles with alpha != M or gamma > 1, MIMO and methods of your own start from new weights in
     layers whose shapes they change. A warning names some; the result's `new_weights` lists them all.
