@@ -25,11 +25,11 @@ def check_count(value: Any, name: str) -> None:
     """Check that a value is an integer >= 1.
 
     Args:
-        value: what was given.
+        value: what was given; NumPy's integers are integers, too.
         name: str, the argument's name.
 
     Raises:
         ValueError: if it is not.
     """
-    if not (isinstance(value, int) and value >= 1):
+    if not (isinstance(value, numbers.Integral) and value >= 1):
         raise ValueError(f"{name} must be an integer >= 1; got {value!r}")
