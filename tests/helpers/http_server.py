@@ -68,6 +68,9 @@ def openvino(path):
         given = compiled.create_infer_request().infer({"images": images})  # one for each thread
         return {output.any_name: given[output] for output in compiled.outputs}
 
+    # The first call, here before there are threads: several first calls at once can wait for each other for ever.
+    _, *size = compiled.input(0).partial_shape
+    answer(np.zeros((1, *(length.get_length() for length in size)), "float32"))
     return answer
 
 
