@@ -247,8 +247,11 @@ def check_finite_weights(model: keras.Model) -> None:
         NotFiniteError: naming the first weight that is not.
     """
     for weight in model.trainable_variables:
-        if "float" in weight.dtype and not np.isfinite(float(ops.sum(ops.cast(weight, "float32")))):
-            if not np.isfinite(ops.convert_to_numpy(ops.cast(weight, "float32"))).all():
+        if "float" not in weight.dtype:
+            continue
+        values = ops.cast(weight, "float32")
+        if not np.isfinite(ops.convert_to_numpy(ops.sum(values))):  # the sum of finite ones may overflow
+            if not np.isfinite(ops.convert_to_numpy(values)).all():
                 raise NotFiniteError(
                     f"the weight {weight.path} became NaN or infinite: training is lost; lower the learning "
                     "rate, clip gradients (clip_norm), or look for extreme images"

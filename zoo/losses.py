@@ -37,11 +37,11 @@ def label_distribution(labels: Tensor, num_classes: int, dtype: str = "float32")
 
 
 def _one_hot(labels, num_classes, dtype):
-    labels = ops.reshape(labels, (-1,))
-    integers = ops.cast(labels, "int32")
-    if "float" in keras.backend.standardize_dtype(labels.dtype):
-        integers = ops.where(ops.cast(integers, labels.dtype) == labels, integers, -1)
-    return ops.one_hot(integers, num_classes, dtype=dtype)
+    given = keras.backend.standardize_dtype(labels.dtype)
+    exact = keras.backend.result_type(given, "float32") if "float" in given else "int32"
+    labels = ops.reshape(ops.cast(labels, exact), (-1, 1))
+    # `ops.one_hot` raises on PyTorch for labels out of range.
+    return ops.cast(ops.equal(labels, ops.arange(num_classes, dtype=exact)), dtype)
 
 
 @keras.saving.register_keras_serializable(package="zoo")
