@@ -12,7 +12,7 @@ from zoo.checks import check_dense
 from zoo.classifier import EnsembleClassifier
 from zoo.converting import convert
 from zoo.layers import sparse_layers
-from zoo.layers.sparse.layers import all_layers, copy_weights
+from zoo.layers.nested_layers import all_layers, copy_weights
 
 
 def ensemble(

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.layers.keras_internals import child_layers
+from zoo.layers.nested_layers import all_layers
 from zoo.layers.packed import PackedConv1D, PackedConv2D, PackedDense
 from zoo.layers.sparse import block_masks
 from zoo.layers.sparse.densities import check_sparsity
@@ -36,39 +36,6 @@ def random_mask(shape: tuple[int, ...], nonzeros: int, seed: int = 0) -> np.ndar
     chosen = np.random.default_rng(seed).choice(mask.size, nonzeros, replace=False, shuffle=False)
     mask[chosen] = True
     return mask.reshape(shape)
-
-
-def all_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """A model (or layer) and all layers inside it, each once, in the order of the model.
-
-    Args:
-        model: `keras.layers.Layer` or `keras.Model`.
-
-    Returns:
-        List of `keras.layers.Layer`, first the model itself.
-    """
-    found, waiting = {}, [model]
-    while waiting:
-        layer = waiting.pop()
-        if id(layer) not in found:
-            found[id(layer)] = layer
-            waiting.extend(reversed(child_layers(layer)))
-    return list(found.values())
-
-
-def copy_weights(source: keras.layers.Layer, copy: keras.layers.Layer) -> None:
-    """Give a copy of a model the model's weights, and what layers such as `Normalization` compute from them.
-
-    Args:
-        source: `keras.layers.Layer` or `keras.Model`.
-        copy: another one with the same layers inside.
-    """
-    for layer, other in zip(all_layers(source), all_layers(copy), strict=True):
-        store: dict = {}
-        layer.save_own_variables(store)
-        other.load_own_variables(
-            {key: keras.ops.convert_to_numpy(value) for key, value in store.items()}
-        )
 
 
 def sparse_layers(model: keras.layers.Layer) -> list:

@@ -11,6 +11,7 @@ from keras import layers
 from zoo.layers import packed
 from zoo.layers.initializers import undrawn
 from zoo.layers.keras_internals import child_layers, has_own_variables
+from zoo.layers.nested_layers import all_layers
 from zoo.layers.sparse import block_masks
 from zoo.layers.sparse import layers as sparse
 from zoo.layers.sparse.densities import DISTRIBUTIONS, nonzero_counts
@@ -141,7 +142,7 @@ def densify(model: keras.Model) -> keras.Model:
 
 def _chosen(model, skip, depthwise):
     """The layers to mask, each once."""
-    found = sparse.all_layers(model)
+    found = all_layers(model)
     unknown = set(skip) - {layer.name for layer in found}
     if unknown:
         raise ValueError(f"skip names no layers of {model.name}: {', '.join(sorted(unknown))}")
@@ -237,7 +238,7 @@ def _is_container(layer):
 def _from_config(model, classes):
     config = keras.saving.serialize_keras_object(model)
     compiling = config.pop("compile_config", None)
-    flat = sparse.all_layers(model)
+    flat = all_layers(model)
     wanted = {(type(x).__name__, x.name): classes[id(x)] for x in flat if id(x) in classes}
     # Keras knows its own, among which a layer and an operation may have one name, such as Add.
     own = [type(layer) for layer in flat if not type(layer).__module__.startswith("keras.")]

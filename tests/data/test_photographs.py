@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 import zoo
-from zoo.data import photographs
+from zoo.data import photographs, pixels
+from zoo.data.pixels import from_pillow, read
 from zoo.data.resizing import resized
 
 NAMES = ["cat", "dog", "owl"]
@@ -66,7 +67,7 @@ def turned(tmp_path):
 
 
 def test_photographs_that_are_stored_turned_are_answered_as_stored_with_a_warning(turned, model):
-    pixels = photographs.read(turned, 3)
+    pixels = read(turned, 3)
     with Image.open(turned) as image:
         by_pillow = np.asarray(image)
     assert pixels.shape == by_pillow.shape == (20, 12, 3)
@@ -137,23 +138,23 @@ def test_pillow_images_of_every_mode_become_grey_or_colour(mode, channels):
         assert image.mode == mode
     else:
         image = Image.new("L", (4, 5), level).convert(mode)
-    pixels = photographs.from_pillow(image, channels)
+    pixels = from_pillow(image, channels)
     assert pixels.shape == (5, 4, channels) and pixels.dtype == np.uint8
     np.testing.assert_allclose(pixels, 255 if mode == "1" else 200, atol=3)
 
 
 def test_integers_of_32_bits_are_bytes_or_16_bits(raises_line):
     image = np.array([[0, 3, 255]], "int32")
-    assert photographs.from_pillow(Image.fromarray(image), 1).ravel().tolist() == [0, 3, 255]
-    assert photographs.from_pillow(Image.fromarray(image * 257), 1).ravel().tolist() == [0, 3, 255]
+    assert from_pillow(Image.fromarray(image), 1).ravel().tolist() == [0, 3, 255]
+    assert from_pillow(Image.fromarray(image * 257), 1).ravel().tolist() == [0, 3, 255]
     for other in (image - 1, image * 258):
         with raises_line(ValueError, f"values run from {other.min()} to {other.max()}; scale them to"):
-            photographs.from_pillow(Image.fromarray(other), 1)
+            from_pillow(Image.fromarray(other), 1)
 
 
 def test_floats_are_pixels_or_refused(model, tmp_path, raises_line):
     image = np.full((20, 20), 90.0, "float32")
-    assert photographs.from_pillow(Image.fromarray(image), 3).mean() == 90
+    assert from_pillow(Image.fromarray(image), 3).mean() == 90
     for other, said in ((image * np.nan, "NaN or infinite"), (image * 10, "run from 0 to 900"), (image / 255, "to 0.35"),
                         (image - 99, "from -9")):  # fmt: skip
         Image.fromarray(other).save(tmp_path / "float.tiff")
@@ -165,19 +166,19 @@ def test_floats_are_pixels_or_refused(model, tmp_path, raises_line):
 @pytest.mark.parametrize(("mode", "suffix"), [("RGB", "bmp"), ("P", "gif"), ("CMYK", "jpg")])
 def test_files_that_tensorflow_does_not_read_in_grey_are_read_by_pillow(mode, suffix, tmp_path):
     Image.new("L", (6, 5), 180).convert(mode).save(tmp_path / f"grey.{suffix}")
-    np.testing.assert_allclose(photographs.read(tmp_path / f"grey.{suffix}", 1), 180, atol=3)
+    np.testing.assert_allclose(read(tmp_path / f"grey.{suffix}", 1), 180, atol=3)
 
 
 def test_files_that_tensorflow_reads_are_left_to_it(folder, monkeypatch):
     pytest.importorskip("tensorflow")
-    monkeypatch.setattr(photographs, "from_pillow", None)
-    assert {photographs.read(path, 3).shape[-1] for path in photographs.files(folder)} == {3}
+    monkeypatch.setattr(pixels, "from_pillow", None)
+    assert {read(path, 3).shape[-1] for path in photographs.files(folder)} == {3}
 
 
 def test_formats_that_keras_does_not_read_are_read_too(tmp_path):
     for suffix in ("webp", "tiff", "gif"):
         Image.new("RGB", (6, 5), (250, 20, 20)).save(tmp_path / f"red.{suffix}")
-        pixels = photographs.read(tmp_path / f"red.{suffix}", 3)
+        pixels = read(tmp_path / f"red.{suffix}", 3)
         assert pixels.shape == (5, 6, 3) and pixels[..., 0].min() > 200 and pixels[..., 1].max() < 80
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import zoo
 from zoo.exporting import export
-from zoo.layers.sparse.layers import all_layers
+from zoo.layers.nested_layers import all_layers
 from zoo.methods import MIMO, BatchEnsemble, MCDropout, Packed, Single, Tickets
 
 # One process for all models, by `served`; `answers(loaded, images)` gives arrays by name.

@@ -11,7 +11,7 @@ from zoo import methods
 from zoo.backbones.wide_resnet import _block
 from zoo.exporting.folding import folded
 from zoo.layers import MIMOExpand, sparse_layers
-from zoo.layers.sparse.layers import all_layers
+from zoo.layers.nested_layers import all_layers
 
 RNG = np.random.default_rng(7)
 

@@ -6,7 +6,7 @@ from keras import ops
 
 from zoo.exporting.fold_rules import NORMS
 from zoo.exporting.folding import folded
-from zoo.layers.sparse.layers import all_layers
+from zoo.layers.nested_layers import all_layers
 
 RNG = np.random.default_rng(7)
 

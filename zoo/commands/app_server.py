@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data import photographs
+from zoo.data import pixels
 from zoo.deciding import Threshold
 from zoo.errors import one_line
 
@@ -82,9 +82,9 @@ class Session:
         """
         import zoo
 
-        pixels, turned = _picture(content, self.model.input_shape[-1])
+        picture, turned = _picture(content, self.model.input_shape[-1])
         with self.lock:
-            prediction = zoo.predict(self.model, [pixels], progress=False)
+            prediction = zoo.predict(self.model, [picture], progress=False)
         p, members, names = prediction.probabilities[0], prediction.members[0], self.names()
         order = np.argsort(-p)[:SHOWN]
         top = members.argmax(axis=-1)
@@ -183,7 +183,7 @@ def _picture(content, channels):
 
     try:
         image = Image.open(io.BytesIO(content))
-        return photographs.from_pillow(image, channels), photographs.is_turned(image)
+        return pixels.from_pillow(image, channels), pixels.is_turned(image)
     except UnidentifiedImageError:  # its message names an object in memory
         raise ValueError("this is no image that Pillow can read") from None
     except Exception as error:  # what Pillow raises for a damaged file may be anything

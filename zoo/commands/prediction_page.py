@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data import photographs
+from zoo.data import pixels
 from zoo.uncertainty import Prediction
 
 SIDE = 320  # pixels of a thumbnail's longer side
@@ -87,7 +87,7 @@ def _card(prediction, index, decision):
         f"<small>then {then}</small>"
         f"<small>{votes}entropy {prediction.entropy[index]:.2f} nats</small>"
         f"<small>{html.escape(path.parent.name)}/{html.escape(path.name)}</small>"
-        f"{'<small>stored turned, which is how the model sees it</small>' if photographs.is_turned(path) else ''}</div></li>"
+        f"{'<small>stored turned, which is how the model sees it</small>' if pixels.is_turned(path) else ''}</div></li>"
     )
 
 
@@ -98,7 +98,7 @@ def _thumbnail(path: Any) -> str:
     try:
         with Image.open(path) as image:
             image.draft("RGB", (SIDE, SIDE))
-            image = Image.fromarray(photographs.from_pillow(image, 3))
+            image = Image.fromarray(pixels.from_pillow(image, 3))
     except Exception:  # whatever Pillow raises, such as of more pixels than it takes
         return EMPTY
     image.thumbnail((SIDE, SIDE))

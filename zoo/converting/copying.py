@@ -9,8 +9,8 @@ import numpy as np
 
 from zoo.converting import graphs
 from zoo.layers.keras_internals import inbound_node
+from zoo.layers.nested_layers import all_layers
 from zoo.layers.repaired import Repaired, accepted
-from zoo.layers.sparse.layers import all_layers
 
 
 def twin(step: graphs.Step, name: str, changes: dict | None = None) -> Any:

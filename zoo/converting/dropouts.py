@@ -9,7 +9,7 @@ import keras
 from zoo import methods
 from zoo.converting import cut, graphs
 from zoo.layers.monte_carlo import check_rate, noise_of
-from zoo.layers.sparse.layers import all_layers
+from zoo.layers.nested_layers import all_layers
 
 _INSIDE = ("dropout", "recurrent_dropout")  # attributes of recurrent layers and their cells
 

@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import os
 import pathlib
-import re
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,11 +13,8 @@ from typing import Any
 import numpy as np
 
 from zoo.checks import warn_of_range
+from zoo.data import pixels
 from zoo.data.resizing import resized
-
-BY_TENSORFLOW = (".bmp", ".gif", ".jpeg", ".jpg", ".png")  # what Keras's directory reader takes
-WITH_EXIF = (".jpeg", ".jpg", ".tif", ".tiff", ".webp")  # in a PNG Pillow would look behind all pixels
-SUFFIXES = (*BY_TENSORFLOW, ".tif", ".tiff", ".webp")
 
 
 @dataclasses.dataclass
@@ -52,7 +48,7 @@ class Images:
         self.labels: list[np.ndarray] = []  # of the batches that `batches` has given
         self.unreadable: list[tuple] = []
         self.low, self.high, self.floats = 0.0, 0.0, True  # of all pixels so far
-        self.turned = 0  # photographs that `is_turned`
+        self.turned = 0  # photographs that `pixels.is_turned`
 
     def batches(self, batch_size: int) -> Iterator[np.ndarray]:
         """Give the images batch by batch; `labels` grows where the source has labels.
@@ -69,7 +65,7 @@ class Images:
 
         Warns:
             UserWarning: at the end, for values outside [0, 255], for float images whose values are all
-                in [0, 1], and for photographs that `is_turned`.
+                in [0, 1], and for photographs that `pixels.is_turned`.
         """
         yield from map(self._of_dataset, self.source) if self.batched else self._of_images(batch_size)
         # The caller of zoo.predict is four calls up.
@@ -108,28 +104,28 @@ class Images:
 
     def _array(self, image, name):
         if isinstance(image, (str, os.PathLike)):
-            pixels = read(image, self.shape[-1])
-            self.turned += is_turned(image)
-        elif is_pillow(image):
-            self.turned += is_turned(image)
-            pixels = from_pillow(image, self.shape[-1])
+            array = pixels.read(image, self.shape[-1])
+            self.turned += pixels.is_turned(image)
+        elif pixels.is_pillow(image):
+            self.turned += pixels.is_turned(image)
+            array = pixels.from_pillow(image, self.shape[-1])
         else:
-            pixels = to_numpy(image)
-        if pixels.ndim == 3 and not pixels.size:
-            raise ValueError(f"{name} has shape {pixels.shape}, so no pixels; leave it out")
-        return pixels[None]
+            array = pixels.to_numpy(image)
+        if array.ndim == 3 and not array.size:
+            raise ValueError(f"{name} has shape {array.shape}, so no pixels; leave it out")
+        return array[None]
 
     def _of_dataset(self, batch):
         labels = None
         if isinstance(batch, (tuple, list)):
             batch, labels = batch[0], batch[1] if len(batch) > 1 else None
-        images = to_numpy(batch)
+        images = pixels.to_numpy(batch)
         if images.ndim == 3:
             raise ValueError(
                 "the data set gives single images; batch it, as by dataset.batch(32), and pass it again"
             )
         if labels is not None:
-            self.labels.append(np.asarray(to_numpy(labels)))
+            self.labels.append(np.asarray(pixels.to_numpy(labels)))
         return self._fitted(images, "a batch of the data set")
 
     def _fitted(self, images, name):
@@ -172,7 +168,7 @@ def of(images: Any, shape: tuple, resize: str | None) -> Images:
         FileNotFoundError: for a path that does not exist.
         ValueError: for a folder without images, or what is no images.
     """
-    if isinstance(images, (str, os.PathLike)) or is_pillow(images):
+    if isinstance(images, (str, os.PathLike)) or pixels.is_pillow(images):
         images = [images]
     elif is_column(images):
         images = list(images)
@@ -189,12 +185,7 @@ def of(images: Any, shape: tuple, resize: str | None) -> Images:
     items = itertools.chain(first, items)
     if first and isinstance(first[0], (str, os.PathLike)):
         return of(list(items), shape, resize)
-    return Images(items, shape, resize, not (first and is_pillow(first[0])))
-
-
-def is_pillow(image: Any) -> bool:
-    """Tell whether something is a `PIL.Image.Image`, without importing Pillow."""
-    return hasattr(image, "convert") and hasattr(image, "mode")
+    return Images(items, shape, resize, not (first and pixels.is_pillow(first[0])))
 
 
 def is_column(images: Any) -> bool:
@@ -217,13 +208,7 @@ def _iterated(dataset):
 def _files(path):
     if not isinstance(path, (str, os.PathLike)):
         return [path]
-    return files(path) if pathlib.Path(path).is_dir() else [_existing(pathlib.Path(path))]
-
-
-def _existing(path):
-    if not path.is_file():
-        raise FileNotFoundError(f"no file or folder {path}; check the path")
-    return path
+    return files(path) if pathlib.Path(path).is_dir() else [pixels.existing(pathlib.Path(path))]
 
 
 def files(folder: str | os.PathLike) -> list[pathlib.Path]:
@@ -241,10 +226,10 @@ def files(folder: str | os.PathLike) -> list[pathlib.Path]:
     found = [
         path
         for path in pathlib.Path(folder).rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in pixels.SUFFIXES and not path.name.startswith(".") and path.is_file()
     ]
     if not found:
-        raise ValueError(f"{folder} holds no images ({', '.join(SUFFIXES)}); check the path")
+        raise ValueError(f"{folder} holds no images ({', '.join(pixels.SUFFIXES)}); check the path")
     return sorted(found, key=lambda path: (str(path.parent), path.name))
 
 
@@ -275,144 +260,3 @@ def labels_of(paths: Iterable[Any] | None, class_names: Iterable[str] | None) ->
     if not paths or not all(path is not None and path.parent.name in index for path in paths):
         return None
     return np.array([index[path.parent.name] for path in paths])
-
-
-def read(path: str | os.PathLike, channels: int) -> np.ndarray:
-    """Read an image file as `keras.utils.image_dataset_from_directory` does, pixel for pixel.
-
-    The orientation in a photograph's EXIF data is not applied, because Keras does not apply it (see
-    `is_turned`).
-    Formats that Keras does not read (TIFF, WebP) are read by Pillow, and so are files that TensorFlow
-    refuses, such as a GIF for one channel, and all files without TensorFlow.
-
-    Args:
-        path: str or path.
-        channels: int, 1, 3 or 4.
-
-    Returns:
-        Uint8 array (h, w, channels).
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no image.
-    """
-    path = _existing(pathlib.Path(path))
-    by_tensorflow = path.suffix.lower() in BY_TENSORFLOW and _tensorflow()
-    reasons = []
-    for reader in (_by_tensorflow, _by_pillow) if by_tensorflow else (_by_pillow,):
-        try:
-            return reader(path, channels)
-        except Exception as error:  # whatever a decoder raises
-            reasons.append(_reason(error))
-    raise ValueError(f"{path} cannot be read as an image ({reasons[0]}); repair or remove it")
-
-
-def _reason(error):
-    """The beginning of what a decoder says, without the names of TensorFlow's operations around it."""
-    text = re.sub(r"\{\{.*?\}\} ?| ?\[Op:.*", "", str(error), flags=re.DOTALL).strip()
-    return text.splitlines()[0][:120] if text else type(error).__name__
-
-
-def _by_pillow(path, channels):
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return from_pillow(image, channels)
-
-
-def _by_tensorflow(path, channels):
-    import tensorflow as tf
-
-    with tf.device("CPU"):
-        content = tf.io.read_file(str(path))
-        return tf.io.decode_image(content, channels, expand_animations=False).numpy()
-
-
-def _tensorflow():
-    import importlib.util
-
-    return importlib.util.find_spec("tensorflow") is not None
-
-
-def is_turned(image: Any) -> bool:
-    """Tell whether a photograph is stored rotated or mirrored, by the orientation in its EXIF data.
-
-    Args:
-        image: path of an image file, or a `PIL.Image.Image`.
-
-    Returns:
-        A bool; False for a file whose EXIF data Pillow cannot read, or of a format that rarely has any.
-    """
-    from PIL import ExifTags, Image
-
-    try:
-        if not isinstance(image, (str, os.PathLike)):
-            return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-        if pathlib.Path(image).suffix.lower() not in WITH_EXIF:
-            return False
-        with Image.open(image) as opened:
-            return is_turned(opened)
-    except Exception:  # whatever Pillow raises of damaged EXIF data
-        return False
-
-
-def from_pillow(image: Any, channels: int) -> np.ndarray:
-    """Return the pixels of a Pillow image.
-
-    Args:
-        image: a `PIL.Image.Image` of any mode.
-        channels: int, 1 (grey), 3 (RGB) or 4 (RGBA).
-
-    Returns:
-        Uint8 array (h, w, channels). Values of 16 bits are scaled to [0, 255], and so are those of 32
-        bits if one is above 255.
-
-    Raises:
-        ValueError: for another number of channels, values that 16 bits do not hold, or floats that are
-            not finite or not in [0, 255].
-    """
-    modes = {1: "L", 3: "RGB", 4: "RGBA"}
-    if channels not in modes:
-        raise ValueError(f"Pillow images have 1, 3 or 4 channels, and this model takes {channels}")
-    if image.mode.startswith("I"):  # Pillow would clip, not scale
-        from PIL import Image
-
-        image = Image.fromarray(_of_integers(np.asarray(image), image.mode))
-    elif image.mode == "F":  # Pillow would clip, and turn NaN into a number
-        _check_floats(np.asarray(image))
-    pixels = np.asarray(image.convert(modes[channels]))
-    return pixels[..., None] if pixels.ndim == 2 else pixels
-
-
-def _of_integers(pixels, mode):
-    """Uint8 values of integers of 16 or 32 bits."""
-    low, high = int(pixels.min(initial=0)), int(pixels.max(initial=0))
-    if low < 0 or high > 65535:
-        raise ValueError(f"the image's values run from {low} to {high}; scale them to [0, 255]")
-    scale = 1 if mode == "I" and high <= 255 else 257
-    return (pixels / scale).round().astype("uint8")
-
-
-def _check_floats(pixels):
-    """Check that the values of a floating-point image are pixels in [0, 255]."""
-    if not np.isfinite(pixels).all():
-        raise ValueError("the image holds NaN or infinite values; remove or repair it")
-    low, high = float(pixels.min(initial=0)), float(pixels.max(initial=0))
-    if low < 0 or high > 255 or 0 < high <= 1:
-        raise ValueError(f"the image's values run from {low:.4g} to {high:.4g}; scale them to [0, 255]")
-
-
-def to_numpy(values: Any) -> np.ndarray:
-    """Return a tensor of any framework, or anything else that NumPy takes, as an array.
-
-    Args:
-        values: a tensor or array-like.
-
-    Returns:
-        A NumPy array.
-    """
-    if isinstance(values, np.ndarray):
-        return values
-    if hasattr(values, "detach"):  # PyTorch
-        values = values.detach().cpu()
-    return np.asarray(values)

@@ -11,7 +11,7 @@ from keras import layers
 
 from zoo.exporting import fold_rules
 from zoo.layers.keras_internals import graph_nodes
-from zoo.layers.sparse.layers import all_layers
+from zoo.layers.nested_layers import all_layers
 
 TOLERANCE = 1e-4
 HALF = ("float16", "bfloat16")

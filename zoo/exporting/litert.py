@@ -11,7 +11,7 @@ from keras import ops
 from zoo.errors import one_line
 from zoo.exporting.folding import HALF, in_float32
 from zoo.layers import keras_internals
-from zoo.layers.sparse.layers import all_layers, copy_weights
+from zoo.layers.nested_layers import all_layers, copy_weights
 
 QUANTIZE = (None, "float16", "int8")
 MOST_MOVED, MOST_CHANGED = (

@@ -10,7 +10,7 @@ from keras import layers, ops
 import zoo
 from helpers.arrays import draw
 from zoo.layers import SparseConv2D, SparseDense, densify, erk_densities, sparse_layers, sparsify
-from zoo.layers.sparse.layers import all_layers
+from zoo.layers.nested_layers import all_layers
 
 
 def numpy(value):
