@@ -30,6 +30,11 @@ _MOST_OBJECTS = 20_000  # layers, initialisers and the like; a ResNet-50 of the 
 _MOST_NUMBER = 100_000  # a class, or a count of thresholds, in the arguments of a loss or a metric
 _MOST_COUNTED = 10_000_000  # numbers that metrics keep: a confusion matrix of 3000 classes
 _MOST_EFFORT = 40_000  # a sequential model of 200 layers
+_OPTIONS = {
+    "run_eagerly": (True, False, None),
+    "jit_compile": (True, False, None, "auto"),
+    "auto_scale_loss": (True, False),
+}  # of `compile`
 _MOST_COMPILED = 100  # models within the model
 _MOST_SLOTS = 16  # numbers that optimizers keep of each weight; Adam keeps two
 _LARGEST = 1e15  # a number in the arguments of an optimizer, such as the steps of a schedule
@@ -106,6 +111,8 @@ def _check_config(config: Any) -> None:
         raise WeightsError("its compile_config is no object")
     if len(compiled) > _MOST_COMPILED:
         raise WeightsError(f"{len(compiled)} models in it are compiled, more than {_MOST_COMPILED}")
+    for one in compiled:
+        _check_options(one)
     count = sum(_kept({**one, "optimizer": None}) for one in compiled)
     if count > _MOST_COUNTED:
         raise WeightsError(f"its metrics keep {count:,} numbers, more than {_MOST_COUNTED:,}")
@@ -132,6 +139,16 @@ def _effort(layers):
             late += any(str(history[0]) not in seen for history in histories)
             seen.add(str(layer.get("name")))
     return len(layers) * late / 4
+
+
+def _check_options(compiled):
+    """Refuse options of `compile` that Keras takes, and fails of later or computes something else with."""
+    for name, choices in _OPTIONS.items():
+        if name in compiled and compiled[name] not in choices:
+            raise WeightsError(f"{name} of it is {short(compiled[name])}, not one of {choices}")
+    steps = compiled.get("steps_per_execution", 1)
+    if type(steps) is not int or steps < 1:
+        raise WeightsError(f"steps_per_execution of it is {short(steps)}, not an integer >= 1")
 
 
 def _kept(compiled):
