@@ -36,6 +36,7 @@ os.kill(os.getpid(), 9)
         b"E0000 00:00:1795921152.728063    8792 cuda_platform.cc:52] failed call to cuInit: INTERNAL",
         b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.",
         b"Unsupported color conversion request",
+        b"Unsupported marker type 0xff",
     ],
 )
 def test_log_lines_are_noise(line):

@@ -20,7 +20,8 @@ _NOISE = re.compile(
     rb"|To enable the following instructions: "
     rb"|(INFO|WARNING): .*(TensorFlow Lite|XNNPACK|delegate)"
     rb"|fully_quantize: \d"
-    rb"|Unsupported color conversion request"  # libjpeg; zoo.data.photographs then asks Pillow
+    # libjpeg, of files that zoo.data.pixels then gives to Pillow, or names as unreadable
+    rb"|Unsupported color conversion request|Unsupported marker type"
     rb"|E\d{4} .*(Unable to register cu\w+ factory|oneDNN supports \w+ only on platforms)"
 )
 _NO_GPU = re.compile(rb".*failed call to cuInit")
