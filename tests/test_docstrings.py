@@ -1,5 +1,6 @@
 """Docstrings of the public names: they exist, name every argument, and their examples run."""
 
+import ast
 import dataclasses
 import doctest
 import importlib
@@ -15,6 +16,7 @@ import zoo
 import zoo.layers
 import zoo.methods
 import zoo.metrics
+from helpers.paths import ROOT
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -82,8 +84,7 @@ def test_every_public_name_has_an_example(name):
     assert value.__module__ in MODULES
 
 
-# The functions of keras_internals have one line each; test_private_attributes.py says what is in it.
-@pytest.mark.parametrize("module", [name for name in LAYERS if not name.endswith("keras_internals")])
+@pytest.mark.parametrize("module", LAYERS)
 def test_docstrings_of_layers_are_complete(module):
     """One summary sentence, and every argument by its name, type first and not as a fragment."""
     for name, value in public(importlib.import_module(module)).items():
@@ -99,6 +100,19 @@ def test_docstrings_of_layers_are_complete(module):
             and not re.search(rf"^ +{argument}:$", text, re.M)
         ]
         assert not missing, f"the docstring of {module}.{name} does not describe {missing}"
+
+
+def test_functions_of_all_modules_describe_their_arguments():
+    missing = []
+    for file in sorted(
+        file for folder in ("zoo", "layers", "training") for file in (ROOT / folder).rglob("*.py")
+    ):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                text, args = ast.get_docstring(node) or "", node.args
+                if not text or ((args.args or args.kwonlyargs) and "Args:" not in text):
+                    missing.append(f"{file.relative_to(ROOT)}: {node.name}")
+    assert not missing
 
 
 def parameters(value):

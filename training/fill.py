@@ -287,10 +287,17 @@ def _last_line(path):
     return lines[-1] if lines else "no output"
 
 
-def status(plan, runs):
+def status(plan: list[Run], runs: str | os.PathLike) -> str:
     """Return a table of all runs of a plan and the time left, as text.
 
     Times are estimated from FLOPs at the rate of this folder's runs; "?" if none has trained yet.
+
+    Args:
+        plan: list of `Run`.
+        runs: str or path of the folder of the runs.
+
+    Returns:
+        str of several lines: name, state, epochs and hours:minutes left of each run, then the total.
     """
     runs = pathlib.Path(runs)
     flops = _flops(plan, runs)
@@ -334,7 +341,14 @@ def _flops(plan, runs):
 
 
 def main(argv):
-    """Entry point of absl; returns the exit status, 1 if a run failed."""
+    """Train what is missing, or print what there is.
+
+    Args:
+        argv: list of str from absl, the command's name alone.
+
+    Returns:
+        The exit status, 1 if a run failed.
+    """
     plan = read_plan(FLAGS.plan)
     if FLAGS.status:
         print(status(plan, FLAGS.runs))

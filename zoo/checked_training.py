@@ -344,7 +344,19 @@ def first_in(callbacks: Any, first: keras.callbacks.Callback, model: keras.Model
 
 
 def arguments(function: Callable, *args: Any, **kwargs: Any) -> dict:
-    """Return the arguments of a call of a function by name, including those in `**kwargs`."""
+    """Return the arguments of a call of a function by name, including those in `**kwargs`.
+
+    Args:
+        function: function or bound method.
+        args: its arguments by position.
+        kwargs: its arguments by name.
+
+    Returns:
+        {name: value}, without arguments that were not given.
+
+    Raises:
+        TypeError: for arguments that the function does not take.
+    """
     bound = inspect.signature(function).bind(*args, **kwargs).arguments
     others = bound.pop("kwargs", {})
     return {**bound, **others}

@@ -117,7 +117,14 @@ def _shards(arrays, shard_bytes):
 
 
 def parts_of(path: pathlib.Path) -> list[pathlib.Path]:
-    """List the files that belong together with one of them."""
+    """List the files that belong together with one of them.
+
+    Args:
+        path: path of a weights file, or of one of several.
+
+    Returns:
+        List of paths, in order; the path alone if its name has no number.
+    """
     found = re.fullmatch(rf"(.*)_\d{{5}}{re.escape(SUFFIX)}", path.name)
     if not found:
         return [path]

@@ -16,7 +16,8 @@ import sys
 import time
 
 
-def main():
+def main() -> None:
+    """Answer the requests on standard input, one JSON object a line, until it ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     models = None

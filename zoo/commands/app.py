@@ -14,7 +14,11 @@ ACCURACIES = (0.8, 0.9, 0.95, 0.98, 0.99)
 
 
 def add_arguments(command: Any) -> None:
-    """Add the arguments of `zoo app` to an `argparse` parser."""
+    """Add the arguments of `zoo app` to a parser.
+
+    Args:
+        command: an `argparse.ArgumentParser`.
+    """
     command.add_argument("name", help="a model's name, a .keras file or hf://owner/name")
     command.add_argument("examples", nargs="*", metavar="PATH", help="images that the page offers")
     command.add_argument("--weights", default="default", help="a data set's name or a folder")

@@ -48,7 +48,13 @@ def printable(text: str) -> str:
 
 
 def show_warning(message: Any, *_: Any, **__: Any) -> None:
-    """Print a warning as one line, in the place of `warnings.showwarning`."""
+    """Print a warning as one line, in the place of `warnings.showwarning`.
+
+    Args:
+        message: a `Warning`, or its text.
+        _: category, file and line, which `warnings` passes; they are not printed.
+        __: the same by name.
+    """
     print(f"zoo: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 

@@ -16,7 +16,11 @@ ANSWER, ASK = "answer", "ask a person"
 
 
 def add_arguments(command: Any) -> None:
-    """Add the arguments of `zoo predict` to an `argparse` parser."""
+    """Add the arguments of `zoo predict` to a parser.
+
+    Args:
+        command: an `argparse.ArgumentParser`.
+    """
     command.add_argument("name", help="a model's name, a .keras file or hf://owner/name")
     command.add_argument("paths", nargs="+", metavar="PATH", help="images and folders of images")
     command.add_argument("--weights", default="default", help="a data set's name or a folder")

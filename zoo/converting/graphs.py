@@ -94,7 +94,14 @@ class Graph:
 
 
 def is_graph(layer: Any) -> bool:
-    """Whether a layer is a functional or sequential model that computes its graph and nothing else."""
+    """Tell whether a layer is a functional or sequential model that computes its graph and nothing else.
+
+    Args:
+        layer: a layer or operation.
+
+    Returns:
+        A bool; False for a model that is not built or has a `call` of its own.
+    """
     graphs = isinstance(layer, keras.Model) and hasattr(layer, "inputs") and bool(layer.built)
     return graphs and bool(layer.inputs) and type(layer).call in _graph_calls()
 
@@ -206,7 +213,14 @@ def _like(tensor):
 
 
 def is_softmax(step: Step) -> bool:
-    """Whether a step is a softmax over the last axis and nothing else."""
+    """Tell whether a step is a softmax over the last axis and nothing else.
+
+    Args:
+        step: a `Step`.
+
+    Returns:
+        A bool.
+    """
     operation, rank = step.operation, len(step.outputs[0].shape)
     if isinstance(operation, keras.layers.Activation):
         return operation.activation is keras.activations.softmax
@@ -215,7 +229,15 @@ def is_softmax(step: Step) -> bool:
 
 
 def passes(step: Step) -> bool:
-    """Whether a step may stand between a head and the output: a softmax of what it gives would be the same."""
+    """Tell whether a step may stand between a head and the output.
+
+    Args:
+        step: a `Step`.
+
+    Returns:
+        A bool; True for a linear or log-softmax activation, a reshaping, dropout and an identity, after which
+        a softmax would be the same.
+    """
     operation = step.operation
     if isinstance(operation, keras.layers.Activation):
         return operation.activation in (keras.activations.linear, keras.activations.log_softmax)

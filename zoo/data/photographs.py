@@ -189,7 +189,14 @@ def of(images: Any, shape: tuple, resize: str | None) -> Images:
 
 
 def is_column(images: Any) -> bool:
-    """Tell whether something is a 1-D array or a `pandas.Series` of paths or other objects."""
+    """Tell whether something is a 1-D array or a `pandas.Series` of paths or other objects.
+
+    Args:
+        images: anything.
+
+    Returns:
+        A bool.
+    """
     kind = getattr(getattr(images, "dtype", None), "kind", None)
     return kind in ("O", "T", "U") and len(images.shape) == 1
 

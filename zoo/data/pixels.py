@@ -89,7 +89,14 @@ def _tensorflow():
 
 
 def is_pillow(image: Any) -> bool:
-    """Tell whether something is a `PIL.Image.Image`, without importing Pillow."""
+    """Tell whether something is a `PIL.Image.Image`, without importing Pillow.
+
+    Args:
+        image: anything.
+
+    Returns:
+        A bool.
+    """
     return hasattr(image, "convert") and hasattr(image, "mode")
 
 

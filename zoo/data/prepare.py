@@ -183,8 +183,18 @@ def _order(rows):
 READERS = {"tiny_imagenet": tiny_imagenet, "cifar100": cifar100}
 
 
-def main(arguments=None):
-    """Entry point; returns the exit status."""
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: list of str. Default: None, those of the command line.
+
+    Returns:
+        The exit status: 0; 2 after an error, which is one line; 130 after Ctrl-C.
+
+    Raises:
+        SystemExit: for arguments that do not fit, with status 2.
+    """
     parser = errors.Parser(
         prog="python -m zoo.data.prepare", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -76,7 +76,14 @@ def _patch(name, left, rng):
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; returns the exit status, 2 after an error."""
+    """Run the command.
+
+    Args:
+        arguments: list of one str, the folder to write.
+
+    Returns:
+        The exit status: 0; 2 after an error, which is one line; 130 after Ctrl-C.
+    """
     try:
         if len(arguments) != 1:
             raise ValueError("pass the folder to write, such as photos")

@@ -129,7 +129,16 @@ class Scale:
 
 
 def limits(given: tuple | None, arrays: Iterable[ArrayLike], log: bool = False) -> tuple:
-    """Return (low, high) of an axis: what was given, or the range of the data with a margin."""
+    """Return the limits of an axis: those given, or the range of the data with a margin.
+
+    Args:
+        given: (low, high), or None for the range of the data.
+        arrays: arrays of numbers; those that are not finite do not count.
+        log: bool, whether the axis is logarithmic. Default: False.
+
+    Returns:
+        (low, high).
+    """
     if given is not None:
         return given
     values = np.concatenate([np.asarray(array, "float64") for array in arrays])
@@ -142,7 +151,15 @@ def limits(given: tuple | None, arrays: Iterable[ArrayLike], log: bool = False) 
 
 
 def ticks(limits: tuple, log: bool = False) -> list[float]:
-    """Return a few round numbers between two limits."""
+    """Return a few round numbers between two limits.
+
+    Args:
+        limits: (low, high) of the axis.
+        log: bool, whether the axis is logarithmic. Default: False.
+
+    Returns:
+        List of floats in ascending order.
+    """
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     locator = LogLocator(subs=(1, 2, 5), numticks=6) if log else MaxNLocator(5)
@@ -152,7 +169,14 @@ def ticks(limits: tuple, log: bool = False) -> list[float]:
 
 
 def number(value: float) -> str:
-    """Write the number of a tick, with k, M or G for thousands, millions and billions."""
+    """Write the number of a tick, with k, M or G for thousands, millions and billions.
+
+    Args:
+        value: float.
+
+    Returns:
+        A string.
+    """
     if abs(value) < 1e-12:
         return "0"
     for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
@@ -162,7 +186,16 @@ def number(value: float) -> str:
 
 
 def marker(x: float, y: float, index: int) -> str:
-    """Draw the marker of the series of this index."""
+    """Draw a marker in the shape and colour of a series.
+
+    Args:
+        x: float, its centre from the left, in the SVG's units.
+        y: float, its centre from the top, in the SVG's units.
+        index: int, the series's, which decides shape and colour.
+
+    Returns:
+        An SVG element, as a string.
+    """
     shape = SHAPES[index % len(SHAPES)]
     style = f'class="marker s{index % 8}"'
     if shape == "circle":
@@ -177,7 +210,14 @@ def marker(x: float, y: float, index: int) -> str:
 
 
 def legend(series: Sequence[Series]) -> str:
-    """List the names of series with their lines; nothing for a single one."""
+    """List the names of series with their lines.
+
+    Args:
+        series: `Series`, in order.
+
+    Returns:
+        The HTML of a list; an empty string for fewer than two series.
+    """
     items = "".join(
         f'<li><svg class="key" viewBox="0 0 34 10" aria-hidden="true"><line class="line s{one.index % 8}" '
         f'x1="1" x2="33" y1="5" y2="5" stroke-dasharray="{DASHES[one.index % len(DASHES)]}"/></svg>'
@@ -188,7 +228,16 @@ def legend(series: Sequence[Series]) -> str:
 
 
 def long_table(axes: Axes, series: Sequence[Series], limit: int = 40) -> str:
-    """Write the points of series as a table, at most `limit` of each, evenly spread."""
+    """Write the points of series as a table, evenly spread where there are too many.
+
+    Args:
+        axes: `Axes`, whose titles head the columns.
+        series: `Series`.
+        limit: int, the most points of each series. Default: 40.
+
+    Returns:
+        The HTML of a table.
+    """
     rows = []
     for one in series:
         picks = np.unique(np.linspace(0, len(one.x) - 1, min(limit, len(one.x))).round().astype(int))
@@ -197,7 +246,14 @@ def long_table(axes: Axes, series: Sequence[Series], limit: int = 40) -> str:
 
 
 def span(values: Sequence[float]) -> str:
-    """Say from where to where some numbers go."""
+    """Say from where to where some numbers go.
+
+    Args:
+        values: floats, in order; the first and the last count.
+
+    Returns:
+        A string, "nowhere" without values.
+    """
     return f"from {values[0]:.4g} to {values[-1]:.4g}" if len(values) else "nowhere"
 
 
@@ -209,7 +265,19 @@ def figure(
     numbers: str,
     height: float = HEIGHT,
 ) -> str:
-    """Put a chart together; `said` are the sentences that describe it, `numbers` its table."""
+    """Put a chart together.
+
+    Args:
+        caption: str, which is escaped.
+        said: sentences (str) that describe the chart to screen readers; they are escaped.
+        parts: SVG elements (str), not escaped.
+        legend: HTML below the drawing, or an empty string.
+        numbers: HTML of the table of numbers, which is folded away.
+        height: float, of the drawing, in the SVG's units. Default: `HEIGHT`.
+
+    Returns:
+        The HTML of a figure.
+    """
     name, description = escape(caption), escape("; ".join(said))
     return (
         f'<figure><figcaption>{name}</figcaption><svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" '

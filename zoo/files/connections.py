@@ -139,7 +139,14 @@ def errors() -> tuple[type[Exception], ...]:
 
 
 def was_cut(error: Exception) -> bool:
-    """Tell whether a connection ended within a body."""
+    """Tell whether a connection ended within a body.
+
+    Args:
+        error: one of `errors`.
+
+    Returns:
+        A bool.
+    """
     import requests
     import urllib3
 

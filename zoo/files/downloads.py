@@ -42,13 +42,28 @@ def cache() -> pathlib.Path:
 
 
 def cache_problem(folder: str | os.PathLike, error: BaseException) -> str:
-    """Return the message about a cache that cannot be used."""
+    """Return the message about a cache that cannot be used.
+
+    Args:
+        folder: str or path of the cache.
+        error: what was raised.
+
+    Returns:
+        str, one line.
+    """
     reason = getattr(error, "strerror", None) or one_line(error)
     return f"the cache {folder} cannot be used ({reason}); set ZOO_CACHE to a folder that can be written"
 
 
 def shown(url: str) -> str:
-    """Return a URL without user name, password and query, for messages."""
+    """Return a URL without user name, password and query, for messages.
+
+    Args:
+        url: str.
+
+    Returns:
+        str; "ZOO_WEIGHTS_URL" for a URL that cannot be parsed, or would show control characters or an "@".
+    """
     try:
         parts = urllib.parse.urlsplit(url)
         host = parts.netloc.rpartition("@")[2]

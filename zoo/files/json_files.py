@@ -109,19 +109,43 @@ def _check_strings(value):
             _check_strings(part)
 
 
-def short(value):
-    """Return a value as text of at most 60 characters, for messages."""
+def short(value: Any) -> str:
+    """Return a value as text of at most 60 characters, for messages.
+
+    Args:
+        value: anything.
+
+    Returns:
+        str, its `repr`, cut where that is longer.
+    """
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def is_number(value):
-    """Tell whether a value is an int or a float, and not a bool."""
+def is_number(value: Any) -> bool:
+    """Tell whether a value is an int or a float, and not a bool.
+
+    Args:
+        value: anything.
+
+    Returns:
+        A bool.
+    """
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def check_integer(value, name, least, most):
-    """Raise `WeightsError` unless a value is an integer from `least` to `most`."""
+def check_integer(value: Any, name: str, least: int, most: int) -> None:
+    """Check that a value is an integer within limits.
+
+    Args:
+        value: what was read.
+        name: str, of the value, for messages.
+        least: int, the smallest allowed.
+        most: int, the largest allowed.
+
+    Raises:
+        WeightsError: for anything else, a bool among them.
+    """
     if not (isinstance(value, int) and not isinstance(value, bool) and least <= value <= most):
         raise WeightsError(f"{name}={short(value)} is no integer from {least} to {most:,}")
 
