@@ -11,12 +11,12 @@ from zoo import registry
 
 TAKE_IT_WHEN = {
     "single": "you need the baseline, or a label and nothing else",
-    "packed": "one pass has to do, and the network is wide enough to share",
+    "packed": "you can afford one pass only, and the network is wide enough to share",
     "batch_ensemble": "storage is scarce and M passes are not",
-    "mimo": "one pass has to do, and the network is far larger than the task",
+    "mimo": "you can afford one pass only, and the network is far larger than the task",
     "hyper_batch": "hyperparameters should be tuned while the model trains",
     "hyper_deep": "scores count, and a search of many trainings is affordable",
-    "masksembles": "members may cost no weights, and answers must repeat exactly",
+    "masksembles": "members must add no weights, and answers must repeat exactly",
     "mc_dropout": "you have a trained network with dropout already",
     "deep_ensemble": "you can train and run M networks",
     "dst_tickets": "the file must be small and M passes are affordable",

@@ -202,7 +202,7 @@ def assumed() -> str:
         for name, (value, unit, source) in given.ASSUMED.items()
     ]
     shares = " and ".join(map(str, given.SHARES))
-    rows.append(["achieved share of the peak", shares, "our guess, and so two of them"])
+    rows.append(["achieved share of the peak", shares, "a guess, so two values"])
     return table(["assumed, not measured", "value", "source"], rows)
 
 
@@ -244,7 +244,7 @@ def _epochs(counted, examples):
                 steps * given.times(counted, name, devices, given.WEAK_BATCH, share).in_turn
                 for share in given.SHARES
             ]
-            cells.append(" to ".join(f"{value:.2g}" for value in sorted(seconds)))
+            cells.append(" to ".join(f"{float(f'{value:.2g}'):g}" for value in sorted(seconds)))
         rows.append([f"`{name}`", *cells])
     heads = [f"Seconds an epoch, {given.WEAK_BATCH} images a GPU", *(f"{n} GPUs" for n in given.DEVICES)]
     return table(heads, rows)
