@@ -5,6 +5,7 @@ them: kernel + e(hyperparameters) * delta_kernel, output channel by output chann
 """
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,12 +37,16 @@ class _HyperBatchEnsemble(_FastWeights):
         check_ranges(ranges)
         self.ranges = [[float(low), float(high)] for low, high in ranges]
         for index in (l2_index, bias_l2_index):
-            if index is not None and not (isinstance(index, int) and 0 <= index < len(self.ranges)):
+            if index is not None and not (
+                isinstance(index, numbers.Integral) and 0 <= index < len(self.ranges)
+            ):
                 raise ValueError(
                     f"there are {len(self.ranges)} hyperparameters, and none of index {index!r}: see "
                     "l2_index and bias_l2_index"
                 )
-        self.l2_index, self.bias_l2_index = l2_index, bias_l2_index
+        self.l2_index, self.bias_l2_index = (
+            index if index is None else int(index) for index in (l2_index, bias_l2_index)
+        )
         self.tie_fast_weights = tie_fast_weights
         self.input_spec = None  # Keras's allows no hyperparameters
 

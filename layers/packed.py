@@ -5,6 +5,7 @@ A packed layer is a layer of `num_members` small networks side by side: channels
 kernel the first axis is the group; the groups of a member are neighbours.
 """
 
+import numbers
 from typing import Any
 
 import keras
@@ -199,10 +200,12 @@ class _PackedConv(_Packed):
             raise ValueError(f'padding must be "valid" or "same"; got {padding!r}')
 
     def _tuple(self, value, name):
-        sizes = tuple(value) if isinstance(value, (tuple, list)) else (value,) * self.rank
-        if len(sizes) != self.rank or not all(isinstance(size, int) and size >= 1 for size in sizes):
+        sizes = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value,) * self.rank
+        if len(sizes) != self.rank or not all(
+            isinstance(size, numbers.Integral) and size >= 1 for size in sizes
+        ):
             raise ValueError(f"{name} must be {self.rank} integer(s) >= 1; got {value!r}")
-        return sizes
+        return tuple(map(int, sizes))
 
     def build(self, input_shape):
         self._build(input_shape, self.filters, self.kernel_size)

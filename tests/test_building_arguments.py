@@ -1,5 +1,6 @@
 """Arguments of `zoo.build`: numbers that are none, and Keras networks as backbones."""
 
+import json
 import math
 
 import keras
@@ -34,6 +35,17 @@ def test_alpha_is_a_positive_number(alpha, raises_line):
 
 
 @pytest.mark.filterwarnings("ignore:.*new weights")
+def test_integers_of_numpy_are_integers():
+    model = zoo.build(Packed(np.int64(2), alpha=np.float32(2)), "mlp", np.int64(3), (8, 8, np.int64(1)))
+    assert type(model.num_classes) is int and model.network.output_shape == (None, 2, 3)
+    json.dumps(model.spec)
+    layer = zoo.layers.PackedConv2D(8, np.array([3, 3]), 2, strides=(np.int64(2), 2))
+    assert json.dumps([layer.kernel_size, layer.strides]) == "[[3, 3], [2, 2]]"
+    ranges = [[0.1, 1.0]]
+    layer = zoo.layers.HyperBatchEnsembleDense(4, 2, ranges=ranges, l2_index=np.int64(0))
+    json.dumps(layer.get_config())
+
+
 @pytest.mark.parametrize("backbone", ["mlp", "user"])
 def test_a_method_is_known_by_its_name(backbone):
     options = {"input_shape": (8, 8, 1)} if backbone == "mlp" else {}

@@ -64,7 +64,9 @@ class Run:
     @property
     def name(self):
         """Name of the folder: DATASET_METHOD_BACKBONE-SEED, and the fields that the plan changes."""
-        changed = "".join(f"-{flag[2:]}" for flag in self.flags[1:-1]).replace(":", "x")
+        changed = (
+            "".join(f"-{flag[2:]}" for flag in self.flags[1:-1]).replace(":", "x").replace("/", "_")
+        )
         return f"{self.flags[0].removeprefix('--recipe=')}{changed}-{self.recipe.seed}"
 
     def command(self, data_dir, runs):

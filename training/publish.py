@@ -44,10 +44,10 @@ def publish(runs: Iterable, folder: str | os.PathLike | None = None) -> list[dic
     groups: dict[str, list] = {}
     for run in map(pathlib.Path, runs):
         config = config_files.read_config(run)
-        groups.setdefault(f"{config['name']}-{config['dataset']}", []).append((run, config))
-    chosen = {name: _best(name, group) for name, group in groups.items()}
-    for name, (run, config) in chosen.items():
+        name = f"{config['name']}-{config['dataset']}"
         _check_whole(name, run, config)
+        groups.setdefault(name, []).append((run, config))
+    chosen = {name: _best(name, group) for name, group in groups.items()}
     for name, (run, config) in chosen.items():
         _copy(run, config, folder / name)
     index = weights_index.rebuild_index(folder)

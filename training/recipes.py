@@ -157,18 +157,18 @@ _SETTINGS = {
 }  # fmt: skip
 
 
-def recorded(recipe: dict) -> dict:
+def recorded(recipe: dict | None) -> dict:
     """Complete a recipe that was written to a file, perhaps before some fields existed.
 
     Args:
-        recipe: dict from the name of a field to its value.
+        recipe: dict from the name of a field to its value, or None where none was written.
 
     Returns:
         dict, with the defaults of the fields that it lacks.
     """
     defaults = {field.name: field.default for field in dataclasses.fields(Recipe)}
     given = {name: value for name, value in defaults.items() if value is not dataclasses.MISSING}
-    return json.loads(json.dumps({**given, **recipe}))
+    return json.loads(json.dumps({**given, **(recipe or {})}))
 
 
 def size_stages(recipe: Recipe) -> list[tuple[int | None, int]]:

@@ -1,5 +1,6 @@
 """`zoo.build`: a method and a backbone, composed into a compiled classifier."""
 
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -80,8 +81,9 @@ def build(
         3
     """
     method = methods.instance(method)
-    if not (isinstance(num_classes, int) and 2 <= num_classes <= MOST_CLASSES):
+    if not (isinstance(num_classes, numbers.Integral) and 2 <= num_classes <= MOST_CLASSES):
         raise ValueError(f"num_classes must be an integer from 2 to {MOST_CLASSES}; got {num_classes!r}")
+    num_classes = int(num_classes)
     if isinstance(backbone, keras.Model):
         options = {"activation": activation, "name": name, "resize": resize}
         return _build_from_model(method, backbone, num_classes, input_shape, stem, mean, std, options)

@@ -14,6 +14,7 @@ from keras import ops
 
 from zoo.checks import as_array, check_batch_size, check_images, check_labels, check_lengths, is_array
 from zoo.data.checked_data import BatchCheck, checked, in_one_line, number_of_batches
+from zoo.layers.argument_checks import check_number
 from zoo.layers.keras_internals import distribute_strategy
 
 
@@ -211,8 +212,8 @@ def _check_kind(images, name="x"):
 
 def _check_split(share):
     """ValueError for a part of the data that leaves nothing to train on."""
-    if share is not None and not 0 <= share < 1:
-        raise ValueError(f"validation_split must be a number >= 0 and < 1; got {share!r}")
+    if share is not None:
+        check_number(share, "validation_split", "a number >= 0 and < 1", lambda share: 0 <= share < 1)
 
 
 def _check_ends(given, **limits):

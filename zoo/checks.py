@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from zoo.errors import is_one_line
+
 LABEL_TOLERANCE = 1e-2  # of a sum of soft labels: half precision and a thousand classes pass
 _CHUNK = 1 << 22  # pixels that are looked at in one go
 
@@ -242,7 +244,7 @@ def check_class_names(names: Iterable[str] | None, num_classes: int) -> list[str
     if twice:
         raise ValueError(f"class_names holds {twice[0]!r} more than once; names must differ")
     for name in names:
-        if not name.isprintable():
+        if not is_one_line(name):
             raise ValueError(f"class_names holds {name!r}, which has control characters; remove them")
     return names
 

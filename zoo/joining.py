@@ -64,7 +64,12 @@ def ensemble(
 
 def _copied(network, name):
     """A copy of a network without its weights; its layers need not be registered with Keras."""
-    own = {type(layer).__name__: type(layer) for layer in all_layers(network)}
+    # Keras's own are known, and some of its operations have the names of layers.
+    own = {
+        type(layer).__name__: type(layer)
+        for layer in all_layers(network)
+        if not type(layer).__module__.startswith("keras.")
+    }
     with keras.saving.custom_object_scope(own):
         return keras.Model.from_config({**network.get_config(), "name": name})
 

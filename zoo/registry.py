@@ -136,7 +136,7 @@ def register_backbone(name: str, function: Callable, stages: int | None = None) 
     """Make a backbone known by its name to `zoo.build`, `zoo.load`, recipes and training.
 
     A function of the same module and name, as a notebook's cell that runs again defines it, replaces the
-    first.
+    first; lambdas and functions that another function makes do not.
 
     Args:
         name: str, letters, digits and underscores.
@@ -181,9 +181,15 @@ def _register(registry, kind, name, value):
 
 
 def _same(one, other):
-    """Whether two classes or functions are the same, or were defined in the same place."""
+    """Whether two classes or functions are the same, or were defined in the same place of a module.
+
+    Two that a function made, or two lambdas, have the same name without being the same.
+    """
+    if one is other:
+        return True
     places = [(value.__module__, getattr(value, "__qualname__", None)) for value in (one, other)]
-    return one is other or (None not in places[0] and places[0] == places[1])
+    module, name = places[0]
+    return places[0] == places[1] and None not in (module, name) and "<" not in name
 
 
 def list_models(

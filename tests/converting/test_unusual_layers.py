@@ -203,3 +203,21 @@ def test_features_of_networks_side_by_side(source):
     for method in (DeepEnsemble(3), Packed(3, alpha=3)):
         model = zoo.convert(source, method)
         assert model.backbone.output_shape == (None, 3, 144)
+
+
+def test_an_operation_with_the_name_of_a_layer_is_joined():
+    images = keras.Input((8, 8, 3))
+    x = layers.Flatten()(images)
+    logits = layers.Dense(4)(layers.Add()([x, x]) + 3.0)
+    model = keras.Model(images, logits)
+    joined = zoo.ensemble([model, model], from_logits=True)
+    expected = softmax(model(IMAGES.astype("float32")))
+    np.testing.assert_allclose(answers(joined), expected, atol=1e-5)
+
+
+def test_a_tail_whose_steps_are_used_twice_is_looked_through_once(monkeypatch):
+    x = layers.GlobalAveragePooling2D()(images := keras.Input((8, 8, 3)))
+    for _ in range(60):  # 2 ** 60 ways back
+        x = layers.Average()([x, x])
+    converted = zoo.convert(keras.Model(images, x), BatchEnsemble(2), num_classes=4)
+    assert converted.num_classes == 4

@@ -182,6 +182,7 @@ AFFINE = {
     "none": keras.applications.efficientnet.preprocess_input,
     "own": lambda x: x / 255,
 }
+SCALED = layers.Lambda(lambda x, scale=1.0: x * scale, arguments={"scale": 1 / 255})
 
 
 @pytest.mark.parametrize("name", AFFINE)
@@ -190,7 +191,7 @@ def test_preprocessing_is_part_of_the_network(name):
     model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(inputs)))
     images = pictures(model)
     expected = model(AFFINE[name](images.astype("float32")))
-    given = [AFFINE[name]] if name in ("none", "own") else [AFFINE[name], name]
+    given = [AFFINE[name], *{"none": [], "own": [SCALED]}.get(name, [name])]
     for preprocessing in given:
         converted = zoo.convert(model, BatchEnsemble(2), spread=0, preprocessing=preprocessing)
         logits = converted.network(images.astype("float32"))

@@ -118,6 +118,21 @@ def test_fractional_labels_stop_fit(source, model, raises_line):
         model.fit(**SOURCES[source](images, labels), verbose=0)
 
 
+def test_weights_of_another_shape_stop_fit(model, raises_line):
+    weights = np.ones((len(IMAGES), 3), "float32")
+    with raises_line(ValueError, r"sample weights must be \(N,\), one for each image"):
+        model.fit(**SOURCES["arrays"](IMAGES, LABELS), sample_weight=weights, verbose=0)
+    tf = pytest.importorskip("tensorflow")
+    data = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS, weights)).batch(2)
+    with raises_line(ValueError, r"x: sample weights must be \(N,\), one for each image"):
+        model.fit(data, verbose=0)
+
+
+def test_a_split_that_is_no_number_is_refused(model, raises_line):
+    with raises_line(ValueError, "validation_split must be a number >= 0 and < 1; got '0.5'"):
+        model.fit(IMAGES, LABELS, validation_split="0.5", verbose=0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("labels", [LABELS, SOFT])
@@ -134,8 +149,9 @@ def test_scaled_images_are_noticed(source, model):
     for function in (model.fit, model.evaluate):
         with pytest.warns(UserWarning, match=r"scaled to \[0, 1\]"):
             function(**SOURCES[source](IMAGES / 255, LABELS), verbose=0)
-        with pytest.warns(UserWarning, match=r"values in \[.*takes \[0, 255\]"):
-            function(**SOURCES[source](IMAGES / 64.0 - 2, LABELS), verbose=0)
+        for images in (IMAGES / 64.0 - 2, IMAGES - 100.0, IMAGES.astype("uint16") * 100):
+            with pytest.warns(UserWarning, match=r"values in \[.*takes \[0, 255\]"):
+                function(**SOURCES[source](images, LABELS), verbose=0)
 
 
 def test_data_that_raise_or_end_early(model, raises_line):

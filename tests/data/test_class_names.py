@@ -44,6 +44,15 @@ def test_wrong_names_are_refused(names, pattern, raises_line):
         zoo.load("single_mlp", weights=None, num_classes=3, class_names=names)
 
 
+def test_names_may_have_spaces_and_joiners_of_any_language_but_no_orders(raises_line):
+    names = ["a\u00a0b", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u96ea"]
+    model = zoo.load("single_mlp", weights=None, num_classes=3, class_names=names)
+    assert model.class_names == names
+    for bad in ("\x1b[31m", "a\u2028b", "\u202etxt", "\ud800"):
+        with raises_line(ValueError, "control characters"):
+            model.class_names = [bad, "b", "c"]
+
+
 def test_weights_bring_their_names_unless_the_classes_are_others(named, publish, tmp_path):
     config = publish(named, tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "class_names": NAMES}))

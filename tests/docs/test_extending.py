@@ -112,6 +112,23 @@ def test_a_cell_that_runs_again_replaces_what_it_registered(raises_line):
         zoo.registry.BACKBONES.pop("net_again", None)
 
 
+def test_functions_that_a_function_makes_are_not_the_same(images, raises_line):
+    def made(factor):
+        def scaled(method, images, stem):
+            x = method.conv(4, 3, "stem", name="conv")(images * factor)
+            return method.per_member(keras.layers.GlobalAveragePooling2D(name="pool"))(x)
+
+        return scaled
+
+    try:
+        first = zoo.register_backbone("made", made(1))
+        with raises_line(ValueError, "there is a backbone 'made' already; choose another name"):
+            zoo.register_backbone("made", made(2))
+        assert zoo.register_backbone("made", first) is first is zoo.registry.BACKBONES["made"]
+    finally:
+        zoo.registry.BACKBONES.pop("made", None)
+
+
 def test_build_takes_a_function_that_says_nothing_of_stages(images, raises_line):
     def pooled(method, images, stem):
         x = method.conv(4, 3, "stem", name="conv")(images)

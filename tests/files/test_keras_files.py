@@ -54,6 +54,7 @@ def test_usual_optimizers_pass(tmp_path):
     for optimizer in (
         optimizers.AdamW(weight_decay=1e-4, amsgrad=True, use_ema=True, gradient_accumulation_steps=4),
         optimizers.LossScaleOptimizer(optimizers.SGD(momentum=0.9)), optimizers.Adafactor(), optimizers.Muon(),
+        optimizers.Adam(name="adam+wd"),
     ):  # fmt: skip
         model = zoo.build(Single(), "mlp", 3, (4, 4, 1))
         model.compile(optimizer, zoo.losses.CrossEntropy())

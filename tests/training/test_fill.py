@@ -52,6 +52,13 @@ def test_a_plan_is_one_run_a_seed_with_its_fields(tmp_path):
     assert {"--recipe=mnist_single_mlp", "--epochs=40", "--seed=71"} <= set(command)
 
 
+def test_a_folder_of_weights_is_no_folder_in_a_name(tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_text('[[run]]\nrecipe = "mnist_single_mlp"\nseeds = [1]\nweights = "runs/single"\n')
+    (run,) = fill.read_plan(path)
+    assert run.name == "mnist_single_mlp-weights=runs_single-1" and run.recipe.weights == "runs/single"
+
+
 @pytest.mark.parametrize(
     ("text", "pattern"),
     [

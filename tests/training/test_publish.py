@@ -96,6 +96,10 @@ def _without_recipe(config):
     del config["recipe"]
 
 
+def _recipe_of_null(config):
+    config["recipe"] = None
+
+
 def _of_two_sets(config):
     config["dataset"] = ["fashion_mnist"]
 
@@ -105,7 +109,8 @@ def _without_scores(config):
 
 
 @pytest.mark.parametrize(
-    "damage", [_without_recipe, _of_two_sets, _without_scores, "log.csv", "model.weights.h5"]
+    "damage",
+    [_without_recipe, _recipe_of_null, _of_two_sets, _without_scores, "log.csv", "model.weights.h5"],
 )
 def test_a_run_that_is_not_whole_replaces_nothing(damage, project, raises_line):
     publish.publish([_run(project / "good", 0, None, 0.9)], project / "saved_models")
@@ -120,8 +125,9 @@ def test_a_run_that_is_not_whole_replaces_nothing(damage, project, raises_line):
     renamed = json.loads((other / "config.json").read_text()) | {"dataset": "mnist"}
     renamed["metrics"] = {"mnist": renamed["metrics"]["fashion_mnist"]}
     (other / "config.json").write_text(json.dumps(renamed))
-    with raises_line(WeightsError, "bad"):
-        publish.publish([other, run], project / "saved_models")
+    for runs in ([other, run], [_run(project / "better", 0, None, 0.9), run]):
+        with raises_line(WeightsError, "bad"):
+            publish.publish(runs, project / "saved_models")
     assert kept == {path: path.read_bytes() for path in project.glob("saved_models/**/*.*")}
 
 

@@ -101,6 +101,14 @@ def test_training_starts_from_given_weights(method, arguments, data_dir, tmp_pat
     np.testing.assert_allclose(zoo.predict(trained, images).probabilities, expected, atol=1e-3)
 
 
+def test_a_stem_that_given_weights_do_not_have_is_refused(raises_line):
+    recipe = dataclasses.replace(
+        recipes.recipe("cifar10_single_resnet20"), weights="cifar10", stem="imagenet"
+    )
+    with raises_line(ValueError, "stem|shape|weights"):
+        from_recipe.model_of(recipe, (32, 32, 3), 10)
+
+
 def test_a_finished_run_of_a_time_with_fewer_fields_is_not_another(data_dir, tmp_path):
     recipe = dataclasses.replace(recipes.recipe("cifar10_single_lenet"), epochs=1, batch_size=48)
     config = run.train(recipe, data_dir, tmp_path)

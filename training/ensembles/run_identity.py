@@ -41,9 +41,14 @@ def agree(folder: str | os.PathLike, kind: str, this: dict, splits: tuple | None
     finally:
         draft.unlink()
     there = _complete(json.loads(path.read_text()))
+    if splits and "data" not in there:
+        raise ValueError(
+            f"{folder} holds a {kind} of an earlier version, which does not say its data; choose another "
+            "--output_dir"
+        )
     changed = next((key for key, value in this.items() if there.get(key) != value), None)
     # Other images may change what follows from them, such as the ranges of a search.
-    if changed != "recipe" and "data" in there:
+    if changed != "recipe":
         identity.check(folder, there.get("data", {}), data)
     if changed is not None:
         raise ValueError(

@@ -207,8 +207,8 @@ def _read(path):
     try:
         check_regular(path)
         state = json.loads(path.read_bytes())
-        recorded = state.pop("digest")
-        whole = recorded == digest(state) and state["weights"] in NAMES
+        given = state.pop("digest")
+        whole = given == digest(state) and state["weights"] in NAMES
         typed = all(isinstance(state[name], kind) for name, kind in _ENTRIES.items())
         return state if whole and typed else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

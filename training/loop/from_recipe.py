@@ -90,7 +90,8 @@ def model_of(recipe: recipes.Recipe, input_shape: tuple, num_classes: int) -> En
 
 def _started(recipe, method, input_shape, num_classes):
     """The model of a recipe with the weights of a single network, converted to its method."""
-    single = load(f"single_{recipe.backbone}", recipe.weights, num_classes, input_shape)
+    stem = recipe.stem or None
+    single = load(f"single_{recipe.backbone}", recipe.weights, num_classes, input_shape, stem=stem)
     model = single if recipe.method == "single" else convert(single, method, seed=recipe.seed)
     if model.spec is None:
         raise ValueError(

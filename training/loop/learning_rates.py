@@ -92,7 +92,7 @@ class Rewound(keras.optimizers.schedules.LearningRateSchedule):
         rate: Keras `LearningRateSchedule` to follow.
         at: int, the step at which it is rewound.
         to: int or None, the step of `rate` that it is rewound to. Default None.
-        constant: float or None, the rate after step `at` if `to` is None. Default None.
+        constant: float or None, the rate from step `at` on if `to` is None. Default None.
     """
 
     def __init__(self, rate, at: int, to: int | None = None, constant: float | None = None):

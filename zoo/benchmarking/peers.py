@@ -3,8 +3,8 @@
 A peer's script reads requests, one JSON object a line, and answers each with one:
 
     {"settings": {...}}          {"version": "0.13.0", "models": ["single", "packed", ...]}
-    {"prepare": model}           {"warm": {task: seconds}, "compile": {"train": s, "predict": s},
-    "facts": {...}} {"measure": [model, task]}   {"times": [wall, CPU]}
+    {"prepare": model}           {"warm": {task: seconds}, "compile": {"train": s, "predict": s}, "facts": {...}}
+    {"measure": [model, task]}   {"times": [wall, CPU]}
 
 and {"error": line} where something cannot be done.  It ends when its input ends.
 """

@@ -6,7 +6,7 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from zoo.errors import one_line
+from zoo.errors import is_one_line, one_line
 
 
 class CommandError(Exception):
@@ -28,7 +28,7 @@ def report(error: BaseException, command: str = "zoo") -> int:
     if os.environ.get("ZOO_TRACEBACK"):
         traceback.print_exception(error)
     text = str(error)
-    expected = isinstance(error, (ValueError, OSError, CommandError)) and text.isprintable()
+    expected = isinstance(error, (ValueError, OSError, CommandError)) and is_one_line(text)
     if not (expected and text):
         text = f"{one_line(error, 500)}; ZOO_TRACEBACK=1 shows where"
     print(f"{command}: {text}", file=sys.stderr)
@@ -44,7 +44,7 @@ def printable(text: str) -> str:
     Returns:
         A str that any terminal can show.
     """
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return "".join(c if is_one_line(c) else "?" for c in text)
 
 
 def show_warning(message: Any, *_: Any, **__: Any) -> None:

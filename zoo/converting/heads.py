@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+
 import keras
 
 from zoo.converting import graphs
@@ -66,11 +68,12 @@ def with_logits(
 
 def _check_unmixed(graph):
     """Refuse a graph that ends in a sum, mean or pooling of softmaxes, which is a probability without one."""
-    waiting = [graph.producer(graph.output)]
+    waiting, seen = [graph.producer(graph.output)], set()
     while waiting:
         step = waiting.pop()
-        if step is None:
+        if step is None or id(step) in seen:
             continue
+        seen.add(id(step))
         inside = getattr(step.operation, "activation", None) is keras.activations.softmax
         if graphs.is_softmax(step) or (inside and "activation" not in step.changes):
             raise ValueError(
@@ -105,7 +108,7 @@ def _with_logarithm(graph):
 
 def _replace(graph, head, replaced, num_classes):
     """A new head of so many classes, in place of the old one or after the features."""
-    if not (isinstance(num_classes, int) and num_classes >= 2):
+    if not (isinstance(num_classes, numbers.Integral) and num_classes >= 2):
         raise ValueError(f"num_classes must be an integer >= 2; got {num_classes!r}")
     features = graph.output
     if replaced:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +35,7 @@ def checked_preprocessing(preprocessing: str | keras.Layer | Callable | None, ch
         ValueError: for anything else.
     """
     if isinstance(preprocessing, keras.layers.Lambda):
-        preprocessing = preprocessing.function
+        preprocessing = functools.partial(preprocessing.function, **(preprocessing.arguments or {}))
     if preprocessing is None or isinstance(preprocessing, keras.Layer):
         return preprocessing
     function = _NAMED.get(preprocessing) if isinstance(preprocessing, str) else preprocessing

@@ -71,6 +71,11 @@ def _check_shapes(parts, check):
         if labels.ndim == 2 and labels.shape[1] == check.num_classes and labels.dtype.kind in "biuf":
             labels[:, 0] = 1
         check_labels(labels, check.num_classes)
+    for weights in parts[2:]:
+        if weights.shape.rank is not None and tuple(weights.shape[1:]) not in ((), (1,)):
+            raise ValueError(
+                f"sample weights must be (N,), one for each image; got {tuple(weights.shape)}"
+            )
 
 
 def _looks_good(tensors, check, number):
@@ -87,6 +92,8 @@ def _looks_good(tensors, check, number):
         if check.finite:
             good &= tf.math.is_finite(total)
         good &= (number > 0) | (total > tf.cast(tf.size(images), tf.float32))
+    if images.dtype != tf.uint8:  # the first batch, which is warned of
+        good &= (number > 0) | (tf.reduce_all(images >= 0) & tf.reduce_all(images <= 255))
     if check.labelled:
         good &= _labels_look_good(tensors[1], check.num_classes)
         for values in tensors[1:]:

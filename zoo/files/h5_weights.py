@@ -1,8 +1,7 @@
 """The headers of Keras weights files, read and compared before any number is.
 
-HDF5 can do much that weights never need: links and data in other files, virtual and compressed arrays,
-arrays that claim more room than the file has. Keras itself loads some of that; here
-all is refused.
+HDF5 can do much that weights never need: links and data in other files, virtual and compressed arrays, arrays that
+claim more room than the file has. Keras itself loads some of that; here all is refused.
 """
 
 import pathlib

@@ -13,7 +13,7 @@ import re
 import stat
 from typing import Any
 
-from zoo.errors import MissingWeightsError, WeightsError, one_line
+from zoo.errors import MissingWeightsError, WeightsError, is_one_line, one_line
 
 MOST_BYTES = 10_000_000  # of a JSON file
 FILE = re.compile(r"[A-Za-z0-9][\w.-]{0,200}\.weights\.(h5|json|npz)", re.ASCII)
@@ -98,7 +98,7 @@ def _once(pairs):
 
 def _check_strings(value):
     if isinstance(value, str):
-        if not value.isprintable():
+        if not is_one_line(value):
             raise ValueError("it holds control characters")
     elif isinstance(value, dict):
         for key, part in value.items():

@@ -145,10 +145,14 @@ def _check_options(compiled):
     """Refuse options of `compile` that Keras takes, and fails of later or computes something else with."""
     for name, choices in _OPTIONS.items():
         if name in compiled and compiled[name] not in choices:
-            raise WeightsError(f"{name} of it is {short(compiled[name])}, not one of {choices}")
+            raise WeightsError(
+                f"its compile option {name} is {short(compiled[name])}; it must be one of {choices}"
+            )
     steps = compiled.get("steps_per_execution", 1)
     if type(steps) is not int or steps < 1:
-        raise WeightsError(f"steps_per_execution of it is {short(steps)}, not an integer >= 1")
+        raise WeightsError(
+            f"its compile option steps_per_execution is {short(steps)}; it must be an integer >= 1"
+        )
 
 
 def _kept(compiled):
@@ -156,7 +160,7 @@ def _kept(compiled):
     for number in filter(is_number, _parts(compiled)):
         if not abs(number) <= _MOST_NUMBER:
             raise WeightsError(
-                f"a loss or metric of it asks for {short(number)}, more than {_MOST_NUMBER:,}"
+                f"one of its losses or metrics asks for {short(number)}, more than {_MOST_NUMBER:,}"
             )
     with without_values():
         made = keras.tree.flatten(keras.saving.deserialize_keras_object(compiled, safe_mode=True))
@@ -169,10 +173,11 @@ def _slots(optimizer):
 
     A pattern, which Keras compares with the path of each weight, can be one that takes for ever.
     """
+    names = [part.get("name") for part in _parts(optimizer) if isinstance(part, dict)]
     for part in _parts(optimizer):
         if is_number(part) and not abs(part) <= _LARGEST:
             raise WeightsError(f"its optimizer has the number {short(part)}")
-        pattern = isinstance(part, str) and set("*+?{") & set(part)
+        pattern = isinstance(part, str) and set("*+?{") & set(part) and part not in names
         if pattern or (isinstance(part, dict) and part.get("class_name") in _BY_PATTERN):
             raise WeightsError("its optimizer chooses weights by patterns, which can take for ever")
     made = keras.optimizers.get(keras.saving.deserialize_keras_object(optimizer, safe_mode=True))
@@ -217,5 +222,6 @@ def _check_model(model):
             raise WeightsError(f"it holds NaN or infinite weights ({weight.path})")
     network = getattr(model, "network", model)
     inputs = getattr(network, "inputs", None)
-    if inputs:  # what only a call notices, such as an argument of mixed types
+    # What only a call notices, such as an argument of mixed types. Without sizes Keras tries one, on JAX, that may not fit.
+    if inputs and all(None not in tensor.shape[1:] for tensor in inputs):
         trace(model, inputs[0] if len(inputs) == 1 else network.input)

@@ -1,7 +1,6 @@
 """Packed-Ensembles (Laurent et al., ICLR 2023, arXiv 2210.09184)."""
 
 import dataclasses
-import numbers
 from typing import Any
 
 import keras
@@ -45,8 +44,6 @@ class Packed(Method):
     name = "packed"
 
     def __post_init__(self):
-        if not isinstance(self.alpha, numbers.Real):
-            raise ValueError(f"alpha must be a number > 0; got {self.alpha!r}")
         check_packed(self.num_members, self.alpha, self.gamma)
 
     def _layer(self, layer, size, role, options):

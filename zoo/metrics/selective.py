@@ -24,8 +24,7 @@ def risk_coverage(
 
     Returns:
         Three arrays with a value for each distinct confidence: thresholds, falling; coverage, the share
-            of
-        images answered; and risk, the share of those that are wrong.
+        of images answered; and risk, the share of those that are wrong.
 
     Example:
         >>> from zoo.metrics.selective import risk_coverage

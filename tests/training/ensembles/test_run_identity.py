@@ -1,5 +1,7 @@
 """Workers of one folder agree on the run and its data, or stop."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,15 @@ def test_workers_of_the_same_run_share_its_name(tmp_path):
     name = agree(tmp_path)
     assert name.startswith("search-") and agree(tmp_path) == name
     assert [path.name for path in tmp_path.iterdir()] == ["search.json"]
+
+
+def test_a_folder_that_does_not_say_its_data_is_refused(tmp_path, raises_line):
+    agree(tmp_path)
+    record = json.loads((tmp_path / "search.json").read_text())
+    del record["data"]
+    (tmp_path / "search.json").write_text(json.dumps(record))
+    with raises_line(ValueError, "an earlier version, which does not say its data; .*--output_dir"):
+        agree(tmp_path)
 
 
 @pytest.mark.parametrize(
