@@ -73,7 +73,7 @@ class SplitMembers(keras.layers.Layer):
     def __init__(self, num_members: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_count(num_members, "num_members")
-        self.num_members = num_members
+        self.num_members = int(num_members)
 
     def build(self, input_shape):
         if input_shape[-1] % self.num_members:
@@ -117,7 +117,7 @@ class PackedFlatten(keras.layers.Layer):
     def __init__(self, num_members: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_count(num_members, "num_members")
-        self.num_members = num_members
+        self.num_members = int(num_members)
 
     def call(self, inputs):
         members = shares(inputs, self.num_members, axis=-1)

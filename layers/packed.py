@@ -38,7 +38,7 @@ class _Packed(keras.layers.Layer):
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         check_packed(num_members, alpha, gamma)
-        self.num_members, self.alpha, self.gamma = num_members, alpha, gamma
+        self.num_members, self.alpha, self.gamma = int(num_members), alpha, int(gamma)
         self.role = role
         self._role = packed_role(role)
         if separate_outputs and self._role != "stem":
@@ -191,7 +191,7 @@ class _PackedConv(_Packed):
     ) -> None:  # fmt: skip
         super().__init__(num_members, alpha, gamma, **kwargs)
         check_count(filters, "filters")
-        self.filters = filters
+        self.filters = int(filters)
         self.kernel_size = self._tuple(kernel_size, "kernel_size")
         self.strides = self._tuple(strides, "strides")
         self.dilation_rate = self._tuple(dilation_rate, "dilation_rate")
@@ -361,7 +361,7 @@ class PackedDense(_Packed):
     ) -> None:
         super().__init__(num_members, alpha, gamma, **kwargs)
         check_count(units, "units")
-        self.units = units
+        self.units = int(units)
 
     def build(self, input_shape):
         self._build(input_shape, self.units, ())

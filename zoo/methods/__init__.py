@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from zoo.methods.batch_ensemble import BatchEnsemble
 from zoo.methods.deep_ensemble import DeepEnsemble, HyperDeep
 from zoo.methods.hyper_batch import HyperBatch
@@ -39,7 +41,7 @@ def instance(method: Method | str) -> Method:
         method: an instance of a class of `zoo.methods`, or a name of `METHODS`.
 
     Returns:
-        An instance.
+        An instance, with Python's numbers in place of NumPy's: shapes and JSON take no others.
 
     Raises:
         ValueError: for anything else.
@@ -55,7 +57,9 @@ def instance(method: Method | str) -> Method:
             "method must be one of zoo.methods, such as zoo.methods.Packed(4), or a name: "
             f"{', '.join(METHODS)}; got {method!r}"
         )
-    return method
+    given = {name: getattr(method, name) for name in arguments(method)}
+    plain = {name: value.item() for name, value in given.items() if isinstance(value, np.generic)}
+    return dataclasses.replace(method, **plain) if plain else method
 
 
 def serialize(method: Method) -> dict[str, Any]:
