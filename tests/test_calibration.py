@@ -47,6 +47,17 @@ def reader():
     return zoo.EnsembleClassifier(keras.Model(images, x, name="network"), name="reader")
 
 
+@pytest.mark.parametrize("method", POOLED)
+def test_predict_answers_as_the_model_where_it_is_far_too_sure(method, reader, held_out):
+    images, labels = held_out
+    images = 120 + 40 * (images - 120)  # log-probabilities of -2000 and less
+    with pytest.warns(UserWarning, match="values in"):
+        calibrated = calibrate(reader, images, labels, method)
+        given = zoo.predict(calibrated, images)
+    expected = np.exp(calibrated.predict(images, verbose=0).astype("float64"))
+    np.testing.assert_allclose(given.probabilities, expected, atol=2e-4)
+
+
 @pytest.mark.slow
 def test_temperatures_minimise_the_nll(reader, held_out):
     images, labels = held_out

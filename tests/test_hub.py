@@ -33,7 +33,7 @@ def model(tiny):
 
 def test_a_model_comes_back_as_it_was_saved(server, model, images):
     address = zoo.save_to_hub(
-        model, "hf://owner/birds", {"birds": {"accuracy": 0.91, "nll": 0.3}}, "mit"
+        model, "hf://owner/birds", {"birds": {"accuracy": np.float32(0.91), "nll": 0.3}}, "mit"
     )
     assert address == f"hf://owner/birds@{server.heads['owner/birds']}"
     assert any(call.startswith("PUT /lfs/") for call in server.calls)

@@ -111,7 +111,7 @@ def read_plan(path):
         entries = tomllib.loads(path.read_text())["run"]
     except (tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no plan ({error}); it takes [[run]] entries") from None
-    if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
+    if not (entries and isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
         raise ValueError(f"{path} is no plan (run = {entries}); it takes [[run]] entries")
     runs = [run for entry in entries for run in _runs(path, dict(entry))]
     names = [run.name for run in runs]
@@ -181,10 +181,11 @@ def state(run, runs):
         return "done", run.recipe.epochs, seconds
     if published(run):
         return "published", run.recipe.epochs, 0
+    failed = (folder / "failed.txt").is_file()  # which the next try removes
     if (folder / "checkpoint.json").is_file():
         checkpoint = json.loads((folder / "checkpoint.json").read_text())
-        return "started", checkpoint["epochs"], checkpoint["seconds"]
-    return ("failed" if (folder / "failed.txt").is_file() else "waiting"), 0, 0
+        return "failed" if failed else "started", checkpoint["epochs"], checkpoint["seconds"]
+    return "failed" if failed else "waiting", 0, 0
 
 
 @contextlib.contextmanager
@@ -227,14 +228,15 @@ def fill(plan, data_dir, runs):
     Raises:
         ValueError: if another queue works in the folder.
     """
-    runs, failed = pathlib.Path(runs), []
+    runs, failed = pathlib.Path(runs).expanduser(), []
+    data_dir = pathlib.Path(data_dir).expanduser()
     stop = _StopOnSignal()
     with lock(runs) as file:
         for run in plan:
             if stop.received or state(run, runs)[0] in ("done", "published"):
                 continue
             print(f"{time.strftime('%H:%M')} {run.name}", flush=True)
-            code = _train(run, pathlib.Path(data_dir), runs, file, stop)
+            code = _train(run, data_dir, runs, file, stop)
             if (runs / run.name / "config.json").is_file():
                 continue
             if not stop.received:
@@ -301,13 +303,13 @@ def status(plan: list[Run], runs: str | os.PathLike) -> str:
     Returns:
         str of several lines: name, state, epochs and hours:minutes left of each run, then the total.
     """
-    runs = pathlib.Path(runs)
+    runs = pathlib.Path(runs).expanduser()
     flops = _flops(plan, runs)
     states = {run.name: state(run, runs) for run in plan}
     done = spent = 0
     for run in plan:
         kind, epochs, seconds = states[run.name]
-        if kind in ("done", "started") and not run.join and run.recipe.method not in SCRIPTS:
+        if kind in ("done", "started", "failed") and not run.join and run.recipe.method not in SCRIPTS:
             done += flops[run.name] * epochs / run.recipe.epochs
             spent += seconds
     width = max(len(run.name) for run in plan)
@@ -355,7 +357,8 @@ def main(argv):
     if FLAGS.status:
         print(status(plan, FLAGS.runs))
     elif FLAGS.finished:
-        done = [run for run in plan if state(run, pathlib.Path(FLAGS.runs))[0] == "done"]
+        runs = pathlib.Path(FLAGS.runs).expanduser()
+        done = [run for run in plan if state(run, runs)[0] == "done"]
         print("\n".join(f"{FLAGS.runs}/{run.name}" for run in done))
     elif not FLAGS.data_dir:
         raise ValueError("--data_dir must be given, a folder: folder of the data sets")

@@ -96,12 +96,16 @@ def write_folder(
 
     from zoo.files.hashes import fingerprint
 
+    metrics = {
+        name: {score: float(value) for score, value in scores.items()}
+        for name, scores in (metrics or {}).items()
+    }
     folder = pathlib.Path(folder)
     keras.saving.save_model(model, folder / "model.keras")
     with zipfile.ZipFile(folder / "model.keras") as archive:
         archive.extractall(folder)
     (folder / "model.keras").unlink()
-    record = {"files": {name: fingerprint(folder / name) for name in _FILES}, "metrics": metrics or {}}
+    record = {"files": {name: fingerprint(folder / name) for name in _FILES}, "metrics": metrics}
     (folder / _RECORD).write_text(json.dumps(record, indent=1) + "\n")
     (folder / "README.md").write_text(model_card(model, repository, metrics, license), encoding="utf-8")
 
@@ -130,9 +134,7 @@ def load(address: str) -> EnsembleClassifier:
     repository, revision = _parsed(address)
     api = _api()
     try:
-        found = api.snapshot_download(
-            repository, revision=revision, allow_patterns=[*_FILES, _RECORD, "assets/*"]
-        )
+        found = api.snapshot_download(repository, revision=revision, allow_patterns=[*_FILES, _RECORD])
     except Exception as error:  # the library has a kind for every fault
         raise MissingWeightsError(
             f"{address} cannot be downloaded ({one_line(error)}); check the name, the revision and the connection"
@@ -144,7 +146,11 @@ def load(address: str) -> EnsembleClassifier:
         with zipfile.ZipFile(packed, "w") as archive:
             for name in _FILES:
                 archive.write(folder / name, name)
-        model = keras_files.load(packed)
+        try:
+            model = keras_files.load(packed)
+        except WeightsError as error:
+            reason = str(error).removeprefix(f"{packed}: ")
+            raise WeightsError(f"{address}: {reason}") from None
     if not isinstance(model, EnsembleClassifier):
         raise WeightsError(
             f"{address} holds a {type(model).__name__}; load it with keras.saving.load_model"

@@ -7,8 +7,9 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import log_softmax, logsumexp
 
-from zoo.checks import check_batch_size, warn_of_range
+from zoo.checks import as_array, check_batch_size, warn_of_range
 
 if TYPE_CHECKING:
     from zoo.classifier import EnsembleClassifier
@@ -309,12 +310,13 @@ def _prediction(model, logits, batch_size, paths=None, targets=None):
             f"{bad.sum()} of {len(bad)} predictions are not finite (first: image {bad.argmax()}); look "
             "for NaN or infinite values in the images or the weights"
         )
-    logits -= logits.max(axis=-1, keepdims=True)
-    exponentials = np.exp(logits)
-    members = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    log_members = log_softmax(logits, axis=-1)
+    members = np.exp(log_members)
+    members /= members.sum(axis=-1, keepdims=True)
     calibrated = None
     if model.calibration is not None and len(members):
-        calibrated = _calibrated(model.calibration, members.mean(axis=1), batch_size)
+        log_mean = logsumexp(log_members, axis=1) - np.log(members.shape[1])
+        calibrated = _calibrated(model.calibration, log_mean, batch_size)
     return Prediction(members, calibrated, model.class_names, paths, _labels(targets, model.num_classes))
 
 
@@ -334,21 +336,20 @@ def _labels(targets, classes):
     return targets.astype("int64") if whole else targets
 
 
-def _calibrated(calibration, p, batch_size):
-    """Probabilities (N, K) through a model's map of log-probabilities, batch by batch."""
+def _calibrated(calibration, log_p, batch_size):
+    """Probabilities of log-probabilities (N, K) through a model's map of these, batch by batch."""
     from keras import ops
 
-    log_p = np.log(np.maximum(p, np.finfo("float32").tiny)).astype("float32")
+    log_p = log_p.astype("float32")
     parts = [log_p[i : i + batch_size] for i in range(0, len(log_p), batch_size)]
     parts = [ops.convert_to_numpy(calibration(part)).astype("float64") for part in parts]
     return np.exp(np.concatenate(parts))
 
 
 def _checked(images, shape):
-    try:
-        images = np.asarray(images)
-    except ValueError:
-        raise ValueError("images of different shapes make no batch; resize them to one shape") from None
+    images = as_array(images, "images")
+    if images.dtype.name == "bfloat16":
+        images = images.astype("float32")
     if images.ndim != 4 or images.shape[1:] != tuple(shape):
         hint = "; add a batch axis: images[None]" if images.shape == tuple(shape) else ""
         raise ValueError(f"images must be (N, {', '.join(map(str, shape))}); got {images.shape}{hint}")

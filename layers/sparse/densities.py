@@ -82,11 +82,11 @@ def uniform_densities(shapes: Sequence[Sequence[int]], sparsity: float) -> np.nd
 def nonzero_counts(
     shapes: Sequence[Sequence[int]], densities: Sequence[float] | np.ndarray
 ) -> list[int]:
-    """Whole numbers of non-zeros that follow the densities and match their total exactly.
+    """Whole numbers of non-zeros that follow the densities and match their total.
 
     Each is the layer's density times its size, rounded up or down. Those with the largest fractions are
-    rounded up, so that the sum is the rounded total. Every layer has at least one non-zero, because a layer
-    of zeros learns nothing.
+    rounded up, so that the sum is the rounded total, unless layers would be left without any: every layer has
+    at least one non-zero, because a layer of zeros learns nothing.
 
     Args:
         shapes: sequence of L tuples of int, the shapes of the kernels.

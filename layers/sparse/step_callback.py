@@ -21,6 +21,8 @@ class StepCallback(keras.callbacks.Callback):
         self.seen = -1
         if self.step is None:  # only now what was to be restored has been, and the first epoch is known
             optimizer = self.model.optimizer
+            # That of scaled losses counts its updates, and it alone accumulates.
+            optimizer = getattr(optimizer, "inner_optimizer", optimizer)
             # Keras counts updates, and a gradient that is accumulated makes one of several steps.
             updates = int(ops.convert_to_numpy(optimizer.iterations))
             self.step = updates * (optimizer.gradient_accumulation_steps or 1)

@@ -300,8 +300,9 @@ class TopologyUpdates(StepCallback):
         return value
 
     def due(self, before, now):
-        step = now // self.every * self.every
-        return step if before < step and (self.end_step is None or step < self.end_step) else None
+        last = now if self.end_step is None else min(now, self.end_step - 1)
+        step = last // self.every * self.every
+        return step if before < step else None
 
     def act(self, step):
         self.update(step)

@@ -197,6 +197,16 @@ def test_ports_that_are_none_are_refused_in_one_line(port, capsys):
     assert capsys.readouterr().err == f"zoo: --port must be a number from 0 to 65535; got {port}\n"
 
 
+def test_photographs_that_cannot_be_read_are_not_blamed_on_the_port(monkeypatch, capsys):
+    def fail(*_):
+        raise PermissionError(13, "Permission denied", "held_out/cat")
+
+    monkeypatch.setattr(command, "_thresholds", fail)
+    assert cli.main(["app", "packed_lenet"]) == 2
+    line = capsys.readouterr().err
+    assert "held_out/cat" in line and "port" not in line
+
+
 def test_the_nearest_threshold_is_named():
     marks = [(0.45, 0.9), (0.7, 0.95)]
     right = "% of answers are right from"

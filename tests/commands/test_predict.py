@@ -164,6 +164,7 @@ def test_labelled_photographs_give_the_threshold(saved, folder, capsys):
         (["packed_lenet", ".", "--threshold", "95"], "confidence in [0, 1]; got 95"),
         (["packed_lenet", ".", "--accuracy", "nan"], "a share between 0 and 1; got nan"),
         (["packed_lenet", ".", "--accuracy", "1"], "a share between 0 and 1; got 1.0"),
+        (["packed_lenet", ".", "--threshold", "0.5", "--labelled", "."], "not both"),
         (["packed_lenet", ".", "--labelled", "nowhere"], "no file or folder nowhere"),
     ],
 )

@@ -86,7 +86,10 @@ def test_other_photographs_are_not_warned_of(turned, folder, model, recwarn):
 
 
 def test_hidden_files_and_other_kinds_are_left_out(tmp_path):
-    for name in ("b/.hidden.jpg", "b/notes.txt", "b/2.PNG", "b/10.jpeg", "a.webp", ".DS_Store"):
+    for name in (
+        "b/.hidden.jpg", "b/notes.txt", "b/2.PNG", "b/10.jpeg", "a.webp", ".DS_Store", ".thumbs/c.png",
+        "b/.thumbs/d.png",
+    ):  # fmt: skip
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     names = [str(path.relative_to(tmp_path)) for path in photographs.files(tmp_path)]

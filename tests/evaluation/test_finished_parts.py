@@ -54,6 +54,20 @@ def test_finished_parts_are_kept(data, tmp_path, monkeypatch, raises_line):
     assert model["latency"] == {} and (tmp_path / "report.html").is_file()
 
 
+@pytest.mark.slow
+def test_all_forms_of_the_report_are_written_without_corruptions(
+    data, tmp_path, monkeypatch, raises_line
+):
+    def fail(*arguments):
+        raise OSError("disc full")
+
+    monkeypatch.setattr(evaluation, "_corrupted", fail)
+    with raises_line(ValueError, "^corruptions failed .disc full.; .* has all other parts"):
+        evaluate(["packed_lenet"], "mnist", data, tmp_path, rounds=0, **OPTIONS)
+    for name in ("report.md", "report.html"):
+        assert "accuracy" in (tmp_path / name).read_text() and "fog" not in (tmp_path / name).read_text()
+
+
 def test_names_are_escaped_in_html(perfect, data, tmp_path):
     _, results = perfect
     name = '<script>alert("1")</script>'

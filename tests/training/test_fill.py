@@ -64,6 +64,7 @@ def test_a_folder_of_weights_is_no_folder_in_a_name(tmp_path):
     [
         ("[[run", "is no plan"),
         ("a = 1", "is no plan.*'run'.*entries"),
+        ("run = []", "is no plan .*takes .*run.* entries"),
         ("run = 5", "is no plan .run = 5.*entries"),
         ('[[run]]\nrecipe = "mnist_single_mlp"\nseeds = 3', "seeds and join .* are lists"),
         ("[[run]]\nseeds = [0]", "every .*run.* names a recipe"),
@@ -94,6 +95,8 @@ def test_states_are_read_off_the_folder(tmp_path):
     (folder / "failed.txt").write_text("exit code 1: no data\n")
     assert fill.state(one, tmp_path) == ("failed", 0, 0)
     (folder / "checkpoint.json").write_text('{"epochs": 7, "seconds": 12.5}')
+    assert fill.state(one, tmp_path) == ("failed", 7, 12.5)
+    (folder / "failed.txt").unlink()
     assert fill.state(one, tmp_path) == ("started", 7, 12.5)
     (folder / "config.json").write_text('{"seconds": 30}')
     assert fill.state(one, tmp_path) == ("done", 40, 30)

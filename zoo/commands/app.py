@@ -56,8 +56,9 @@ def run(options: Any) -> int:
         raise ValueError(f"--port must be a number from 0 to 65535; got {options.port}")
     model = arguments.load_model(options.name, options.weights)
     model.resize = options.resize or model.resize or "crop"
+    session = Session(model, _thresholds(model, options), options.examples)
     try:
-        found = server(Session(model, _thresholds(model, options), options.examples), options.port)
+        found = server(session, options.port)
     except OSError as error:
         raise ValueError(
             f"port {options.port} cannot be used ({one_line(error)}); pass another --port"

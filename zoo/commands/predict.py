@@ -83,6 +83,8 @@ def run(options: Any) -> int:
 def _check(options):
     """Refuse what cannot work before TensorFlow is imported."""
     arguments.check_threshold(options.threshold)
+    if options.labelled and options.threshold is not None:
+        raise ValueError("pass --threshold or --labelled, which finds one, not both")
     if not 0 < options.accuracy < 1:
         raise ValueError(f"--accuracy must be a share between 0 and 1; got {options.accuracy}")
     arguments.check_paths([*options.paths, *filter(None, [options.labelled])])

@@ -65,8 +65,10 @@ def is_noise(line: bytes, has_gpu: bool = False) -> bool:
 
 def _filter_standard_error():
     """Let a child process read descriptor 2; Python keeps writing to the terminal or file itself."""
+    import fcntl  # as fork, not on Windows
+
     try:
-        original = os.dup(2)
+        original = fcntl.fcntl(2, fcntl.F_DUPFD, 3)  # not 0, which the child closes
         reader, writer = os.pipe()
         sys.stderr.flush()
         child = os.fork()

@@ -130,6 +130,8 @@ class Images:
 
     def _fitted(self, images, name):
         """Images (B, h, w, C) at the model's size, checked."""
+        if images.dtype.name == "bfloat16":
+            images = images.astype("float32")
         height, width, channels = self.shape
         if images.ndim != 4 or images.shape[-1] != channels:
             raise ValueError(
@@ -225,7 +227,7 @@ def files(folder: str | os.PathLike) -> list[pathlib.Path]:
         folder: str or path.
 
     Returns:
-        A list of paths; hidden files are left out.
+        A list of paths; hidden files and folders are left out.
 
     Raises:
         ValueError: if there is none.
@@ -233,7 +235,9 @@ def files(folder: str | os.PathLike) -> list[pathlib.Path]:
     found = [
         path
         for path in pathlib.Path(folder).rglob("*")
-        if path.suffix.lower() in pixels.SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in pixels.SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
     ]
     if not found:
         raise ValueError(f"{folder} holds no images ({', '.join(pixels.SUFFIXES)}); check the path")

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from zoo.data.test_split import read_test_split
+from zoo.data import arrays
 from zoo.evaluation import corruption_effects as effects
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -187,7 +187,7 @@ def published(kind: str, severity: int, data_dir: Any) -> Any:
         FileNotFoundError: if they are not there.
     """
     _check_kind(kind, severity)
-    return read_test_split(_published_name(kind, severity), data_dir)
+    return arrays.load(_published_name(kind, severity), "test", data_dir)
 
 
 def unpublished(
@@ -247,7 +247,7 @@ def average(results: dict[tuple[str, int], float]) -> dict[str, Any]:
 def _check_kind(kind, severity):
     if kind not in CORRUPTIONS:
         raise ValueError(f"no corruption {kind!r}; there are {', '.join(CORRUPTIONS)}")
-    if severity not in SEVERITIES:
+    if not isinstance(severity, int) or severity not in SEVERITIES:
         raise ValueError(f"severity must be an integer from 1 to 5; got {severity!r}")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import softmax
 
 from zoo import files, latency
-from zoo.data.test_split import read_test_split
+from zoo.data import arrays
 from zoo.errors import one_line
 from zoo.evaluation import corruptions, ood, preflight, verdict
 from zoo.evaluation.corrupted_sets import CorruptedSets, means
@@ -80,9 +80,10 @@ def evaluate(
         FileNotFoundError: if the data set's test split or a folder is not there.
     """
     _check_kinds(kinds)
+    data_dir = pathlib.Path(data_dir).expanduser().absolute()
     models = preflight.check(names, dataset, data_dir, report, corrupted, rounds)
     folder, sets = pathlib.Path(report), ood.PROTOCOLS[dataset]
-    test = read_test_split(dataset, data_dir)
+    test = arrays.load(dataset, "test", data_dir)
     _check(models, test)
     source = CorruptedSets.of(dataset, data_dir, test, corrupted, kinds)
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +97,9 @@ def evaluate(
             "out of distribution", _out_of_distribution, models, logits, dataset, data_dir, step
         ) or ({label: [] for label in labels}, {label: {} for label in labels})
         corrupted_scores = part("corruptions", _corrupted, models, source, step)
-        corrupted_scores = corrupted_scores or {label: {} for label in labels}
+        if corrupted_scores is None:
+            source = dataclasses.replace(source, kinds=())
+            corrupted_scores = {label: {} for label in labels}
         times = {}
         if rounds:
             times = part(
@@ -181,10 +184,10 @@ def _check_kinds(kinds):
 
 def _missing(sets, data_dir):
     """{name: why} of OOD sets, without this machine's paths: a report may be shown to others."""
-    folder = str(pathlib.Path(data_dir).expanduser())
     return {
-        one["name"]: one["missing"].replace(folder, "the data folder") for one in sets if one["missing"]
-    }
+        one["name"]: one["missing"].replace(str(data_dir), "the data folder")
+        for one in sets if one["missing"]
+    }  # fmt: skip
 
 
 def _check(models, test):

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.special import logsumexp, softmax
 
 from zoo.checks import check_probabilities
-from zoo.data.test_split import read_test_split
+from zoo.data import arrays
 from zoo.evaluation.preflight import PROTOCOLS
 from zoo.metrics import OODAUPR, OODAUROC, OODFPR95
 from zoo.uncertainty import Prediction
@@ -151,7 +151,7 @@ def ood_sets(dataset: str, input_shape: Sequence[int], data_dir: Any) -> Iterato
 
 def _load(name, group, input_shape, data_dir):
     try:
-        images = read_test_split(name, data_dir).images
+        images = arrays.load(name, "test", data_dir).images
         return OODSet(name, group, match_images(images, input_shape), None)
     except (FileNotFoundError, ValueError) as error:
         return OODSet(name, group, None, str(error))

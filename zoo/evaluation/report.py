@@ -64,7 +64,7 @@ def write_markdown(results: dict, path: pathlib.Path) -> None:
             lines.append(f"| {name} | {' | '.join(cells)} |")
         lines.append("")
     lines += ["## Protocol", "", *(f"* {line}" for line in protocol(results))]
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def write_html(results: dict, evidence: Any, path: pathlib.Path) -> None:
@@ -91,7 +91,7 @@ def write_html(results: dict, evidence: Any, path: pathlib.Path) -> None:
         "Diversity of the members": _matrices(results),
     }
     html["Out of distribution"] = html["Out of distribution"] or paragraph(
-        "None of the OOD data sets was found; see the protocol."
+        "There are no results on other data sets; see the protocol."
     )
     sections = [(heading, paragraph(_LEADS[heading]) + shown + drawn[heading])
                 for heading, shown in html.items() if shown]  # fmt: skip
@@ -100,7 +100,7 @@ def write_html(results: dict, evidence: Any, path: pathlib.Path) -> None:
         sections.insert(0, ("Images that the members disagree on most", photographs))
     sections.append(("Protocol", "".join(map(paragraph, protocol(results)))))
     verdicts = sentences(results["models"], results["images"])
-    path.write_text(page(_title(results), _subtitle(results), sections, verdicts))
+    path.write_text(page(_title(results), _subtitle(results), sections, verdicts), encoding="utf-8")
 
 
 def _title(results):

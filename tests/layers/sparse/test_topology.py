@@ -228,6 +228,20 @@ def test_steps_end_and_resume_where_they_should():
     assert third.steps == [4, 8, 12]
 
 
+def test_several_steps_at_once_do_not_jump_over_the_last_update():
+    updates = TopologyUpdates("set", every=4, end_step=99)
+    assert [updates.due(before, before + 10) for before in (85, 95, 99)] == [92, 96, None]
+
+
+def test_steps_are_counted_under_scaled_losses_too():
+    inner = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
+    model = small(optimizer=keras.optimizers.LossScaleOptimizer(inner))
+    updates = [Recorded("set", every=4) for _ in range(2)]
+    for one in updates:  # 3 steps an epoch
+        model.fit(X, Y, batch_size=16, epochs=2, verbose=0, callbacks=[one])
+    assert [one.step for one in updates] == [6, 12]
+
+
 def test_cosine_drop_is_its_formula():
     schedule = cosine_drop(0.5, 100, 0.005)
     assert [schedule(0), schedule(50), schedule(100), schedule(900)] == pytest.approx(
