@@ -19,6 +19,9 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_MAX_SIZE", str(1 << 30)
+)  # with a limit JAX locks what it writes
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several processes would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -58,6 +61,13 @@ def pytest_collection_modifyitems(config, items):
     if unknown and not any("::" in argument for argument in config.args):
         raise pytest.UsageError(f"fast(...) names cases that do not exist: {', '.join(sorted(unknown))}")
     items.sort(key=lambda item: item.path.name != "test_jax.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef, request):
+    """Fixtures of modules and of the whole run, which come before `seeds` and after any test, have its seeds, too."""
+    if fixturedef.scope != "function":
+        keras.utils.set_random_seed(request.config.getoption("--seed"))
 
 
 @pytest.fixture(autouse=True)

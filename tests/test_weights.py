@@ -13,7 +13,7 @@ import zoo
 from helpers import mutations
 from zoo import registry
 from zoo import weights as weight_files
-from zoo.files import hashes
+from zoo.files import hashes, json_files
 from zoo.methods import Packed, Single
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no hash beside it")
@@ -77,6 +77,7 @@ def _edit(folder, num_classes=None, **changes):
     config = json.loads((folder / "config.json").read_text())
     config.update(changes)
     config["spec"]["num_classes"] = num_classes or config["spec"]["num_classes"]
+    config["spec_sha256"] = json_files.digest(config["spec"])
     (folder / "config.json").write_text(json.dumps(config))
 
 
@@ -260,6 +261,7 @@ def test_the_index_has_the_hash_of_every_config():
 def test_a_config_with_other_answers_than_its_weights_give_is_refused(changes, folder, raises_line):
     config = json.loads((folder / "config.json").read_text())
     config["spec"] |= changes
+    config["spec_sha256"] = json_files.digest(config["spec"])
     (folder / "config.json").write_text(json.dumps(config))
     with raises_line(zoo.WeightsError, "records other answers.*restore"):
         zoo.load("packed_lenet", weights=folder)
@@ -268,7 +270,7 @@ def test_a_config_with_other_answers_than_its_weights_give_is_refused(changes, f
 def test_a_network_larger_than_its_weights_is_never_made(folder, raises_line):
     config = json.loads((folder / "config.json").read_text())
     for key, value in (("input_shape", [2048, 2048, 3]), ("num_classes", 900_000)):
-        changed = {**config, "spec": {**config["spec"], key: value}}
+        changed = {**config, "spec": {**config["spec"], key: value}, "spec_sha256": None}
         (folder / "config.json").write_text(json.dumps(changed))
         with raises_line(zoo.WeightsError, "larger than its weights|of other shapes"):
             zoo.load("packed_lenet", weights=folder)
@@ -376,3 +378,26 @@ def test_a_model_in_float64_is_written_as_any_other(tmp_path):
     for ours, theirs in zip(shipped.network.get_weights(), model.network.get_weights(), strict=True):
         assert theirs.dtype == "float64"
         np.testing.assert_array_equal(ours, halved(theirs.astype("float32")))
+
+
+def test_weights_whose_answers_are_not_finite_are_refused(tiny, tmp_path, raises_line):
+    model, path = tiny(), tmp_path / "model.weights.h5"
+    good = model.get_weights()
+    model.set_weights([np.full_like(weight, 1e38) for weight in good])
+    model.network.save_weights(path)
+    hashes.write_hash(path)
+    model.set_weights(good)
+    with raises_line(zoo.WeightsError, "its answers are not finite; restore it"):
+        zoo.weights.load_file(model, path)
+    for now, before in zip(model.get_weights(), good, strict=True):
+        np.testing.assert_array_equal(now, before)
+
+
+def test_a_spec_that_was_changed_after_training_is_refused(folder, raises_line):
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    mean = config["spec"]["mean"]
+    config["spec"]["mean"] = [value * 1.0001 for value in mean]  # less than answers would tell
+    path.write_text(json.dumps(config))
+    with raises_line(zoo.WeightsError, "its spec was changed after training"):
+        zoo.load("packed_lenet", weights=folder)

@@ -17,7 +17,7 @@ from zoo.errors import WeightsError, one_line
 from zoo.files import keras_files
 from zoo.fine_tuning import features
 from zoo.layers.initializers import TooManyKernels, undrawn
-from zoo.probes import check_probe
+from zoo.probes import check_finite, check_probe
 
 if TYPE_CHECKING:
     from zoo.classifier import EnsembleClassifier
@@ -141,6 +141,7 @@ def _loaded(name, weights, given, method, method_arguments, activation, class_na
                 "that the weights were trained with"
             ) from None
         weight_files.load(model, opened)
+        check_finite(model, weights)
         return model
     if _from_imagenet(name, weights):
         stored = imagenet.pretrained(method)

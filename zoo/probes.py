@@ -63,6 +63,20 @@ def check_probe(model: EnsembleClassifier, config: dict[str, Any], folder: Any) 
     _compared.add(key)
 
 
+def check_finite(model: EnsembleClassifier, path: Any) -> None:
+    """Check that a loaded model answers two fixed images with numbers: finite weights can be too large.
+
+    Args:
+        model: an `EnsembleClassifier`.
+        path: str or path of its file, for the message.
+
+    Raises:
+        WeightsError: for NaN or infinite answers, and if it cannot answer.
+    """
+    if not np.isfinite(_answers(model, path)).all():
+        raise WeightsError(f"{path}: its answers are not finite; restore it from its source")
+
+
 def _answers(model, folder):
     try:
         logits = model.network(
@@ -72,5 +86,5 @@ def _answers(model, folder):
         return keras.ops.convert_to_numpy(p)
     except Exception as error:  # such as too little memory for images of this size
         raise WeightsError(
-            f"{folder}: the model cannot answer ({one_line(error)}); restore the folder"
+            f"{folder}: the model cannot answer ({one_line(error)}); restore it from its source"
         ) from None

@@ -127,9 +127,18 @@ def load_file(model: EnsembleClassifier, path: str | os.PathLike) -> None:
 
     Raises:
         MissingWeightsError: if there is no such file.
-        WeightsError: for anything but a complete weights file of exactly this architecture.
+        WeightsError: for anything but a complete weights file of exactly this architecture, and for weights
+            whose answers are not finite; the model is not changed then.
     """
+    from zoo.probes import check_finite
+
+    before = model.network.get_weights()
     load(model, open_file(path))
+    try:
+        check_finite(model, path)
+    except WeightsError:
+        model.network.set_weights(before)
+        raise
 
 
 def load(model: EnsembleClassifier, stored: Stored) -> None:

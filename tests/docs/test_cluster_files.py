@@ -10,6 +10,7 @@ import pytest
 import yaml
 from absl import flags
 
+from helpers.clusters import ports
 from helpers.paths import ROOT
 
 DOCS = ROOT / "docs" / "cluster"
@@ -114,7 +115,7 @@ def test_tasks_of_srun_find_each_other():
     )
     environment = {
         "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_TASKS_PER_NODE": "2",
-        "ZOO_PORT": str(20000 + os.getpid() % 10000), "KERAS_BACKEND": "tensorflow",
+        "ZOO_PORT": str(ports(1)[0]), "KERAS_BACKEND": "tensorflow",
     }  # fmt: skip
     processes = [
         subprocess.Popen(
@@ -123,7 +124,11 @@ def test_tasks_of_srun_find_each_other():
         )
         for index in range(2)
     ]  # fmt: skip
-    outputs = [process.communicate(timeout=200) for process in processes]
+    try:
+        outputs = [process.communicate(timeout=600) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     for index, (out, error) in enumerate(outputs):
         assert out.strip() == f"{index} 2 [[5], [6]]", error[-2000:]
 

@@ -29,9 +29,6 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "home", lambda: tmp_path / "home")
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("ZOO_WEIGHTS_URL", found.url)
-    monkeypatch.setattr(downloads, "CONNECT_SECONDS", 0.5)
-    monkeypatch.setattr(downloads, "SILENT_SECONDS", 0.3)
-    monkeypatch.setattr(downloads, "SLOW_SECONDS", 0.3)
     yield found
     found.close()
 
@@ -43,8 +40,11 @@ def kept(tmp_path):
     }
 
 
-def refused():
-    with pytest.raises(zoo.WeightsError) as caught:
+def refused(hurry=False):
+    """The line of an error; in a hurry with servers that never answer, which others may take longer for."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(zoo.WeightsError) as caught:
+        for name in ("CONNECT_SECONDS", "SILENT_SECONDS", "SLOW_SECONDS") if hurry else ():
+            patch.setattr(downloads, name, 0.4)
         stored_weights.find("single_lenet", "mnist")
     assert str(caught.value).isprintable()
     return str(caught.value)
@@ -77,7 +77,7 @@ def test_every_way_to_send_a_file_is_understood(name, server, tmp_path):
 @pytest.mark.parametrize("name", [answer.__name__ for answer in lying_server.LIES])
 def test_lies_are_one_line_and_never_stay(name, file, server, tmp_path):
     server.answers = {file: ANSWERS[name]}
-    assert "try again" in refused() or "restore" in refused()
+    assert "try again" in refused(hurry=True) or "restore" in refused(hurry=True)
     assert kept(tmp_path) == set()
     server.answers = {}
     stored_weights.find("single_lenet", "mnist")  # nothing of the lie is left in the way
@@ -90,7 +90,7 @@ def test_lies_are_one_line_and_never_stay(name, file, server, tmp_path):
 def test_a_server_that_is_given_up_is_left(lie, server):
     before = set(threading.enumerate())
     server.answers = {"": lie}
-    refused()
+    refused(hurry=True)
     for thread in set(threading.enumerate()) - before:
         thread.join(60)
         assert not thread.is_alive()
@@ -173,7 +173,7 @@ def test_addresses_that_lead_nowhere(url, server, monkeypatch):
         monkeypatch.setenv("ZOO_WEIGHTS_URL", url)
     else:
         monkeypatch.setattr(os, "environ", os.environ | {"ZOO_WEIGHTS_URL": url})
-    message = refused()
+    message = refused(hurry=True)
     assert "secret" not in message and "cret@" not in message
 
 
@@ -255,14 +255,18 @@ print(hashes.fingerprint(folder / "model.weights.h5")["sha256"])
 def test_processes_that_start_together_all_get_the_weights(count, server, tmp_path):
     shutil.copy(SOURCE / "index.json", tmp_path / "home")
     server.answers = {"": lying_server.slow}
-    command = [sys.executable, "-W", "error", "-c", CODE, str(tmp_path / "home")]
+    command = [sys.executable, "-W", "error::UserWarning:zoo", "-c", CODE, str(tmp_path / "home")]
     processes = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(count)
     ]
-    for process in processes:
-        output, errors = process.communicate(timeout=300)
-        assert output.strip() == ENTRY["files"]["model.weights.h5"]["sha256"], errors
+    try:
+        for process in processes:
+            output, errors = process.communicate(timeout=300)
+            assert output.strip() == ENTRY["files"]["model.weights.h5"]["sha256"], errors
+    finally:
+        for process in processes:
+            process.kill()
     assert len(server.requests) == 2  # one process downloaded, the others waited
     assert kept(tmp_path) == {"config.json", "model.weights.h5"}
 

@@ -8,6 +8,7 @@ import http.client
 import json
 import pathlib
 import random
+import select
 import subprocess
 import sys
 import threading
@@ -63,6 +64,9 @@ class Process:
         self.process = subprocess.Popen(
             [sys.executable, script, path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
+        if not select.select([self.process.stdout], [], [], 300)[0]:
+            self.close()
+            raise TimeoutError("the server does not begin")
         self.port = int(self.process.stdout.readline())
 
     def mebibytes(self):

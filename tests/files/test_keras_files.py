@@ -241,6 +241,8 @@ HARM = {
     "a word for compiled": _compiled(jit_compile="x"),
     "a list for scaled losses": _compiled(auto_scale_loss=[]),
     "3,000 layers": _with_layers(3000),
+    "text among numbers": {"config": _config(lambda text: text.replace('"offset": [-1.0]', '"offset": ["x"]'))},
+    "answers that are not finite": {"config": _config(lambda text: text.replace('"max_value": null', '"max_value": NaN'))},
     "an argument of mixed types": {"config": _config(_with_mixed_offset)},
     "3,000 layers last to first": _backwards(3000),
     "no config": {"config": lambda entry: None},

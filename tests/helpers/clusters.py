@@ -1,7 +1,9 @@
 """Processes that train, alone or as the workers of a cluster on this machine."""
 
+import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -10,13 +12,14 @@ from helpers import jax_processes
 
 
 def ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    numbers = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return numbers
+    """Free ports, below those that the kernel gives to others until they are bound."""
+    found = set()
+    while len(found) < count:
+        port = random.SystemRandom().randrange(12000, 32000)
+        with contextlib.suppress(OSError), socket.socket() as each:
+            each.bind(("127.0.0.1", port))
+            found.add(port)
+    return list(found)
 
 
 def cluster_of(count):

@@ -27,7 +27,7 @@ import numpy as np
 import zoo
 from helpers import mutations
 from zoo import registry, weights
-from zoo.files import hashes
+from zoo.files import hashes, json_files
 from zoo.layers import sparsify
 from zoo.methods import Packed, Single
 from zoo.training import recipes, weights_index
@@ -137,7 +137,7 @@ class Config(Kind):
         files = weights.write(model, self.run)
         model.network.load_weights(self.run / "model.weights.h5")
         config = shipped | {
-            "name": self.model_name, "spec": model.spec, "num_members": 2, "class_names": list("abc"), "files": files,
+            "name": self.model_name, "spec": model.spec, "spec_sha256": json_files.digest(model.spec), "num_members": 2, "class_names": list("abc"), "files": files,
             "probe": zoo.predict(model, probe).probabilities.round(5).tolist(),
         }  # fmt: skip
         self.path = self.run / "config.json"
@@ -239,8 +239,8 @@ class Checkpoints(Kind):
         paths = list(self.good)
         for index in rng.choice(len(paths), rng.integers(1, len(paths)), replace=False):
             path, content = paths[index], self.good[paths[index]]
-            if rng.random() < 0.1:
-                path.unlink()
+            if rng.random() < 0.1 and len(list(self.folder.glob("checkpoint*.json"))) > 1:
+                path.unlink()  # without any record of a checkpoint a run begins anew
             elif path.suffix == ".json" and rng.random() < 0.5:
                 path.write_text(mutations.damage_json(content.decode(), rng))
             elif path.suffix == ".h5" and rng.random() < 0.5:
@@ -283,6 +283,7 @@ def outcome(kind: Kind, expected: list[np.ndarray]) -> str:
 def main(name: str, first: int, count: int, seed: int, folder: str) -> None:
     """Run cases `first` to `first + count`."""
     warnings.simplefilter("ignore")
+    keras.utils.set_random_seed(seed)
     folder = pathlib.Path(folder)
     kind = KINDS[name](folder)
     expected = kind.expected()

@@ -64,7 +64,7 @@ def outputs(processes):
 
 def three_workers(script, data, folder, *flags):
     """Three processes on three networks, the first of which is killed within its own; their outputs."""
-    flags = (*flags, "--heartbeat=1")
+    flags = (*flags, "--heartbeat=3")
     dying = start(script, data, folder, *flags, step=26, begun=3)
     while not list(folder.glob("*/*.attempt*")):
         assert dying.poll() is None, dying.communicate()[1]

@@ -1,7 +1,6 @@
 """Checkpoints from which a run resumes exactly: after each epoch, and at any step on request."""
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 import time
@@ -13,7 +12,7 @@ from zoo import files
 from zoo.checked_training import check_finite_weights
 from zoo.errors import one_line
 from zoo.files.hashes import fingerprint
-from zoo.files.json_files import check_regular
+from zoo.files.json_files import check_regular, digest
 from zoo.training.devices.placement import Placement
 from zoo.training.loop import identity
 from zoo.training.recipes import recorded
@@ -191,15 +190,6 @@ class Checkpoint(keras.callbacks.Callback):
 def _state_of(weights):
     """The name of the state of a weights file."""
     return weights.replace(".weights.h5", ".json")
-
-
-def digest(state: dict) -> str:
-    """Return the sha256 that shows whether a state is complete.
-
-    Args:
-        state: dict, JSON-serialisable.
-    """
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _read(path):

@@ -13,6 +13,7 @@ from zoo import counts, files
 from zoo import weights as weight_files
 from zoo.building import build_from_spec
 from zoo.classifier import EnsembleClassifier
+from zoo.files.json_files import digest
 from zoo.latency import cores
 from zoo.metrics import Accuracy, ExpectedCalibrationError, NegativeLogLikelihood
 from zoo.probes import probe_images
@@ -56,6 +57,7 @@ def write_run(
         "dataset": recipe.dataset,
         "class_names": list(test.class_names) or None,
         "spec": model.spec,
+        "spec_sha256": digest(model.spec),
         "num_members": model.num_members,
         "parameters": counts.parameters(model.network)[0],
         "macs": counts.macs(model.network),

@@ -18,6 +18,7 @@ from zoo.files.json_files import (
     check_files,
     check_integer,
     check_regular,
+    digest,
     is_number,
     read_json,
     short,
@@ -29,7 +30,7 @@ PIXEL_BOUNDS = {"mean": (-1e5, 1e5), "std": (1e-5, 1e5)}  # of what pixel values
 ENTRIES = frozenset(
     "name dataset class_names spec num_members parameters macs metrics probe held_out recipe steps_per_epoch "
     "command seconds hardware software date commit licence files seeds tickets hyper_deep joined placement "
-    "flops replicas workers resize data".split()
+    "flops replicas workers resize data spec_sha256".split()
 )
 _KINDS = {str: "text", dict: "object"}
 SPEC = ("method", "backbone", "num_classes", "input_shape", "stem", "mean", "std")
@@ -77,6 +78,8 @@ def check_config(config: Any, path: pathlib.Path) -> dict:
             raise WeightsError("it describes no model")
         _only(config, ENTRIES, "entry")
         _check_spec(config["spec"])
+        if config.get("spec_sha256") not in (None, digest(config["spec"])):
+            raise WeightsError("its spec was changed after training, its sha256 is not the recorded one")
         if not isinstance(config.get("name"), str):
             raise WeightsError(f"name={short(config.get('name'))} is no model's name")
         for key, kind in (("dataset", str), ("recipe", dict), ("metrics", dict)):

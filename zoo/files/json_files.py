@@ -5,6 +5,7 @@ They may come from a server or a stranger. Nothing here imports Keras or NumPy.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -107,6 +108,18 @@ def _check_strings(value):
     elif isinstance(value, list):
         for part in value:
             _check_strings(part)
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 of a value's JSON, whatever the order of its keys.
+
+    Args:
+        value: anything that JSON can hold.
+
+    Returns:
+        str of 64 hexadecimal digits.
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def short(value: Any) -> str:

@@ -37,6 +37,7 @@ _OPTIONS = {
 }  # of `compile`
 _MOST_COMPILED = 100  # models within the model
 _MOST_SLOTS = 16  # numbers that optimizers keep of each weight; Adam keeps two
+_MOST_PIXELS = 1 << 20  # of an image that is answered, to see whether the answers are finite
 _LARGEST = 1e15  # a number in the arguments of an optimizer, such as the steps of a schedule
 _BY_PATTERN = ("MultiOptimizer", "OptimizerMap")
 
@@ -223,5 +224,11 @@ def _check_model(model):
     network = getattr(model, "network", model)
     inputs = getattr(network, "inputs", None)
     # What only a call notices, such as an argument of mixed types. Without sizes Keras tries one, on JAX, that may not fit.
-    if inputs and all(None not in tensor.shape[1:] for tensor in inputs):
-        trace(model, inputs[0] if len(inputs) == 1 else network.input)
+    if not inputs or any(None in tensor.shape[1:] for tensor in inputs):
+        return
+    trace(model, inputs[0] if len(inputs) == 1 else network.input)
+    if len(inputs) == 1 and len(inputs[0].shape) == 4 and np.prod(inputs[0].shape[1:]) <= _MOST_PIXELS:
+        images = np.random.default_rng(0).integers(0, 256, (2, *inputs[0].shape[1:])).astype("float32")
+        answers = keras.tree.flatten(model(images, training=False))
+        if not all(np.isfinite(keras.ops.convert_to_numpy(answer)).all() for answer in answers):
+            raise WeightsError("its answers to two images are not finite")

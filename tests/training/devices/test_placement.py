@@ -35,14 +35,19 @@ ALSO_MIRRORED = {
     "bfloat16": {"method": "packed", "precision": "bfloat16", "learning_rate": 0.001},
     "float16": {"method": "packed", "precision": "float16", "learning_rate": 0.001},
 }
-ON_JAX = {name: {"method": name} for name in ("packed", "tickets", "mimo")}
-ALSO_PARALLEL = {"batch_ensemble": {"method": "batch_ensemble"}}
+# In float32, and so in short steps.
+ON_JAX = {name: {"method": name, "learning_rate": 0.002} for name in ("packed", "tickets", "mimo")}
+ALSO_PARALLEL = {"batch_ensemble": {"method": "batch_ensemble", "learning_rate": 0.002}}
 
 
 def finish(*processes):
-    for process in processes:
-        output, _ = process.communicate(timeout=600)
-        assert process.returncode == 0, output[-3000:]
+    try:
+        for process in processes:
+            output, _ = process.communicate(timeout=600)
+            assert process.returncode == 0, output[-3000:]
+    finally:
+        for process in processes:
+            process.kill()
 
 
 def train_everywhere(mnist_28, folder, backend, one, several, jobs, more):

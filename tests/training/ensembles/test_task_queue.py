@@ -15,23 +15,23 @@ from zoo.training.ensembles import task_queue
 WORKER = """
 import pathlib, sys, time
 from zoo.training.ensembles import task_queue
-url, folder, pause = sys.argv[1], pathlib.Path(sys.argv[2]), float(sys.argv[3])
+url, folder, pause, heartbeat = sys.argv[1], pathlib.Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
 def perform(name, trial):
     with open(folder / f"{name}.log", "a") as log:
         print(trial.number, trial.suggest_float("x", 0, 1), file=log)
     time.sleep(pause)
     (folder / name).touch()
     return 0.0
-study = task_queue.open_study("tasks", task_queue.open_storage(url, heartbeat=1))
+study = task_queue.open_study("tasks", task_queue.open_storage(url, heartbeat=heartbeat))
 tasks = {f"task{index}": {"x": index / 20} for index in range(10)}
 task_queue.work_off(study, tasks, perform, lambda name: (folder / name).exists(), pause=0.1)
 print("all done")
 """
 
 
-def worker(folder, pause):
+def worker(folder, pause, heartbeat):
     return subprocess.Popen(
-        [sys.executable, "-c", WORKER, f"sqlite:///{folder}/tasks.db", folder, str(pause)],
+        [sys.executable, "-c", WORKER, f"sqlite:///{folder}/tasks.db", folder, str(pause), str(heartbeat)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -46,7 +46,7 @@ def finished(process):
 
 @pytest.mark.slow
 def test_workers_that_start_together_share_the_tasks(tmp_path):
-    workers = [worker(tmp_path, 0.05) for _ in range(2)]
+    workers = [worker(tmp_path, 0.05, 60) for _ in range(2)]
     outputs = [finished(process) for process in workers]
     assert ["all done" in out for out, _ in outputs] == [True, True], outputs
     for index in range(10):
@@ -66,7 +66,7 @@ def test_a_queued_trial_is_given_to_one_worker(tmp_path):
         together.wait()
         return [own.ask().number for _ in range(10)]
 
-    together = threading.Barrier(3)
+    together = threading.Barrier(3, timeout=120)
     with concurrent.futures.ThreadPoolExecutor(3) as workers:
         numbers = list(itertools.chain(*workers.map(take, range(3))))
     assert sorted(numbers) == list(range(30))
@@ -74,7 +74,7 @@ def test_a_queued_trial_is_given_to_one_worker(tmp_path):
 
 @pytest.mark.slow
 def test_the_task_of_a_killed_worker_is_done_with_the_same_parameters(tmp_path):
-    process = worker(tmp_path, 60)
+    process = worker(tmp_path, 60, 1)
     try:
         while not (tmp_path / "task0.log").is_file() or not (tmp_path / "task0.log").read_text():
             assert process.poll() is None, process.stderr.read()
@@ -82,7 +82,7 @@ def test_the_task_of_a_killed_worker_is_done_with_the_same_parameters(tmp_path):
     finally:
         process.kill()
         process.communicate()
-    assert "all done" in finished(worker(tmp_path, 0))[0]
+    assert "all done" in finished(worker(tmp_path, 0, 1))[0]
     killed, retried = (line.split() for line in (tmp_path / "task0.log").read_text().splitlines())
     assert killed[0] == "0" and int(retried[0]) >= 10 and killed[1] == retried[1] == "0.0"
     study = optuna.load_study(study_name="tasks", storage=f"sqlite:///{tmp_path}/tasks.db")

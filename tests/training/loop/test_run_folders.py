@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from zoo.checked_training import NotFiniteError
+from zoo.files import json_files
 from zoo.training import recipes
 from zoo.training.loop import checkpoint, identity, run
 
@@ -117,7 +118,7 @@ def test_a_state_that_is_no_state_or_lacks_an_entry_is_not_whole(damage, unfinis
             path.write_text("[]")
         else:
             del state["digest"], state[damage]
-            path.write_text(json.dumps({**state, "digest": checkpoint.digest(state)}))
+            path.write_text(json.dumps({**state, "digest": json_files.digest(state)}))
     with raises_line(ValueError, r"no checkpoint in .* is whole"):
         checkpoint.Checkpoint(unfinished, RECIPE).position()
 

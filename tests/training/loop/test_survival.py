@@ -11,6 +11,7 @@ import pytest
 
 from helpers.clusters import cluster_of, start
 from helpers.paths import HELPERS
+from zoo.files import json_files
 from zoo.files.hashes import fingerprint
 from zoo.training import recipes
 from zoo.training.devices.placement import Placement
@@ -34,7 +35,7 @@ def several(folder, data, strategy, deaths, backend):
     outputs = []
     for process in processes:
         try:
-            outputs.append(process.communicate(timeout=240)[0])
+            outputs.append(process.communicate(timeout=600)[0])
         except subprocess.TimeoutExpired:
             process.kill()
             outputs.append("hung " + process.communicate()[0])
@@ -108,7 +109,7 @@ def test_the_furthest_checkpoint_is_sent_to_a_worker_with_an_empty_disk(tmp_path
     state = {"epochs": 3, "steps": 2, "weights": "checkpoint-1.weights.h5", "sha256": digest, "remat": False,
              "recipe": source.recipe, "data": source.data, "random": [], "seconds": 1.5}  # fmt: skip
     for name in ("checkpoint.json", "checkpoint-1.json"):
-        (full / name).write_text(json.dumps({**state, "digest": checkpoint.digest(state)}))
+        (full / name).write_text(json.dumps({**state, "digest": json_files.digest(state)}))
 
     def sent(contents):
         padded = np.frombuffer(contents.ljust(-(-len(contents) // 4) * 4, b"\0"), "int32")
