@@ -337,7 +337,10 @@ def _flops(plan, runs):
     for run in missing:
         from zoo.training.cost import dry_run
 
-        known[run.name] = 0 if run.join else dry_run.run_flops(run.recipe)
+        untrained = dataclasses.replace(
+            run.recipe, weights=""
+        )  # as costly, and there may be no such weights yet
+        known[run.name] = 0 if run.join else dry_run.run_flops(untrained)
     if missing:
         runs.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(known, indent=1) + "\n")
