@@ -155,14 +155,22 @@ def fuse(
             parts = [single[layer.name].get_weights() for single in singles]
             if len(parts[0]) != len(layer.weights):
                 raise ValueError(f"{layer.name} is masked in tickets and not in {models[0].name}")
-            layer.set_weights(
-                [_pack(weight, values) for weight, values in zip(layer.weights, zip(*parts))]
-            )
+            values = [_pack(weight, given) for weight, given in zip(layer.weights, zip(*parts))]
+            if any(value is None for value in values):
+                raise ValueError(
+                    f"these models differ in {layer.name}, which all members share; join them by zoo.ensemble"
+                )
+            layer.set_weights(values)
     return fused
 
 
 def _pack(weight, values):
-    """Values of M single layers as the packed layer keeps them: vectors side by side, kernels by group."""
+    """Values of M single layers as the packed layer keeps them: vectors side by side, kernels by group.
+
+    Those of a layer that all members share, such as a whitening, must be equal; None if they are not.
+    """
+    if tuple(weight.shape) == values[0].shape and len(values) > 1:
+        return values[0] if all(np.array_equal(value, values[0]) for value in values) else None
     if values[0].ndim == 1:
         return np.concatenate(values)
     if len(weight.shape) == values[0].ndim:  # depthwise (H, W, C, 1): channels side by side

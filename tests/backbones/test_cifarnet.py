@@ -41,3 +41,18 @@ def test_training_fits_the_whitening_to_the_normalised_images(data_dir):
     features = keras.Model(network.input, layer.output).predict(split.images, verbose=0)
     half = features.reshape(-1, features.shape[-1])[:, :12]
     np.testing.assert_allclose(np.cov(half.T, bias=True).diagonal()[:3], 1, atol=0.02)
+
+
+def test_single_networks_with_one_whitening_are_fused(raises_line):
+    models = [zoo.build(zoo.methods.Single(), "cifarnet", 3, (16, 16, 3)) for _ in range(2)]
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), "uint8")
+    members = zoo.predict(zoo.fuse(models), images).members
+    for member, model in enumerate(models):
+        expected = zoo.predict(model, images).probabilities
+        np.testing.assert_allclose(members[:, member], expected, atol=1e-5)
+    whitening = models[1].network.get_layer("whitening")
+    whitening.set_weights([weight + 1 for weight in whitening.get_weights()])
+    with raises_line(
+        ValueError, "differ in whitening, which all members share; join them by zoo.ensemble"
+    ):
+        zoo.fuse(models)
