@@ -337,9 +337,8 @@ def _flops(plan, runs):
     for run in missing:
         from zoo.training.cost import dry_run
 
-        untrained = dataclasses.replace(
-            run.recipe, weights=""
-        )  # as costly, and there may be no such weights yet
+        # As costly without the weights that it starts from, which may not exist yet.
+        untrained = dataclasses.replace(run.recipe, weights="")
         known[run.name] = 0 if run.join else dry_run.run_flops(untrained)
     if missing:
         runs.mkdir(parents=True, exist_ok=True)
