@@ -16,6 +16,7 @@ _COLUMNS = {  # key of a probe's answer: (head of the table, unit in a line)
     "1": ("1 image, ms", "ms for one image"),
     "32": ("32 images, ms", "ms for 32"),
 }
+_EMULATED = "emulated"  # instead of the speed of bfloat16
 PROBE = "zoo.benchmarking.doctor_probe"
 
 
@@ -69,8 +70,8 @@ def diagnose(backbone: str = "resnet20", input_shape: tuple = (32, 32, 3), *, tr
 
     Returns:
         dict from the text of a setting to {form: {"train": images/s, "bfloat16": images/s of training in
-        half precision, "1": ms of one image, "32": ms of 32 images}}, where the form "single" is the
-        single network; or to {"error": one line}.
+        half precision, or None where the processor emulates it, "1": ms of one image, "32": ms of 32
+        images}}, where the form "single" is the single network; or to {"error": one line}.
     """
     request = {
         "backbone": backbone, "input_shape": list(input_shape), "train_batch_size": train_batch_size,
@@ -81,7 +82,8 @@ def diagnose(backbone: str = "resnet20", input_shape: tuple = (32, 32, 3), *, tr
         say(f"measuring {setting}")
         found[str(setting)] = _probe(setting, request)
         for _, network, *cells in _rows(str(setting), found[str(setting)]):
-            parts = (f"{cell} {unit}" for cell, (_, unit) in zip(cells, _COLUMNS.values(), strict=True))
+            columns = zip(cells, _COLUMNS.values(), strict=True)
+            parts = (f"{cell} {unit}" for cell, (_, unit) in columns if cell != _EMULATED)
             say(f"  {network}: {', '.join(parts)}")
     return found
 
@@ -102,7 +104,11 @@ def _rows(setting, forms):
         return []
     names = {form: "single" if form == "single" else f"packed, {form}" for form in forms}
     return [
-        (setting, names[form], *(f"{numbers[key]:.1f}" for key in _COLUMNS))
+        (
+            setting,
+            names[form],
+            *(f"{numbers[key]:.1f}" if numbers[key] else _EMULATED for key in _COLUMNS),
+        )
         for form, numbers in forms.items()
     ]
 
@@ -134,9 +140,14 @@ def advice(found: dict) -> list[str]:
         ("serving 32 images", "32", "ms"),
     ):
         fastest = max if unit == "images/s" else min
-        setting, form, numbers = fastest(rows, key=lambda row: row[2][key])
-        if key == "bfloat16" and numbers[key] < 1.1 * max(row[2]["train"] for row in rows):
+        measured = [row for row in rows if row[2][key]]
+        if key == "bfloat16":
+            measured = [
+                row for row in measured if row[2][key] >= 1.1 * max(row[2]["train"] for row in rows)
+            ]
+        if not measured:
             continue
+        setting, form, numbers = fastest(measured, key=lambda row: row[2][key])
         lines.append(
             f'{purpose}: {setting}, packed convolutions "{form}" ({numbers[key]:.1f} {unit}; single network '
             f"{found[setting]['single'][key]:.1f})"

@@ -3,7 +3,8 @@
     python -m zoo.benchmarking.doctor_probe '{"backbone": ..., "input_shape": ..., "forms": ..., ...}'
 
 prints one JSON object: {form: {"train": images/s, "bfloat16": images/s of training in half precision, "1": ms,
-"32": ms}}, the form "single" for the single network and the others for packed networks.
+"32": ms}}, the form "single" for the single network and the others for packed networks.  "bfloat16" is null
+where the processor only emulates it.
 """
 
 import json
@@ -11,6 +12,9 @@ import sys
 import time
 
 _KEYS = ("1", "32", "train", "bfloat16")
+_EMULATED = (
+    3  # times as slow as float32: 9 on a processor without AVX-512, where a batch takes half a minute
+)
 
 
 def main(request: dict) -> None:
@@ -28,23 +32,38 @@ def main(request: dict) -> None:
     shape, batch = tuple(request["input_shape"]), request["train_batch_size"]
     images = rng.integers(0, 256, (max(batch, 32), *shape)).astype("float32")
     labels = rng.integers(0, 10, len(images))
+    keys = _KEYS[:-1] if _emulates_bfloat16(request["backbone"], images[:2], labels[:2]) else _KEYS
     calls = {}
     for form in request["forms"]:
         if form != "single":
             zoo.layers.set_grouped_convolution(form)
         model = _model(form, request["backbone"], shape)
-        half = _model(form, request["backbone"], shape, "bfloat16")
         calls[form, "1"] = lambda model=model: model.predict_on_batch(images[:1])
         calls[form, "32"] = lambda model=model: model.predict_on_batch(images[:32])
         calls[form, "train"] = lambda model=model: model.train_on_batch(images[:batch], labels[:batch])
-        calls[form, "bfloat16"] = lambda model=half: model.train_on_batch(images[:batch], labels[:batch])
-        for key in _KEYS:  # compile while this form is set
+        if "bfloat16" in keys:
+            half = _model(form, request["backbone"], shape, "bfloat16")
+            calls[form, "bfloat16"] = lambda model=half: model.train_on_batch(
+                images[:batch], labels[:batch]
+            )
+        for key in keys:  # compile while this form is set
             calls[form, key]()
             calls[form, key]()
-    answer = {form: {} for form in request["forms"]}
+    answer = {form: {"bfloat16": None} for form in request["forms"]}
     for (form, key), seconds in _medians(calls, request["seconds"]).items():
         answer[form][key] = batch / seconds if key in ("train", "bfloat16") else 1000 * seconds
     print(json.dumps(answer))
+
+
+def _emulates_bfloat16(backbone, images, labels):
+    """Whether training in half precision is so slow that the processor must lack it, tried on few images."""
+    seconds = {}
+    for precision in ("float32", "bfloat16"):
+        model = _model("single", backbone, images.shape[1:], precision)
+        model.train_on_batch(images, labels)  # compile
+        step = {precision: lambda model=model: model.train_on_batch(images, labels)}
+        seconds |= _medians(step, 0)
+    return seconds["bfloat16"] > _EMULATED * seconds["float32"]
 
 
 def _model(form, backbone, shape, precision="float32"):
