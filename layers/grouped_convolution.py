@@ -18,8 +18,9 @@ from zoo.layers.member_lists import shares
 FORMS = ("auto", "list", "split", "native")
 _chosen = "auto"
 
-# Measured on CPU, a training step of a packed ResNet relative to the single network's: TensorFlow and JAX
-# 1.07 to 1.12 as a list and 1.2 or more otherwise; PyTorch in channels-last the other way round.
+# Measured on CPUs with and without AVX-512, see docs/speed.md: TensorFlow and JAX are fastest as a list, by
+# far.  PyTorch is fastest natively for one image and for a ResNet-50; without AVX-512 a list trains a
+# ResNet-18 faster, by an eighth.
 _FASTEST = {"torch": "native"}
 
 
@@ -158,17 +159,22 @@ def _torch(inputs, kernels, strides, padding, dilation_rate):
 
     *size, _, _ = kernels[0].shape
     rank = len(size)
+    around = [0] * rank
     if padding == "same":
-        border = []  # torch.nn.functional.pad begins with the last axis
-        for axis in reversed(range(rank)):
+        before, after = [], []
+        for axis in range(rank):
             length, reach = inputs.shape[axis + 1], dilation_rate[axis] * (size[axis] - 1) + 1
             total = max((-(-length // strides[axis]) - 1) * strides[axis] + reach - length, 0)
-            border += [total // 2, total - total // 2]
-        inputs = torch.nn.functional.pad(inputs, [0, 0, *border]) if any(border) else inputs
+            before, after = [*before, total // 2], [*after, total - total // 2]
+        if before == after:  # the convolution pads; a padded copy costs a tenth of a training step
+            around = before
+        else:  # torch.nn.functional.pad begins with the last axis
+            pairs = [side for pair in zip(reversed(before), reversed(after)) for side in pair]
+            inputs = torch.nn.functional.pad(inputs, [0, 0, *pairs])
     kernel = torch.cat([torch.movedim(kernel, (-1, -2), (0, 1)) for kernel in kernels])
     convolve = {1: torch.nn.functional.conv1d, 2: torch.nn.functional.conv2d}[rank]
     inputs = torch.movedim(inputs, -1, 1)
-    outputs = convolve(inputs, kernel, None, strides, 0, dilation_rate, len(kernels))
+    outputs = convolve(inputs, kernel, None, strides, around, dilation_rate, len(kernels))
     return torch.movedim(outputs, 1, -1)
 
 
