@@ -135,6 +135,22 @@ def python(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def forked_python(tmp_path_factory):
+    """As `python`, for what is not about how a process begins: with Keras imported, five seconds earlier."""
+    from helpers import forks
+
+    folder = tmp_path_factory.mktemp("process")
+
+    def run(*arguments, succeeds=True, **environment):
+        process = forks.run(arguments, folder, env=os.environ | environment)
+        if succeeds:
+            assert process.returncode == 0, process.stdout + process.stderr
+        return process
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def mnist(tmp_path_factory):
     """A folder with a tiny `mnist.npz` of noisy images 6x6 of four classes."""
     rng = np.random.default_rng(3)

@@ -188,12 +188,12 @@ assert "zoo" not in sys.modules
 
 @pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="needs TensorFlow or JAX")
-def test_saved_models_keep_the_calibration(tiny, images, labels, tmp_path, python):
+def test_saved_models_keep_the_calibration(tiny, images, labels, tmp_path, forked_python):
     models = {method: calibrate(tiny(Packed(2, 1)), images, labels, method) for method in METHODS}
     for method, model in models.items():
         zoo.export(model, tmp_path / method)
     np.save(tmp_path / "images.npy", images)
-    python("-c", f"import os\nos.chdir({str(tmp_path)!r})\n{SERVE}", *METHODS)
+    forked_python("-c", f"import os\nos.chdir({str(tmp_path)!r})\n{SERVE}", *METHODS)
     for method, model in models.items():
         with np.load(tmp_path / f"{method}.npz") as arrays:
             given = dict(arrays)
@@ -279,11 +279,13 @@ np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
 
 
 @pytest.mark.slow
-def test_a_fresh_process_loads_calibrated_models(tiny, images, labels, tmp_path, python):
+def test_a_fresh_process_loads_calibrated_models(tiny, images, labels, tmp_path, forked_python):
     model = calibrate(tiny(), images, labels, "isotonic")
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "images.npy", images)
-    python("-c", LOAD, *(tmp_path / name for name in ("model.keras", "images.npy", "answers.npy")))
+    forked_python(
+        "-c", LOAD, *(tmp_path / name for name in ("model.keras", "images.npy", "answers.npy"))
+    )
     expected = model.predict(images, verbose=0)
     np.testing.assert_allclose(np.load(tmp_path / "answers.npy"), expected, atol=1e-5)
 

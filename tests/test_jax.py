@@ -83,12 +83,12 @@ def test_training_on_jax_needs_no_tensorflow_and_its_weights_serve_there(python,
     assert config["metrics"]["cifar10"]["nll"] == pytest.approx(nll, abs=1e-4)
 
 
-def test_jax_models_export_to_saved_models(python, images, tmp_path):
+def test_jax_models_export_to_saved_models(forked_python, images, tmp_path):
     import tensorflow as tf
 
     np.save(tmp_path / "images.npy", images)
     paths = [tmp_path / name for name in ("saved", "images.npy", "result.npy")]
-    python("-c", EXPORT, *paths, KERAS_BACKEND="jax")
+    forked_python("-c", EXPORT, *paths, KERAS_BACKEND="jax")
     loaded = tf.saved_model.load(paths[0])
     for name, dtype in (("serving_default", "float32"), ("serving_uint8", "uint8")):
         for count in (1, 5):

@@ -74,9 +74,9 @@ print("all worked around")
 
 
 @pytest.mark.slow
-def test_keras_still_has_the_faults_of_two_devices(python):
+def test_keras_still_has_the_faults_of_two_devices(forked_python):
     """Where this fails Keras has mended one: see zoo/keras_workarounds.py."""
-    process = python("-c", SCRIPTS, BUGS, *FAULTS, KERAS_BACKEND="tensorflow")
+    process = forked_python("-c", SCRIPTS, BUGS, *FAULTS, KERAS_BACKEND="tensorflow")
     rest = process.stdout
     for name, said in FAULTS.items():
         output, end, rest = rest.partition(f"{name} ends with 1\n")
@@ -84,15 +84,15 @@ def test_keras_still_has_the_faults_of_two_devices(python):
 
 
 @pytest.mark.slow
-def test_keras_still_has_the_fault_of_two_workers(python):
-    process = python(BUGS / "multi_worker_fit.py", succeeds=False)
+def test_keras_still_has_the_fault_of_two_workers(forked_python):
+    process = forked_python(BUGS / "multi_worker_fit.py", succeeds=False)
     assert process.returncode == 1, process.stdout + process.stderr
     assert "PerReplica" in process.stdout
 
 
 @pytest.mark.slow
-def test_classifiers_train_where_keras_s_own_models_fail(python):
-    assert "all worked around" in python("-c", WORKS, BUGS).stdout
+def test_classifiers_train_where_keras_s_own_models_fail(forked_python):
+    assert "all worked around" in forked_python("-c", WORKS, BUGS).stdout
 
 
 def test_a_version_switches_the_workarounds_off(monkeypatch):

@@ -52,11 +52,11 @@ def answers(loaded, images):
 """
 
 
-def served(answers, names, images, folder, python):
+def served(answers, names, images, folder, forked_python):
     """{name: arrays} of the SavedModels FOLDER/NAME, answered by one process without our code."""
     np.save(folder / "images.npy", images)
     script = f"import os; os.chdir({str(folder)!r})\n{SERVE.format(answers=answers)}"
-    python("-c", script, json.dumps(list(names)))
+    forked_python("-c", script, json.dumps(list(names)))
     found = {}
     for name in names:
         with np.load(folder / f"{name}.npz") as arrays:
@@ -82,14 +82,14 @@ WHOLE = {
 
 
 @pytest.mark.slow
-def test_saved_models_answer_as_the_models(tiny, images, tmp_path, python):
+def test_saved_models_answer_as_the_models(tiny, images, tmp_path, forked_python):
     models = {
         name: trained_statistics(tiny(method, backbone)) for name, (method, backbone, _) in WHOLE.items()
     }
     for name, model in models.items():
         given = zoo.export(model, str(tmp_path / name), optimize=WHOLE[name][2])
         assert given == tmp_path / name
-    found = served(ANSWERS, models, images, tmp_path, python)
+    found = served(ANSWERS, models, images, tmp_path, forked_python)
     for name, model in models.items():
         prediction = zoo.predict(model, images)
         expected = {
@@ -107,11 +107,11 @@ def test_saved_models_answer_as_the_models(tiny, images, tmp_path, python):
 
 
 @pytest.mark.slow
-def test_keras_exports_answer_as_the_models(tiny, images, tmp_path, python):
+def test_keras_exports_answer_as_the_models(tiny, images, tmp_path, forked_python):
     models = {str(one): tiny(backbone="lenet", activation=one) for one in (None, "softmax")}
     for name, model in models.items():
         model.export(tmp_path / name, verbose=False)
-    for name, arrays in served(KERAS_EXPORT, models, images, tmp_path, python).items():
+    for name, arrays in served(KERAS_EXPORT, models, images, tmp_path, forked_python).items():
         expected = models[name].predict(images, verbose=0)
         np.testing.assert_allclose(arrays["five"], expected, atol=1e-5, err_msg=name)
         np.testing.assert_allclose(arrays["one"], expected[:1], atol=1e-5, err_msg=name)

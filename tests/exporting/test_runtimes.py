@@ -187,7 +187,7 @@ def test_class_names_travel(served, tmp_path):
 def test_a_saved_model_resizes_as_the_model_does(resize, tmp_path):
     import tensorflow as tf
 
-    model = build("packed", "resnet20", resize=resize)
+    model = build("packed", resize=resize)
     served = tf.saved_model.load(zoo.export(model, tmp_path))
     rng = np.random.default_rng(2)
     for shape in ((2, 16, 16, 3), (2, 40, 53, 3), (1, 7, 90, 3), (3, 16, 17, 3)):

@@ -5,10 +5,8 @@ import json
 import os
 import random
 import socket
-import subprocess
-import sys
 
-from helpers import jax_processes
+from helpers import forks, jax_processes
 
 
 def ports(count):
@@ -32,13 +30,11 @@ def cluster_of(count):
 
 
 def start(command, backend="tensorflow", config=None):
+    """A process that runs `command`, a file and its arguments, on one thread; with TF_CONFIG, a worker."""
     environment = os.environ | {"KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1"}
     if backend == "jax":
         environment |= jax_processes.environment()
     environment.pop("TF_CONFIG", None)
     if config:
         environment["TF_CONFIG"] = config
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", *map(str, command)], env=environment,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    return forks.start(["-W", "ignore", *command], merged=True, env=environment)

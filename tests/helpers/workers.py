@@ -3,10 +3,9 @@
 import dataclasses
 import os
 import signal
-import subprocess
-import sys
 import time
 
+from helpers import forks
 from zoo.files import config_files, hashes
 from zoo.training import recipes
 
@@ -48,13 +47,11 @@ def start(script, data, folder, *more, step=0, begun=0):
     """A process that works on networks in `folder`."""
     networks = folder / ("members" if script == "members" else "networks")
     fields = [f"--{name}={value}" for name, value in FIELDS.items()]
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", WORKER, script, str(step), str(begun), networks, *fields,
-         *more, "--num_members=3", "--tensorboard=false", "--jit_compile=false", f"--data_dir={data}",
-         f"--output_dir={folder}"],
-        cwd=data, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    command = [
+        "-W", "ignore", "-c", WORKER, script, step, begun, networks, *fields, *more, "--num_members=3",
+        "--tensorboard=false", "--jit_compile=false", f"--data_dir={data}", f"--output_dir={folder}",
+    ]  # fmt: skip
+    return forks.start(command, cwd=data, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def outputs(processes):

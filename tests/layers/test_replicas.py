@@ -74,9 +74,9 @@ np.savez(sys.argv[1], **found)
 
 
 @pytest.fixture(scope="module")
-def found(python, tmp_path_factory):
+def found(forked_python, tmp_path_factory):
     path = tmp_path_factory.mktemp("replicas") / "found.npz"
-    python("-c", ON_TWO_DEVICES, path, KERAS_BACKEND="tensorflow")
+    forked_python("-c", ON_TWO_DEVICES, path, KERAS_BACKEND="tensorflow")
     with np.load(path) as arrays:
         return dict(arrays)
 

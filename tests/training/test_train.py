@@ -3,16 +3,14 @@
 import csv
 import dataclasses
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
 import zoo
+from helpers import forks
 from zoo.data.arrays import load
 from zoo.training import recipes
 from zoo.training.loop import run
@@ -30,10 +28,10 @@ def command(data_dir, output_dir, *more):
 
 
 @pytest.fixture(scope="module")
-def whole(python, data_dir, tmp_path_factory):
+def whole(forked_python, data_dir, tmp_path_factory):
     """The folder and the output of a run that nobody interrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    return folder, python(*command(data_dir, folder))
+    return folder, forked_python(*command(data_dir, folder))
 
 
 def test_a_run_leaves_all_that_is_known_of_it(whole):
@@ -56,14 +54,11 @@ def test_a_run_leaves_all_that_is_known_of_it(whole):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_exactly_the_same_weights(whole, python, data_dir, tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, *command(data_dir, tmp_path)], cwd=tmp_path, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, env=os.environ,
-    )  # fmt: skip
+def test_a_killed_run_goes_on_to_exactly_the_same_weights(whole, forked_python, data_dir, tmp_path):
+    process = forks.start(command(data_dir, tmp_path), tmp_path)
     try:
         while not (tmp_path / "checkpoint.json").is_file():
-            assert process.poll() is None
+            assert process.poll() is None, process.communicate()
             time.sleep(0.002)
     finally:
         process.send_signal(signal.SIGKILL)
@@ -71,7 +66,7 @@ def test_a_killed_run_goes_on_to_exactly_the_same_weights(whole, python, data_di
     done = json.loads((tmp_path / "checkpoint.json").read_text())["epochs"]
     assert 1 <= done < EPOCHS and not (tmp_path / "config.json").exists()
 
-    resumed = python(*command(data_dir, tmp_path))
+    resumed = forked_python(*command(data_dir, tmp_path))
     assert (
         f"epoch {done + 1}/{EPOCHS}" in resumed.stderr and f"epoch {done}/{EPOCHS}" not in resumed.stderr
     )
@@ -94,8 +89,8 @@ def test_a_killed_run_goes_on_to_exactly_the_same_weights(whole, python, data_di
         (["--milestones=a,b"], "milestones"),
     ],
 )
-def test_wrong_commands_fail_in_one_line(more, pattern, whole, python, data_dir):
-    process = python(*command(data_dir, whole[0], *more), succeeds=False)
+def test_wrong_commands_fail_in_one_line(more, pattern, whole, forked_python, data_dir):
+    process = forked_python(*command(data_dir, whole[0], *more), succeeds=False)
     assert process.returncode == 2
     assert "Traceback" not in process.stderr
     last = process.stderr.strip().splitlines()[-1]

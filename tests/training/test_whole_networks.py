@@ -52,7 +52,7 @@ for script in ("members", "hyper_deep", "tickets"):
 
 
 @pytest.mark.slow
-def test_the_scripts_refuse_strategies(python):
-    lines = python("-c", SCRIPTS, KERAS_BACKEND="jax").stdout.splitlines()
+def test_the_scripts_refuse_strategies(forked_python):
+    lines = forked_python("-c", SCRIPTS, KERAS_BACKEND="jax").stdout.splitlines()
     assert len(lines) == 3
     assert all(line.startswith("--strategy=mirrored spreads") for line in lines)

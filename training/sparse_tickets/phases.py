@@ -198,7 +198,8 @@ def plan(recipe: Recipe, steps_per_epoch: int, options: TicketOptions, num_membe
     if options.procedure == "lottery":
         to = round(options.rewind * steps)
         phases = [Phase("dense", 0, steps), Phase("ticket", steps, 2 * steps - to, ticket=0)]
-        return Plan(2 * recipe.epochs, Rewound(rate, steps, to), phases, to)
+        epochs = math.ceil(phases[-1].stop / steps_per_epoch)
+        return Plan(epochs, Rewound(rate, steps, to), phases, to)
     more = max(1, round(options.fine_tuning * recipe.epochs))
     stop = steps + more * steps_per_epoch
     rate = Rewound(rate, steps, None, options.fine_tuning_rate * recipe.learning_rate)

@@ -218,10 +218,10 @@ print("NUMBERS", 4 * numbers, cost.gradient_bytes + cost.statistics_bytes)
 
 
 @pytest.mark.slow
-def test_a_compiled_step_reduces_the_bytes_that_are_counted(python):
+def test_a_compiled_step_reduces_the_bytes_that_are_counted(forked_python):
     pytest.importorskip("jax")
     devices = "--xla_force_host_platform_device_count=2"
-    process = python("-c", COMPILED, KERAS_BACKEND="jax", XLA_FLAGS=devices)
+    process = forked_python("-c", COMPILED, KERAS_BACKEND="jax", XLA_FLAGS=devices)
     reduced, counted = map(int, process.stdout.split("NUMBERS")[1].split())
     assert counted == 3516  # by hand: (112 + 8 + 222 + 12 + 485) * 4 and 2 * 2 * (4 + 6) * 4
     assert reduced == counted + 4  # the loss

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -12,6 +10,7 @@ import optuna
 import pytest
 
 import zoo
+from helpers import forks
 from zoo.training import recipes
 from zoo.training.ensembles import hyper_deep_search, search_space
 from zoo.training.ensembles.greedy_selection import greedy_selection
@@ -165,14 +164,11 @@ def test_a_killed_worker_s_network_is_trained_by_another(finished, recipe, mnist
         f"--data_dir={mnist}", f"--output_dir={tmp_path}",
     ]  # fmt: skip
     copy_of(finished[0] / "networks" / "c000_s0", tmp_path / "networks" / "c000_s0")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "zoo.training.hyper_deep", *arguments], cwd=tmp_path,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = forks.start(["-m", "zoo.training.hyper_deep", *arguments], tmp_path)
     attempt = tmp_path / "networks" / "c001_s0.attempt0"
     try:
         while not (attempt / "checkpoint.json").is_file():
-            assert process.poll() is None, process.stderr.read()
+            assert process.poll() is None, process.communicate()
             time.sleep(0.005)
     finally:
         process.send_signal(signal.SIGKILL)

@@ -55,5 +55,5 @@ for method in methods:
     [(True, False, ["BatchEnsemble", "MCDropout"]), (False, True, ["Packed"])],
     ids=["mirrored", "xla"],
 )
-def test_training_is_the_same(strategy, jit, methods, python):
-    python("-c", SAME, json.dumps([strategy, jit, methods]), KERAS_BACKEND="tensorflow")
+def test_training_is_the_same(strategy, jit, methods, forked_python):
+    forked_python("-c", SAME, json.dumps([strategy, jit, methods]), KERAS_BACKEND="tensorflow")

@@ -242,10 +242,10 @@ def test_what_cannot_be_run_is_said_before_any_work(done, data_dir, tmp_path, tr
     assert trained == [] and not (tmp_path / "runs").exists()
 
 
-def test_the_command_with_two_workers(python, data_dir, tmp_path):
+def test_the_command_with_two_workers(forked_python, data_dir, tmp_path):
     document = tmp_path / "study.md"
     document.write_text(f"{BEGIN}\n{END}\n")
-    process = python(
+    process = forked_python(
         "-m", "zoo.training.studies.batch_ensemble_diversity", f"--data_dir={data_dir}",
         f"--output_dir={tmp_path / 'out'}", "--workers=2", "--seeds=1", "--epochs=1", "--batch_size=20",
         "--configurations=single,batch_ensemble-tile-ones-rank1", f"--docs={document}",
