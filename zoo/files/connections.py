@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import socket
+import struct
 import threading
 from typing import Any
 
@@ -104,7 +105,13 @@ class Answer:
 
 
 def _close(connection):
-    """Close a socket that another thread reads: at once, even while its server sends without end."""
+    """Close a socket that another thread reads: at once, even while its server sends without end.
+
+    Without lingering the server is told at once, too: after a plain close, one whose window was full could wait
+    for a minute, until the system forgot the connection.
+    """
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits
         if type(connection) is socket.socket:  # one of TLS keeps the number, which another file may get
