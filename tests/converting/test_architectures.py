@@ -81,7 +81,3 @@ def check(model, images, expected, method, folder):
 )
 def test_keras_applications_become_ensembles(original, method, tmp_path):
     check(*original, method, tmp_path)
-
-
-def test_mobilenet_becomes_an_ensemble(tmp_path):
-    check(*made("MobileNetV2"), BatchEnsemble(2), tmp_path)

@@ -82,6 +82,7 @@ def test_two_calls_of_a_layer_drop_different_units(user):
     assert np.abs(one - other).min(axis=1).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_it_trains_repeats_and_comes_back_from_a_file(user, tmp_path):
     model = zoo.convert(user, OWN)
     in_training = [numpy(model.network(IMAGES, training=True)) for _ in range(2)]

@@ -101,7 +101,6 @@ KEEP = [
 
 
 @pytest.mark.fast(
-    "batch_ensemble0-head",
     "mc_dropout-None",
     "masksembles-None",
     "hyper_batch-None",

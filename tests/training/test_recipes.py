@@ -87,6 +87,7 @@ def test_a_run_ends_in_every_precision(precision, mnist, tmp_path):
     np.testing.assert_allclose(answers, config["probe"], atol=2e-5)
 
 
+@pytest.mark.fast("mc_dropout-rate=0.0")
 @pytest.mark.parametrize(("method", "arguments"), [("single", ""), ("mc_dropout", "rate=0.0")])
 def test_training_starts_from_given_weights(method, arguments, data_dir, tmp_path):
     recipe = dataclasses.replace(
