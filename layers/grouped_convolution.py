@@ -166,7 +166,7 @@ def _torch(inputs, kernels, strides, padding, dilation_rate):
             length, reach = inputs.shape[axis + 1], dilation_rate[axis] * (size[axis] - 1) + 1
             total = max((-(-length // strides[axis]) - 1) * strides[axis] + reach - length, 0)
             before, after = [*before, total // 2], [*after, total - total // 2]
-        if before == after:  # the convolution pads; a padded copy costs a tenth of a training step
+        if before == after:  # the convolution pads; a padded copy costs a fifth of a training step
             around = before
         else:  # torch.nn.functional.pad begins with the last axis
             pairs = [side for pair in zip(reversed(before), reversed(after)) for side in pair]

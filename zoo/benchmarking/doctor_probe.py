@@ -12,9 +12,8 @@ import sys
 import time
 
 _KEYS = ("1", "32", "train", "bfloat16")
-_EMULATED = (
-    3  # times as slow as float32: 9 on a processor without AVX-512, where a batch takes half a minute
-)
+# So many times as slow as float32, bfloat16 is emulated: 9 without AVX-512, where a batch takes half a minute.
+_EMULATED = 3
 
 
 def main(request: dict) -> None:
