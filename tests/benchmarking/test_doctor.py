@@ -59,7 +59,7 @@ def test_tensorflow_is_tried_with_and_without_onednn(monkeypatch):
 
 
 def test_emulated_half_precision_is_not_measured(monkeypatch, capsys):
-    """On a processor without it a batch takes half a minute, and the whole probe hours."""
+    """On a processor without it a batch takes half a minute."""
     monkeypatch.setattr(doctor_probe, "_EMULATED", 0)
     request = {
         "backbone": "mlp", "input_shape": [4, 4, 1], "train_batch_size": 2, "forms": ["single"],
