@@ -14,12 +14,8 @@ from zoo.layers.member_lists import PackedFlatten, PerMember, SplitMembers
 from zoo.layers.mimo import MIMOExpand, MIMOHead
 from zoo.layers.monte_carlo import MonteCarloDropout
 from zoo.layers.normalization import BatchNormalization, PerMemberBatchNormalization
-from zoo.layers.packed import (
-    PackedConv1D,
-    PackedConv2D,
-    PackedDense,
-    PackedDepthwiseConv2D,
-)
+from zoo.layers.packed import PackedDense
+from zoo.layers.packed_convolutions import PackedConv1D, PackedConv2D, PackedDepthwiseConv2D
 from zoo.layers.repaired import Repaired as Repaired
 from zoo.layers.sparse.dense_gradients import dense_gradients
 from zoo.layers.sparse.densities import erk_densities

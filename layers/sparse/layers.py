@@ -10,7 +10,8 @@ import numpy as np
 from keras import ops
 
 from zoo.layers.nested_layers import all_layers
-from zoo.layers.packed import PackedConv1D, PackedConv2D, PackedDense
+from zoo.layers.packed import PackedDense
+from zoo.layers.packed_convolutions import PackedConv1D, PackedConv2D
 from zoo.layers.sparse import block_masks
 from zoo.layers.sparse.densities import check_sparsity
 from zoo.layers.tiling import SavesAllVariables

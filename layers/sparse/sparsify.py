@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from zoo.layers import packed
+from zoo.layers import packed, packed_convolutions
 from zoo.layers.initializers import undrawn
 from zoo.layers.keras_internals import child_layers, has_own_variables
 from zoo.layers.nested_layers import all_layers
@@ -21,8 +21,8 @@ SPARSE = {
     layers.Conv2D: sparse.SparseConv2D,
     layers.DepthwiseConv2D: sparse.SparseDepthwiseConv2D,
     packed.PackedDense: sparse.SparsePackedDense,
-    packed.PackedConv1D: sparse.SparsePackedConv1D,
-    packed.PackedConv2D: sparse.SparsePackedConv2D,
+    packed_convolutions.PackedConv1D: sparse.SparsePackedConv1D,
+    packed_convolutions.PackedConv2D: sparse.SparsePackedConv2D,
 }
 _OWN_ARGUMENTS = ("sparsity", "seed", "block_shape")
 _ORDINARY = {sparse_class: ordinary for ordinary, sparse_class in SPARSE.items()}

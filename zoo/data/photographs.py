@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.checks import warn_of_range
+from zoo.checks import as_array, warn_of_range
 from zoo.data import pixels
 from zoo.data.resizing import resized
 
@@ -110,7 +110,7 @@ class Images:
             self.turned += pixels.is_turned(image)
             array = pixels.from_pillow(image, self.shape[-1])
         else:
-            array = pixels.to_numpy(image)
+            array = as_array(image, f"rows of {name}")
         if array.ndim == 3 and not array.size:
             raise ValueError(f"{name} has shape {array.shape}, so no pixels; leave it out")
         return array[None]
@@ -119,13 +119,13 @@ class Images:
         labels = None
         if isinstance(batch, (tuple, list)):
             batch, labels = batch[0], batch[1] if len(batch) > 1 else None
-        images = pixels.to_numpy(batch)
+        images = as_array(batch, "images")
         if images.ndim == 3:
             raise ValueError(
                 "the data set gives single images; batch it, as by dataset.batch(32), and pass it again"
             )
         if labels is not None:
-            self.labels.append(np.asarray(pixels.to_numpy(labels)))
+            self.labels.append(as_array(labels, "labels"))
         return self._fitted(images, "a batch of the data set")
 
     def _fitted(self, images, name):

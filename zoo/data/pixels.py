@@ -166,19 +166,3 @@ def _check_floats(pixels):
     low, high = float(pixels.min(initial=0)), float(pixels.max(initial=0))
     if low < 0 or high > 255 or 0 < high <= 1:
         raise ValueError(f"the image's values run from {low:.4g} to {high:.4g}; scale them to [0, 255]")
-
-
-def to_numpy(values: Any) -> np.ndarray:
-    """Return a tensor of any framework, or anything else that NumPy takes, as an array.
-
-    Args:
-        values: a tensor or array-like.
-
-    Returns:
-        A NumPy array.
-    """
-    if isinstance(values, np.ndarray):
-        return values
-    if hasattr(values, "detach"):  # PyTorch
-        values = values.detach().cpu()
-    return np.asarray(values)
