@@ -24,6 +24,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several processes would wa
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
+import hypothesis
 import keras
 import numpy as np
 import pytest
@@ -42,6 +43,12 @@ def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=0, help="of Keras, NumPy and Python before every test")
     parser.addoption("--faults", type=int, default=60, help="damaged files of each kind in tests/faults")
     parser.addoption("--serving_seconds", type=float, default=1.5, help="of load in tests/faults")
+
+
+def pytest_configure(config):
+    """Hypothesis tries the same cases in every run; another `--seed` lets it look for others."""
+    hypothesis.settings.register_profile("seeded", derandomize=config.getoption("--seed") == 0)
+    hypothesis.settings.load_profile("seeded")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks

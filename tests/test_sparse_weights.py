@@ -124,11 +124,14 @@ floats = st.floats(-65504, 65504, width=16) | st.sampled_from([0.0, -0.0, 6e-8, 
 
 
 @settings(max_examples=40, deadline=None)
-@given(data=st.data(), over=st.sampled_from([None, 65520.0, -1e30, np.inf, np.nan]))
+@given(data=st.data(), over=st.sampled_from([None, 65520.0, -1e6, np.inf, np.nan]))
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.* has no hash beside it")
 def test_any_mask_and_any_values(data, over, tmp_path_factory):
-    """Zeros, negative zeros and subnormals exist; beyond float16 a kernel stays as it is; NaN is refused."""
+    """Zeros, negative zeros and subnormals exist; beyond float16 a kernel stays as it is; NaN is refused.
+
+    No value is so large that answers overflow: such weights are refused, too.
+    """
     folder, model, twin = tmp_path_factory.mktemp("any"), *PAIR
     for layer in sparse_layers(model.network):
         size = int(np.prod(layer.kernel.shape))

@@ -5,6 +5,7 @@ Arrays are checked once, before anything begins; data sets batch by batch (`zoo.
 
 import contextlib
 import inspect
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -262,8 +263,9 @@ def check_finite_weights(model: keras.Model) -> None:
 class StopAtTrouble(keras.callbacks.Callback):
     """Stop training at a loss or weights that are not finite, and at data that end too early.
 
-    It runs before all other callbacks, so that none of them saves a broken model.  Each step checks the
-    loss of the step before, which has been computed by then, so no step has to wait.
+    It runs before all other callbacks, so that none of them saves a broken model.  Keras calls it after each
+    batch in threads of its own, where no step waits for the loss of the step before; the calls of an epoch may come
+    in any order.
 
     Args:
         steps: int, the expected number of batches in an epoch, or None.
@@ -272,7 +274,7 @@ class StopAtTrouble(keras.callbacks.Callback):
         test_argument: str, the argument that gave `test_steps`. Default: "validation_steps".
     """
 
-    async_safe = True  # the order in which losses are checked does not matter
+    async_safe = True
 
     def __init__(
         self,
@@ -284,25 +286,23 @@ class StopAtTrouble(keras.callbacks.Callback):
         super().__init__()
         self.steps, self.test_steps = steps, test_steps
         self.test_data, self.test_argument = tested, test_argument
-        self.before, self.seen, self.tested, self.epoch = None, 0, 0, 0
+        self.seen, self.tested, self.epoch = 0, 0, 0
+        self._lock = threading.Lock()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch, self.seen, self.before = epoch, 0, None
+        self.epoch, self.seen = epoch, 0
 
     def on_train_batch_end(self, batch, logs=None):
-        self._look()
-        self.before, self.seen = (batch, logs and logs.get("loss")), batch + 1
-
-    def _look(self):
-        step, loss = self.before or (0, None)
-        if loss is not None and not np.isfinite(value := float(ops.convert_to_numpy(loss))):
+        loss = (logs or {}).get("loss")
+        if loss is not None and not np.isfinite(loss):
             raise NotFiniteError(
-                f"the loss became {value} at step {step + 1} of epoch {self.epoch + 1}: training is lost; lower "
+                f"the loss became {loss} at step {batch + 1} of epoch {self.epoch + 1}: training is lost; lower "
                 "the learning rate, or look for NaN in the images and labels"
             )
+        with self._lock:
+            self.seen = max(self.seen, batch + 1)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._look()
         _check_count("x", self.seen, self.steps, f" in epoch {epoch + 1}", "steps_per_epoch")
         check_finite_weights(self.model)
 
@@ -310,7 +310,8 @@ class StopAtTrouble(keras.callbacks.Callback):
         self.tested = 0
 
     def on_test_batch_end(self, batch, logs=None):
-        self.tested = batch + 1
+        with self._lock:
+            self.tested = max(self.tested, batch + 1)
 
     def on_test_end(self, logs=None):
         _check_count(self.test_data, self.tested, self.test_steps, "", self.test_argument)

@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 import zoo
-from zoo.checked_training import NotFiniteError
+from zoo.checked_training import NotFiniteError, StopAtTrouble
 from zoo.data.checked_data import BatchCheck, checked
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 6, 6, 1)).astype("float32")
@@ -152,6 +152,22 @@ def test_scaled_images_are_noticed(source, model):
         for images in (IMAGES / 64.0 - 2, IMAGES - 100.0, IMAGES.astype("uint16") * 100):
             with pytest.warns(UserWarning, match=r"values in \[.*takes \[0, 255\]"):
                 function(**SOURCES[source](images, LABELS), verbose=0)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_batches_are_counted_in_any_order(order):
+    """Keras counts in several threads, and a busy processor may run the last one first."""
+    stop = StopAtTrouble(steps=3, test_steps=3)
+    stop.set_model(keras.Sequential())
+    stop.on_epoch_begin(0)
+    stop.on_test_begin()
+    for batch in order:
+        stop.on_train_batch_end(batch, {"loss": 1.0})
+        stop.on_test_batch_end(batch, {"loss": 1.0})
+    stop.on_epoch_end(0)
+    stop.on_test_end()
+    with pytest.raises(ValueError, match="nan at step 2 of epoch 1"):
+        stop.on_train_batch_end(1, {"loss": float("nan")})
 
 
 def test_data_that_raise_or_end_early(model, raises_line):
