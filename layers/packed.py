@@ -36,11 +36,11 @@ class PackedLayer(keras.layers.Layer):
             Default False.
         activation: str or function, as in Keras's layers. Default None, the identity.
         use_bias: bool. Default True.
-        kernel_initializer: as in Keras's layers; kernels are initialised group by group. Default
-            "glorot_uniform".
-        bias_initializer: as in Keras's layers. Default "zeros".
-        kernel_regularizer: as in Keras's layers. Default None.
-        bias_regularizer: as in Keras's layers. Default None.
+        kernel_initializer: str or `keras.initializers.Initializer`; each group is initialised by itself.
+            Default "glorot_uniform".
+        bias_initializer: str or `keras.initializers.Initializer`. Default "zeros".
+        kernel_regularizer: str or `keras.regularizers.Regularizer`. Default None.
+        bias_regularizer: str or `keras.regularizers.Regularizer`. Default None.
         kwargs: name, dtype and trainable, as in `keras.layers.Layer`.
 
     Raises:

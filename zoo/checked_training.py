@@ -287,7 +287,7 @@ class StopAtTrouble(keras.callbacks.Callback):
         self.steps, self.test_steps = steps, test_steps
         self.test_data, self.test_argument = tested, test_argument
         self.seen, self.tested, self.epoch = 0, 0, 0
-        self._lock = threading.Lock()
+        self.counting = threading.Lock()
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.seen = epoch, 0
@@ -299,7 +299,7 @@ class StopAtTrouble(keras.callbacks.Callback):
                 f"the loss became {loss} at step {batch + 1} of epoch {self.epoch + 1}: training is lost; lower "
                 "the learning rate, or look for NaN in the images and labels"
             )
-        with self._lock:
+        with self.counting:
             self.seen = max(self.seen, batch + 1)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -310,7 +310,7 @@ class StopAtTrouble(keras.callbacks.Callback):
         self.tested = 0
 
     def on_test_batch_end(self, batch, logs=None):
-        with self._lock:
+        with self.counting:
             self.tested = max(self.tested, batch + 1)
 
     def on_test_end(self, logs=None):
