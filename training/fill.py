@@ -30,114 +30,17 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
 
 from absl import flags
 
 from zoo import registry
 from zoo.training import recipes
+from zoo.training.plan import SCRIPTS, Run, read_plan
 from zoo.training.start import start
 
 FLAGS = flags.FLAGS
 DEFAULT_PLAN = pathlib.Path(__file__).parent / "plans" / "weights.toml"
 PATIENCE = 5  # seconds to wait for the lock: a killed run holds it until its memory is freed
-SCRIPTS = {
-    "deep_ensemble": "members", "hyper_deep": "hyper_deep", "dst_tickets": "tickets",
-    "edst_tickets": "tickets",
-}  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One entry of the queue.
-
-    Args:
-        recipe: `zoo.training.recipes.Recipe`, with its seed and what the plan changes.
-        flags: list of str, the training script's arguments for it.
-        join: list of int, seeds of single networks to join, or empty.
-    """
-
-    recipe: recipes.Recipe
-    flags: tuple
-    join: tuple = ()
-
-    @property
-    def name(self):
-        """Name of the folder: DATASET_METHOD_BACKBONE-SEED, and the fields that the plan changes."""
-        changed = (
-            "".join(f"-{flag[2:]}" for flag in self.flags[1:-1]).replace(":", "x").replace("/", "_")
-        )
-        return f"{self.flags[0].removeprefix('--recipe=')}{changed}-{self.recipe.seed}"
-
-    def command(self, data_dir, runs):
-        """Return the training script and its arguments, a list for `subprocess`.
-
-        Args:
-            data_dir: str or path of the data sets.
-            runs: `pathlib.Path` of the folder of the runs.
-        """
-        folders = [f"--data_dir={data_dir}", f"--output_dir={runs / self.name}"]
-        if self.join:
-            single = dataclasses.replace(self.recipe, method="single")
-            sources = [
-                Run(dataclasses.replace(single, seed=seed), self._single_flags(seed)).name
-                for seed in self.join
-            ]
-            joined = ",".join(str(runs / source) for source in sources)
-            return [sys.executable, "-m", "zoo.training.join_runs", f"--runs={joined}", *folders]
-        script = SCRIPTS.get(self.recipe.method, "train")
-        return [sys.executable, "-m", f"zoo.training.{script}", *self.flags, *folders, "--notensorboard"]
-
-    def _single_flags(self, seed):
-        recipe = self.flags[0].replace("deep_ensemble", "single")
-        return (recipe, *self.flags[1:-1], f"--seed={seed}")
-
-
-def read_plan(path):
-    """Read the runs of a plan, in order.
-
-    Args:
-        path: str or path of a TOML file.
-
-    Returns:
-        A list of `Run`.
-
-    Raises:
-        FileNotFoundError: if the file does not exist.
-        ValueError: for a file that is no plan, an unknown recipe or an unknown field.
-    """
-    path = pathlib.Path(path)
-    try:
-        entries = tomllib.loads(path.read_text())["run"]
-    except (tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no plan ({error}); it takes [[run]] entries") from None
-    if not (entries and isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
-        raise ValueError(f"{path} is no plan (run = {entries}); it takes [[run]] entries")
-    runs = [run for entry in entries for run in _runs(path, dict(entry))]
-    names = [run.name for run in runs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{path} has {twice[0]} more than once")
-    return runs
-
-
-def _runs(path, entry):
-    name, seeds, join = entry.pop("recipe", None), entry.pop("seeds", [0]), entry.pop("join", [])
-    if not isinstance(name, str):
-        raise ValueError(f"{path}: every [[run]] names a recipe; got {entry}")
-    if not (isinstance(seeds, list) and isinstance(join, list)):
-        raise ValueError(f"{path}: seeds and join of {name} are lists of integers")
-    recipe = recipes.recipe(name)
-    known = [field.name for field in dataclasses.fields(recipe)]
-    unknown = sorted(set(entry) - set(known))
-    if unknown:
-        raise ValueError(f"{path}: {name} has no field {', '.join(unknown)}")
-    if join and recipe.method != "deep_ensemble":
-        raise ValueError(f"{path}: join makes a deep_ensemble, not {recipe.method}")
-    for seed in seeds:
-        made = dataclasses.replace(recipe, **entry, seed=seed)
-        changed = (f"--{key}={value}" for key, value in entry.items())
-        yield Run(made, (f"--recipe={name}", *changed, f"--seed={seed}"), tuple(join))
 
 
 def published(run):
@@ -164,12 +67,35 @@ def published(run):
     return False
 
 
-def state(run, runs):
+def states(plan, runs):
+    """Tell how far all runs of a plan are.
+
+    Args:
+        plan: list of `Run`.
+        runs: `pathlib.Path` of the folder of the runs.
+
+    Returns:
+        A dict from a run's name to what `state` returns. A published single network is trained again if
+        an ensemble that is still to be joined needs its run.
+    """
+    found = {run.name: state(run, runs) for run in plan}
+    needed = {
+        source
+        for run in plan
+        if found[run.name][0] not in ("done", "published")
+        for source in run.sources
+    }
+    again = [run for run in plan if run.name in needed and found[run.name][0] == "published"]
+    return found | {run.name: state(run, runs, again=True) for run in again}
+
+
+def state(run, runs, again=False):
     """Tell how far a run is.
 
     Args:
         run: a `Run`.
         runs: `pathlib.Path` of the folder of the runs.
+        again: bool, whether published weights do not count. Default False.
 
     Returns:
         (state, epochs done, seconds spent); the state is "published", "done", "started", "failed" or
@@ -179,7 +105,7 @@ def state(run, runs):
     if (folder / "config.json").is_file():
         seconds = json.loads((folder / "config.json").read_text())["seconds"]
         return "done", run.recipe.epochs, seconds
-    if published(run):
+    if not again and published(run):
         return "published", run.recipe.epochs, 0
     failed = (folder / "failed.txt").is_file()  # which the next try removes
     if (folder / "checkpoint.json").is_file():
@@ -233,7 +159,7 @@ def fill(plan, data_dir, runs):
     stop = _StopOnSignal()
     with lock(runs) as file:
         for run in plan:
-            if stop.received or state(run, runs)[0] in ("done", "published"):
+            if stop.received or states(plan, runs)[run.name][0] in ("done", "published"):
                 continue
             print(f"{time.strftime('%H:%M')} {run.name}", flush=True)
             code = _train(run, data_dir, runs, file, stop)
@@ -305,23 +231,23 @@ def status(plan: list[Run], runs: str | os.PathLike) -> str:
     """
     runs = pathlib.Path(runs).expanduser()
     flops = _flops(plan, runs)
-    states = {run.name: state(run, runs) for run in plan}
+    found = states(plan, runs)
     done = spent = 0
     for run in plan:
-        kind, epochs, seconds = states[run.name]
+        kind, epochs, seconds = found[run.name]
         if kind in ("done", "started", "failed") and not run.join and run.recipe.method not in SCRIPTS:
             done += flops[run.name] * epochs / run.recipe.epochs
             spent += seconds
     width = max(len(run.name) for run in plan)
     rows, total = [], 0
     for run in plan:
-        kind, epochs, _ = states[run.name]
+        kind, epochs, _ = found[run.name]
         left = flops[run.name] * (1 - epochs / run.recipe.epochs) * (spent / done if done else 0)
         total += left
         rest = "" if kind in ("done", "published") else _hours(left) if done else "?"
         rows.append(f"{run.name:<{width}}  {kind:<9}  {epochs:>3}/{run.recipe.epochs:<3}  {rest:>6}")
     rate = f" at {done / spent / 1e9:.0f} GFLOP/s" if done else ""
-    known = done or all(kind in ("done", "published") for kind, *_ in states.values())
+    known = done or all(kind in ("done", "published") for kind, *_ in found.values())
     return "\n".join([*rows, f"left: {_hours(total) if known else '?'}{rate}"])
 
 

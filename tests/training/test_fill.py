@@ -1,4 +1,4 @@
-"""The queue that fills the zoo: plans, states, the table, and runs that are killed and go on."""
+"""The queue that fills the zoo: states, the table, and runs that are killed and go on."""
 
 import json
 import os
@@ -15,7 +15,6 @@ from zoo.training import fill
 from zoo.training.cost import dry_run
 from zoo.training.loop import run
 
-FIELDS = {"batch_size": 5, "epochs": 40, "learning_rate": 0.01}
 PLAN = """
 [[run]]
 recipe = "mnist_single_mlp"
@@ -30,61 +29,6 @@ def plan_of(folder, text=PLAN):
     path = folder / "plan.toml"
     path.write_text(text)
     return path
-
-
-def test_the_default_plan_names_recipes_that_exist():
-    plan = fill.read_plan(fill.DEFAULT_PLAN)
-    assert plan and all(" " not in run.name for run in plan)
-    joined = [run for run in plan if run.join]
-    for ensemble in joined:  # every network that is joined is trained before
-        sources = ensemble.command(pathlib.Path("data"), pathlib.Path("runs"))[3]
-        before = {run.name for run in plan[: plan.index(ensemble)]}
-        assert {source.rpartition("/")[2] for source in sources.split("=", 1)[1].split(",")} <= before
-
-
-def test_a_plan_is_one_run_a_seed_with_its_fields(tmp_path):
-    runs = fill.read_plan(plan_of(tmp_path))
-    assert [run.recipe.seed for run in runs] == [71, 72]
-    assert runs[0].name == "mnist_single_mlp-batch_size=5-epochs=40-learning_rate=0.01-71"
-    assert all(getattr(runs[1].recipe, key) == value for key, value in FIELDS.items())
-    command = runs[0].command(tmp_path / "data", tmp_path)
-    assert command[1:3] == ["-m", "zoo.training.train"]
-    assert {"--recipe=mnist_single_mlp", "--epochs=40", "--seed=71"} <= set(command)
-
-
-def test_a_folder_of_weights_is_no_folder_in_a_name(tmp_path):
-    path = tmp_path / "plan.toml"
-    path.write_text('[[run]]\nrecipe = "mnist_single_mlp"\nseeds = [1]\nweights = "runs/single"\n')
-    (run,) = fill.read_plan(path)
-    assert run.name == "mnist_single_mlp-weights=runs_single-1" and run.recipe.weights == "runs/single"
-
-
-@pytest.mark.parametrize(
-    ("text", "pattern"),
-    [
-        ("[[run", "is no plan"),
-        ("a = 1", "is no plan.*'run'.*entries"),
-        ("run = []", "is no plan .*takes .*run.* entries"),
-        ("run = 5", "is no plan .run = 5.*entries"),
-        ('[[run]]\nrecipe = "mnist_single_mlp"\nseeds = 3', "seeds and join .* are lists"),
-        ("[[run]]\nseeds = [0]", "every .*run.* names a recipe"),
-        ('[[run]]\nrecipe = "mnist_single_vgg"', "unknown recipe 'mnist_single_vgg'"),
-        ('[[run]]\nrecipe = "mnist_single_mlp"\nepoch = 3', "mnist_single_mlp has no field epoch"),
-        (
-            '[[run]]\nrecipe = "mnist_single_mlp"\njoin = [0, 1]',
-            "join makes a deep_ensemble, not single",
-        ),
-        ('[[run]]\nrecipe = "mnist_single_mlp"\nseeds = [1, 1]', "mnist_single_mlp-1 more than once"),
-    ],
-)
-def test_plans_that_cannot_be_read(text, pattern, tmp_path, raises_line):
-    with raises_line(ValueError, pattern):
-        fill.read_plan(plan_of(tmp_path, text))
-
-
-def test_a_plan_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"plan\.toml"):
-        fill.read_plan(tmp_path / "plan.toml")
 
 
 def test_states_are_read_off_the_folder(tmp_path):
@@ -103,6 +47,36 @@ def test_states_are_read_off_the_folder(tmp_path):
     shipped = plan_of(tmp_path, '[[run]]\nrecipe = "fashion_mnist_single_lenet"\nseeds = [0, 12345]')
     states = [fill.state(run, tmp_path)[0] for run in fill.read_plan(shipped)]
     assert states == ["published", "waiting"]
+
+
+JOINED = """
+[[run]]
+recipe = "fashion_mnist_single_lenet"
+seeds = [0, 1]
+
+[[run]]
+recipe = "fashion_mnist_deep_ensemble_lenet"
+join = [0, 1]
+"""
+
+
+def test_published_networks_that_are_still_to_be_joined_are_trained_again(tmp_path):
+    plan = fill.read_plan(plan_of(tmp_path, JOINED))
+    first, second, ensemble = (run.name for run in plan)
+    assert [fill.state(run, tmp_path)[0] for run in plan] == ["published", "published", "waiting"]
+    states = {name: kind for name, (kind, *_) in fill.states(plan, tmp_path).items()}
+    assert states == {first: "waiting", second: "waiting", ensemble: "waiting"}
+    (tmp_path / ensemble).mkdir()
+    (tmp_path / ensemble / "config.json").write_text('{"seconds": 30}')
+    states = {name: kind for name, (kind, *_) in fill.states(plan, tmp_path).items()}
+    assert states == {first: "published", second: "published", ensemble: "done"}
+
+
+def test_a_joined_ensemble_is_published_with_its_members(tmp_path):
+    text = '[[run]]\nrecipe = "cifar10_deep_ensemble_cifarnet"\nprecision = "bfloat16"\njoin = '
+    for join, kind in (("[0, 1, 2]", "published"), ("[0, 1]", "waiting")):
+        (run,) = fill.read_plan(plan_of(tmp_path, text + join))
+        assert fill.state(run, tmp_path)[0] == kind
 
 
 def test_the_table_extrapolates_from_the_flops_that_were_done(tmp_path):
