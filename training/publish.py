@@ -4,7 +4,7 @@
 
 Each RUN is an `--output_dir` of `zoo.training.train`.  Of runs that differ only in their seed, the one
 with the lowest held-out NLL is shipped (the lowest seed if no images were held out), and all of them go
-into the table of `docs/results.md`.  Without a RUN the index and the tables are written again: those of
+into the table of `docs/results.md`; published seeds of the same recipe stay there.  Without a RUN the index and the tables are written again: those of
 README.md, docs/weights.md and docs/results.md.
 """
 
@@ -24,6 +24,7 @@ from zoo.training import marked_sections, method_overview, recipes, weights_inde
 from zoo.training.start import start
 
 COMMAND = "zoo.training.publish"
+RECORDED = ("held_out", "metrics", "seconds")  # of each seed
 
 
 def publish(runs: Iterable, folder: str | os.PathLike | None = None) -> list[dict]:
@@ -47,7 +48,7 @@ def publish(runs: Iterable, folder: str | os.PathLike | None = None) -> list[dic
         name = f"{config['name']}-{config['dataset']}"
         _check_whole(name, run, config)
         groups.setdefault(name, []).append((run, config))
-    chosen = {name: _best(name, group) for name, group in groups.items()}
+    chosen = {name: _best(name, group, folder / name) for name, group in groups.items()}
     for name, (run, config) in chosen.items():
         _copy(run, config, folder / name)
     index = weights_index.rebuild_index(folder)
@@ -67,22 +68,34 @@ def _sections(folder, index):
     }
 
 
-def _best(name, group):
+def _published(folder, group):
+    """Config of the published model if it differs from the runs in its seed alone, or None."""
+    if not (folder / "config.json").is_file():
+        return None
+    config = config_files.read_config(folder)
+    old, new = (recipes.recorded(one["recipe"]) for one in (config, group[0][1]))
+    return config if {**old, "seed": None} == {**new, "seed": None} else None
+
+
+def _best(name, group, folder):
     """(run, config) of the lowest held-out NLL; its config gets the record of every seed."""
-    if len(group) == 1:
-        return group[0]
     made = [{**recipes.recorded(config["recipe"]), "seed": None} for _, config in group]
     seeds = [config["recipe"]["seed"] for _, config in group]
     if any(recipe != made[0] for recipe in made) or len(set(seeds)) < len(seeds):
         raise ValueError(f"the runs of {name} must differ in their seeds, and in nothing else")
+    published = _published(folder, group)
+    if published and published["recipe"]["seed"] not in seeds:
+        group = [*group, (folder, published)]
     if all(config["held_out"] for _, config in group):
         run, config = min(group, key=lambda pair: pair[1]["held_out"]["nll"])
     else:  # nothing to choose by
         run, config = min(group, key=lambda pair: pair[1]["recipe"]["seed"])
-    kept = ("held_out", "metrics", "seconds")
-    config["seeds"] = [
-        {"seed": other["recipe"]["seed"], **{key: other[key] for key in kept}} for _, other in group
-    ]
+    records = {}
+    for one in [*([published] if published else []), *(config for _, config in group)]:
+        for record in one.get("seeds") or [{"seed": one["recipe"]["seed"], **one}]:
+            records[record["seed"]] = {key: record[key] for key in ("seed", *RECORDED)}
+    if len(records) > 1:
+        config = {**config, "seeds": [records[seed] for seed in sorted(records)]}
     return run, config
 
 

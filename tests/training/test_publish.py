@@ -74,6 +74,29 @@ def test_the_seed_of_the_lowest_held_out_nll_is_shipped_with_the_record_of_all(p
     assert (project / "docs" / "results.md").read_text() == results
 
 
+def _seeds(project):
+    config = json.loads(next(project.glob("saved_models/*/config.json")).read_text())
+    return config["recipe"]["seed"], [
+        (seed["seed"], seed["seconds"]) for seed in config.get("seeds", ())
+    ]
+
+
+def test_published_seeds_of_the_same_recipe_stay(project):
+    runs = [_run(project / f"s{seed}", seed, None, 0.9) for seed in range(4)]
+    publish.publish(runs[1:2], project / "saved_models")
+    assert _seeds(project) == (1, [])
+    publish.publish(runs[2:], project / "saved_models")
+    assert _seeds(project) == (1, [(1, 120), (2, 180), (3, 240)])
+    publish.publish(runs[:1], project / "saved_models")
+    assert _seeds(project) == (0, [(0, 60), (1, 120), (2, 180), (3, 240)])
+    publish.publish(runs[:1], project / "saved_models")
+    assert _seeds(project) == (0, [(0, 60), (1, 120), (2, 180), (3, 240)])
+    (weights,) = project.glob("saved_models/*/*.h5")
+    assert weights.read_bytes() == b"weights of seed 0"
+    publish.publish([_run(project / "longer", 5, None, 0.9, batch_size=7)], project / "saved_models")
+    assert _seeds(project) == (5, [])
+
+
 def test_one_run_needs_no_held_out_part(project):
     run = _run(project / "runs", 0, None, 0.9)
     publish.publish([run], project / "saved_models")
@@ -135,7 +158,7 @@ def test_without_held_out_images_the_lowest_seed_is_shipped(project):
     runs = [_run(project / f"s{seed}", seed, None, accuracy) for seed, accuracy in ((2, 0.99), (1, 0.9))]
     (entry,) = publish.publish(runs, project / "saved_models")
     config = json.loads((project / "saved_models" / entry["folder"] / "config.json").read_text())
-    assert config["recipe"]["seed"] == 1 and [run["seed"] for run in config["seeds"]] == [2, 1]
+    assert config["recipe"]["seed"] == 1 and [run["seed"] for run in config["seeds"]] == [1, 2]
 
 
 def test_of_sparse_models_the_existing_parameters_are_shown():
