@@ -21,9 +21,9 @@ import time
 
 from zoo.data import arrays
 from zoo.evaluation import ood
-from zoo.evaluation.cached_models import subjects
+from zoo.evaluation.cached_models import find_models
 from zoo.evaluation.evaluate import _prediction
-from zoo.evaluation.scores import calibrated_figures, curves, figures
+from zoo.evaluation.scores import calibrated_scores, curves, scores
 
 FACTOR, EXTRA = 1.15, 3.0
 BATCH = 256
@@ -33,8 +33,8 @@ def evaluation(model, test, cache):
     """All that is measured on a test split, and OOD figures."""
     logits = model.logits(test.images, BATCH)
     prediction = _prediction(logits)
-    figures(prediction, test.labels)
-    calibrated_figures(prediction, test.labels)
+    scores(prediction, test.labels)
+    calibrated_scores(prediction, test.labels)
     curves(prediction, test.labels)
     other = ood.OODSet("other", "far", test.images, None)
     ood.detect(logits, [other], lambda images: logits[::-1])
@@ -58,10 +58,10 @@ def main():
     test = arrays.load(options.dataset, "test", options.data_dir)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        [warm] = subjects([options.name], options.dataset, pathlib.Path(folder) / "warm")
+        [warm] = find_models([options.name], options.dataset, pathlib.Path(folder) / "warm")
         model = warm.model
         for i in range(options.rounds + 1):
-            [fresh] = subjects([options.name], options.dataset, pathlib.Path(folder) / str(i))
+            [fresh] = find_models([options.name], options.dataset, pathlib.Path(folder) / str(i))
             fresh.__dict__["model"] = model  # loaded once: the cache is what must be empty
             plain = timed(lambda: model.predict(test.images, batch_size=BATCH, verbose=0))
             rows.append((plain, timed(evaluation, fresh, test, folder)))

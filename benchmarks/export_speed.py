@@ -21,7 +21,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 import zoo
-from zoo.evaluation.scores import quick_figures
+from zoo.evaluation.scores import quick_scores
 from zoo.exporting import litert
 from zoo.uncertainty import Prediction
 
@@ -136,7 +136,7 @@ def litert_files(name, dataset, data_dir, count, representative, rounds):
     times = by_turns({"Keras": lambda: model.predict_on_batch(one), **runs}, rounds=rounds)
     rows = [
         {
-            "name": name, "data set": dataset, "images": len(images), "kind": kind, **quick_figures(p, labels),
+            "name": name, "data set": dataset, "images": len(images), "kind": kind, **quick_scores(p, labels),
             "ms": round(times[kind], 3), "bytes": sizes.get(kind),
             "difference": float(np.abs(p.members - predictions["Keras"].members).max()),
         }

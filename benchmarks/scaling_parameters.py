@@ -49,7 +49,7 @@ def compute(rounds, cores):
 
     import zoo
     from zoo import methods
-    from zoo.training.cost.step_cost import step_cost
+    from zoo.step_cost import step_cost
 
     batch = 32
     rng = np.random.default_rng(0)

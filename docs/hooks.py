@@ -31,12 +31,8 @@ def on_startup(**kwargs):
 
 
 def _with_examples(source):
-    """Rename "Example:" to "Examples:", and indent what follows it where it is not."""
-    source = re.sub(r"^( +)Example:$", r"\1Examples:", source, flags=re.M)
-    loose = re.compile(r'^( +)Examples:\n\n(\1>>> .*?\n)(?=\1"""|\n\1\w)', flags=re.M | re.S)
-    return loose.sub(
-        lambda m: f"{m[1]}Examples:\n" + re.sub(r"^(?=.)", "    ", m[2], flags=re.M), source
-    )
+    """Rename "Example:" to "Examples:"."""
+    return re.sub(r"^( +)Example:$", r"\1Examples:", source, flags=re.M)
 
 
 def _with_returns(source):

@@ -31,5 +31,5 @@ def check_count(value: Any, name: str) -> None:
     Raises:
         ValueError: if it is not.
     """
-    if not (isinstance(value, numbers.Integral) and value >= 1):
+    if not (isinstance(value, numbers.Integral) and int(value) >= 1):
         raise ValueError(f"{name} must be an integer >= 1; got {value!r}")

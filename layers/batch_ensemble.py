@@ -27,17 +27,16 @@ class RandomSign(keras.initializers.Initializer):
     """Initialise each weight with +1 or -1, independently.
 
     Args:
-        probability: float in [0, 1], the probability of +1. Default 0.5.
-        seed: int, or None to draw one. Default None.
+        probability: float in [0, 1], the probability of +1. Default: 0.5.
+        seed: int, or None to draw one. Default: None.
 
     Raises:
         ValueError: for a probability outside [0, 1].
 
     Example:
-
-    >>> signs = zoo.layers.RandomSign(probability=1.0)((2, 3))
-    >>> keras.ops.convert_to_numpy(signs).tolist()
-    [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+        >>> signs = zoo.layers.RandomSign(probability=1.0)((2, 3))
+        >>> keras.ops.convert_to_numpy(signs).tolist()
+        [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
 
     def __init__(self, probability: float = 0.5, seed: int | None = None) -> None:
@@ -50,7 +49,7 @@ class RandomSign(keras.initializers.Initializer):
         draw = keras.random.uniform(shape, seed=self.seed, dtype="float32")
         return ops.cast(ops.where(draw < self.probability, 1.0, -1.0), dtype or "float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"probability": self.probability, "seed": self._config_seed}
 
 
@@ -113,7 +112,7 @@ def fast_weight_initializer(random_sign_init: float, terms: int = 1) -> keras.in
         random_sign_init: float v. For v > 0, a random sign that is +1 with probability v; for v <= 0, a
             normal distribution of mean 1 and standard deviation -v.
         terms: int, number of weights that are added up; mean and deviation of the normal distribution
-            are divided by it. Default 1.
+            are divided by it. Default: 1.
 
     Returns:
         A `keras.initializers.Initializer`.
@@ -260,16 +259,16 @@ class BatchEnsembleDense(_FastWeights, keras.layers.Dense):
 
     Args:
         units: int, output features F.
-        num_members: int, the number of members M. Default 4.
-        rank: int >= 1, the rank R of the matrix that multiplies a member's kernel. Default 1.
+        num_members: int, the number of members M. Default: 4.
+        rank: int >= 1, the rank R of the matrix that multiplies a member's kernel. Default: 1.
         r_initializer: str, `keras.initializers.Initializer` or None, for the input factors r:
             `RandomSign(p)`, a normal distribution around one, or "ones", which makes all members equal
-            to the plain layer. Default None: a normal distribution of mean 1 and standard deviation 0.5,
-            the reference's choice for images.
-        s_initializer: the same for the output factors s. Default None.
+            to the plain layer. Default: None, a normal distribution of mean 1 and standard deviation
+            0.5, the reference's choice for images.
+        s_initializer: the same for the output factors s. Default: None.
         fast_weight_lr_multiplier: float >= 0, factor of the learning rate for r and s. Every Keras
             optimiser that an `EnsembleClassifier` is compiled with applies it, and exempts r and s from
-            weight decay. Default 1.0.
+            weight decay. Default: 1.0.
         kwargs: activation, use_bias, kernel_* and bias_*, as in `keras.layers.Dense`. Each member has
             its own bias, which is added after the multiplication by s.
 
@@ -280,13 +279,13 @@ class BatchEnsembleDense(_FastWeights, keras.layers.Dense):
     Raises:
         ValueError: for num_members or rank < 1, or a negative fast_weight_lr_multiplier.
 
-    Reference: Wen, Tran & Ba, BatchEnsemble, ICLR 2020, arXiv 2002.06715, equation 5.
+    References:
+        Wen, Tran & Ba, BatchEnsemble, ICLR 2020, arXiv 2002.06715, equation 5.
 
     Example:
-
-    >>> rows = zoo.layers.TileMembers(num_members=4)(np.ones((2, 8)))
-    >>> tuple(zoo.layers.BatchEnsembleDense(3, num_members=4)(rows).shape)
-    (8, 3)
+        >>> rows = zoo.layers.TileMembers(num_members=4)(np.ones((2, 8)))
+        >>> tuple(zoo.layers.BatchEnsembleDense(3, num_members=4)(rows).shape)
+        (8, 3)
     """
 
     def __init__(self, units: int, num_members: int = 4, rank: int = 1, **kwargs: Any) -> None:
@@ -306,8 +305,8 @@ class BatchEnsembleConv2D(_FastWeights, keras.layers.Conv2D):
     Args:
         filters: int, output channels, as in `keras.layers.Conv2D`.
         kernel_size: int or pair of int, as in `keras.layers.Conv2D`. Channels come last.
-        num_members: int, the number of members M. Default 4.
-        rank: int >= 1, see `BatchEnsembleDense`. Default 1.
+        num_members: int, the number of members M. Default: 4.
+        rank: int >= 1, see `BatchEnsembleDense`. Default: 1.
         kwargs: r_initializer, s_initializer and fast_weight_lr_multiplier, see `BatchEnsembleDense`;
             strides, padding, activation, use_bias and so on, as in `keras.layers.Conv2D`.
 
@@ -318,13 +317,13 @@ class BatchEnsembleConv2D(_FastWeights, keras.layers.Conv2D):
         ValueError: for num_members or rank < 1, a negative fast_weight_lr_multiplier, or channels that
             do not come last.
 
-    Reference: Wen, Tran & Ba, ICLR 2020, arXiv 2002.06715, section 3.3.
+    References:
+        Wen, Tran & Ba, ICLR 2020, arXiv 2002.06715, section 3.3.
 
     Example:
-
-    >>> rows = zoo.layers.TileMembers(num_members=4)(np.ones((2, 8, 8, 3)))
-    >>> tuple(zoo.layers.BatchEnsembleConv2D(16, 3, num_members=4, padding="same")(rows).shape)
-    (8, 8, 8, 16)
+        >>> rows = zoo.layers.TileMembers(num_members=4)(np.ones((2, 8, 8, 3)))
+        >>> tuple(zoo.layers.BatchEnsembleConv2D(16, 3, num_members=4, padding="same")(rows).shape)
+        (8, 8, 8, 16)
     """
 
     def __init__(
@@ -354,8 +353,8 @@ class BatchEnsembleDepthwiseConv2D(_FastWeights, keras.layers.DepthwiseConv2D):
 
     Args:
         kernel_size: int or pair of int, as in `keras.layers.DepthwiseConv2D`. Channels come last.
-        num_members: int, the number of members M. Default 4.
-        rank: int >= 1, see `BatchEnsembleDense`. Default 1.
+        num_members: int, the number of members M. Default: 4.
+        rank: int >= 1, see `BatchEnsembleDense`. Default: 1.
         kwargs: r_initializer, s_initializer and fast_weight_lr_multiplier, see `BatchEnsembleDense`;
             strides, padding, depth_multiplier and so on, as in `keras.layers.DepthwiseConv2D`.
 
@@ -366,13 +365,13 @@ class BatchEnsembleDepthwiseConv2D(_FastWeights, keras.layers.DepthwiseConv2D):
         ValueError: for num_members or rank < 1, a negative fast_weight_lr_multiplier, or channels that
             do not come last.
 
-    Reference: Wen, Tran & Ba, ICLR 2020, arXiv 2002.06715.
+    References:
+        Wen, Tran & Ba, ICLR 2020, arXiv 2002.06715.
 
     Example:
-
-    >>> rows = zoo.layers.TileMembers(num_members=2)(np.ones((3, 8, 8, 4)))
-    >>> tuple(zoo.layers.BatchEnsembleDepthwiseConv2D(3, num_members=2)(rows).shape)
-    (6, 6, 6, 4)
+        >>> rows = zoo.layers.TileMembers(num_members=2)(np.ones((3, 8, 8, 4)))
+        >>> tuple(zoo.layers.BatchEnsembleDepthwiseConv2D(3, num_members=2)(rows).shape)
+        (6, 6, 6, 4)
     """
 
     def __init__(

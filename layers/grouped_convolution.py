@@ -8,6 +8,7 @@ everywhere.  PyTorch's own grouped convolution is the fastest on PyTorch.
 
 import contextlib
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -50,10 +51,9 @@ def set_grouped_convolution(form: str) -> contextlib.ExitStack:
         ValueError: for an unknown form.
 
     Example:
-
-    >>> with zoo.layers.set_grouped_convolution("split"):
-    ...     tuple(zoo.layers.PackedConv2D(8, 3, num_members=2)(np.ones((1, 8, 8, 16))).shape)
-    (1, 6, 6, 16)
+        >>> with zoo.layers.set_grouped_convolution("split"):
+        ...     tuple(zoo.layers.PackedConv2D(8, 3, num_members=2)(np.ones((1, 8, 8, 16))).shape)
+        (1, 6, 6, 16)
     """
     global _chosen
     if form not in FORMS:
@@ -178,4 +178,4 @@ def _torch(inputs, kernels, strides, padding, dilation_rate):
     return torch.movedim(outputs, 1, -1)
 
 
-_NATIVE = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
+_NATIVE: dict[str, Callable] = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}

@@ -41,7 +41,7 @@ class _HyperBatchEnsemble(_FastWeights):
                 isinstance(index, numbers.Integral) and 0 <= index < len(self.ranges)
             ):
                 raise ValueError(
-                    f"there are {len(self.ranges)} hyperparameters, and none of index {index!r}: see "
+                    f"there are {len(self.ranges)} hyperparameters, and none has index {index!r}: see "
                     "l2_index and bias_l2_index"
                 )
         self.l2_index, self.bias_l2_index = (
@@ -240,15 +240,15 @@ class HyperBatchEnsembleDense(_HyperBatchEnsemble, BatchEnsembleDense):
 
     Args:
         units: int, output features F.
-        num_members: int, the number of members M. Default 4.
+        num_members: int, the number of members M. Default: 4.
         ranges: sequence of d pairs of floats (low, high) that the hyperparameters come from.
         kwargs:
             l2_index: int, which hyperparameter is the L2 coefficient of the kernel: in training the mean
                 over rows of h[l2_index] * ||kernel + e1 * delta_kernel||^2 is added to the loss; None
-                for no L2. Default None.
-            bias_l2_index: the same for the bias. Default None.
+                for no L2. Default: None.
+            bias_l2_index: the same for the bias. Default: None.
             tie_fast_weights: bool, whether the delta kernel shares the kernel's r and s instead of
-                having `delta_r` and `delta_s`. Default True.
+                having `delta_r` and `delta_s`. Default: True.
             All others: see `BatchEnsembleDense`.
 
     Input shape: [(N, C), (N, d)], features and hyperparameters; the latter may be (M, d), one row per
@@ -259,16 +259,16 @@ class HyperBatchEnsembleDense(_HyperBatchEnsemble, BatchEnsembleDense):
         ValueError: for invalid ranges, an index out of range, or at build for another number of
             hyperparameters.
 
-    Reference: Wenzel et al., Hyperparameter Ensembles, NeurIPS 2020, arXiv 2006.13570, section 5.
+    References:
+        Wenzel et al., Hyperparameter Ensembles, NeurIPS 2020, arXiv 2006.13570, section 5.
 
     Example:
-
-    >>> ranges = [(1e-5, 1e-1)]
-    >>> hyperparameters = zoo.layers.LogUniformHyperparameters(num_members=2, ranges=ranges)
-    >>> x = np.ones((6, 8))
-    >>> layer = zoo.layers.HyperBatchEnsembleDense(3, num_members=2, ranges=ranges, l2_index=0)
-    >>> tuple(layer([x, hyperparameters(x)]).shape)
-    (6, 3)
+        >>> ranges = [(1e-5, 1e-1)]
+        >>> hyperparameters = zoo.layers.LogUniformHyperparameters(num_members=2, ranges=ranges)
+        >>> x = np.ones((6, 8))
+        >>> layer = zoo.layers.HyperBatchEnsembleDense(3, num_members=2, ranges=ranges, l2_index=0)
+        >>> tuple(layer([x, hyperparameters(x)]).shape)
+        (6, 3)
     """
 
     def __init__(
@@ -284,7 +284,7 @@ class HyperBatchEnsembleConv2D(_HyperBatchEnsemble, BatchEnsembleConv2D):
     Args:
         filters: int, output channels, as in `keras.layers.Conv2D`.
         kernel_size: int or pair of int, as in `keras.layers.Conv2D`. Channels come last.
-        num_members: int, the number of members M. Default 4.
+        num_members: int, the number of members M. Default: 4.
         ranges: sequence of d pairs of floats (low, high) that the hyperparameters come from.
         kwargs: l2_index, bias_l2_index and tie_fast_weights, see `HyperBatchEnsembleDense`; all others,
             see `BatchEnsembleConv2D`.
@@ -298,16 +298,16 @@ class HyperBatchEnsembleConv2D(_HyperBatchEnsemble, BatchEnsembleConv2D):
         ValueError: for invalid ranges, an index out of range, or at build for another number of
             hyperparameters.
 
-    Reference: Wenzel et al., Hyperparameter Ensembles, NeurIPS 2020, arXiv 2006.13570, section 5.
+    References:
+        Wenzel et al., Hyperparameter Ensembles, NeurIPS 2020, arXiv 2006.13570, section 5.
 
     Example:
-
-    >>> ranges = [(1e-5, 1e-1)]
-    >>> hyperparameters = zoo.layers.LogUniformHyperparameters(num_members=2, ranges=ranges)
-    >>> x = np.ones((4, 8, 8, 3))
-    >>> layer = zoo.layers.HyperBatchEnsembleConv2D(16, 3, num_members=2, ranges=ranges)
-    >>> tuple(layer([x, hyperparameters(x)]).shape)
-    (4, 6, 6, 16)
+        >>> ranges = [(1e-5, 1e-1)]
+        >>> hyperparameters = zoo.layers.LogUniformHyperparameters(num_members=2, ranges=ranges)
+        >>> x = np.ones((4, 8, 8, 3))
+        >>> layer = zoo.layers.HyperBatchEnsembleConv2D(16, 3, num_members=2, ranges=ranges)
+        >>> tuple(layer([x, hyperparameters(x)]).shape)
+        (4, 6, 6, 16)
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -43,11 +43,11 @@ class LogUniformHyperparameters(keras.layers.Layer):
         num_members: int, the number of members M.
         ranges: sequence of d pairs of floats (low, high), 0 < low < high, which the bounds never leave.
         initial_width: float in (0, 1). Members start near the mean of the log-uniform distribution over
-            the whole range, between 1 - initial_width and 1 + initial_width times that mean. Default
+            the whole range, between 1 - initial_width and 1 + initial_width times that mean. Default:
             0.014.
         label_smoothing: bool, whether the last hyperparameter is a label smoothing, which the
-            classifier's loss uses. Default False.
-        seed: int, or None to draw one. Default None.
+            classifier's loss uses. Default: False.
+        seed: int, or None to draw one. Default: None.
         kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
     Input shape: (N, ...). Row i belongs to member floor(i * M / N).
@@ -56,13 +56,14 @@ class LogUniformHyperparameters(keras.layers.Layer):
     Raises:
         ValueError: for M < 1, no ranges, an invalid range, or a width outside (0, 1).
 
-    Reference: Wenzel et al., Hyperparameter Ensembles, NeurIPS 2020, arXiv 2006.13570, section 5.
+    References:
+        Wenzel et al., Hyperparameter Ensembles, NeurIPS 2020, arXiv 2006.13570, section 5.
 
     Example:
-
-    >>> layer = zoo.layers.LogUniformHyperparameters(num_members=3, ranges=[(1e-5, 1e-1), (1e-3, 1.0)])
-    >>> tuple(layer(np.ones((6, 8)), training=True).shape), tuple(layer(np.ones((6, 8))).shape)
-    ((6, 2), (3, 2))
+        >>> ranges = [(1e-5, 1e-1), (1e-3, 1.0)]
+        >>> layer = zoo.layers.LogUniformHyperparameters(num_members=3, ranges=ranges)
+        >>> tuple(layer(np.ones((6, 8)), training=True).shape), tuple(layer(np.ones((6, 8))).shape)
+        ((6, 2), (3, 2))
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class LogUniformHyperparameters(keras.layers.Layer):
         self.drawn = self.given = None
 
     @contextlib.contextmanager
-    def instead(self, values: Any):
+    def with_values(self, values: Any) -> Iterator[None]:
         """Make calls return given values within a `with` statement.
 
         Args:
@@ -93,7 +94,7 @@ class LogUniformHyperparameters(keras.layers.Layer):
         finally:
             self.given = None
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         shape = (self.num_members, len(self.ranges))
         draw = keras.random.normal(shape, dtype="float32", seed=keras.random.SeedGenerator(self.seed))
         # As in the reference, whose centres spread by a tenth of the width.
@@ -136,7 +137,7 @@ class LogUniformHyperparameters(keras.layers.Layer):
         lower, upper = per_row(log_lower, uniform), per_row(log_upper, uniform)
         return ops.exp(lower + uniform * (upper - lower))
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         if self.given is not None:
             return self.given
         rows = ops.shape(inputs)[0]
@@ -172,13 +173,13 @@ class LogUniformHyperparameters(keras.layers.Layer):
             return None
         return ops.transpose(ops.reshape(self.drawn[:, -1], (self.num_members, -1)))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return (None, len(self.ranges))
 
-    def compute_output_spec(self, inputs, training=None):
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
         return keras.KerasTensor((None, len(self.ranges)), "float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_members": self.num_members,

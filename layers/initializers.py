@@ -3,12 +3,14 @@
 import contextlib
 import contextvars
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-_UNDRAWN = contextvars.ContextVar("undrawn", default=None)
+_UNDRAWN: contextvars.ContextVar[Any] = contextvars.ContextVar("undrawn", default=None)
 
 
 class TooManyKernels(ValueError):
@@ -29,7 +31,7 @@ class _Budget:
 
 
 @contextlib.contextmanager
-def undrawn(numbers: float = math.inf):
+def undrawn(numbers: float = math.inf) -> Iterator[None]:
     """Make `HeNormal` and `PartialIdentity` return zeros within a `with` statement.
 
     For networks whose weights are loaded right after they are built: drawing kernels takes half of the
@@ -54,9 +56,10 @@ class HeNormal(keras.initializers.HeNormal):
     """Keras's `HeNormal`, a truncated normal distribution of variance 2 / inputs.
 
     Args:
-        seed: int, or None to draw one. Default None.
+        seed: int, or None to draw one. Default: None.
 
-    Reference: He et al., 2015, arXiv 1502.01852.
+    References:
+        He et al., 2015, arXiv 1502.01852.
     """
 
     def __call__(self, shape, dtype=None):
@@ -71,9 +74,10 @@ class PartialIdentity(keras.initializers.VarianceScaling):
     A kernel with fewer filters than inputs has only random filters.
 
     Args:
-        seed: int, or None to draw one. Default None.
+        seed: int, or None to draw one. Default: None.
 
-    Reference: Jordan, arXiv 2404.00498, section 3.2 (Dirac initialisation).
+    References:
+        Jordan, arXiv 2404.00498, section 3.2 (Dirac initialisation).
     """
 
     def __init__(self, seed: int | None = None) -> None:
@@ -91,5 +95,5 @@ class PartialIdentity(keras.initializers.VarianceScaling):
         identity = ops.convert_to_tensor(identity, kernel.dtype)
         return ops.concatenate([identity, kernel[..., inputs:]], axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"seed": self.seed}

@@ -214,17 +214,17 @@ def nadam_schedule(optimizer: Any) -> Any:
 
 
 def optimizer_slots(optimizer: Any, variable: Any) -> list:
-    """The variables that an optimizer keeps for each weight of a variable, such as momentum.
+    """The variables that an optimiser keeps for each weight of a variable, such as momentum.
 
     Checked on keras 3.15.1: slots are in no public place, but an attribute per kind holds a list of them in
     the order of the trained variables.
 
     Args:
         optimizer: `keras.optimizers.Optimizer` or None.
-        variable: `keras.Variable` that the optimizer trains.
+        variable: `keras.Variable` that the optimiser trains.
 
     Returns:
-        List of `keras.Variable` of the variable's shape; empty before the optimizer is built.
+        List of `keras.Variable` of the variable's shape; empty before the optimiser is built.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
     if optimizer is None or not optimizer.built:

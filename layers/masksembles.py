@@ -35,7 +35,7 @@ def member_masks(channels: int, num_members: int, scale: float, seed: int = 0) -
         channels: int >= 1, the number of channels C.
         num_members: int >= 1, the number of members M.
         scale: float s >= 1. 1 makes all masks ones; with larger values masks overlap less.
-        seed: int, seed of the choice. Default 0.
+        seed: int, seed of the choice. Default: 0.
 
     Returns:
         float32 array (M, C) of zeros and ones.
@@ -139,10 +139,10 @@ class MaskedDense(_Masked, keras.layers.Dense):
 
     Args:
         units: int, output features F.
-        num_members: int, the number of members M. Default 4.
+        num_members: int, the number of members M. Default: 4.
         scale: float s >= 1, how little the masks overlap (see `member_masks`); the paper uses 1 to 6.
-            Default 2.0.
-        seed: int, seed of the masks; equal seeds, sizes and scales give equal masks. Default 0.
+            Default: 2.0.
+        seed: int, seed of the masks; equal seeds, sizes and scales give equal masks. Default: 0.
         kwargs: activation, use_bias and so on, as in `keras.layers.Dense`.
 
     Input shape: (N, ..., C). Row i belongs to member floor(i * M / N).
@@ -151,15 +151,15 @@ class MaskedDense(_Masked, keras.layers.Dense):
     Raises:
         ValueError: for num_members < 1 or scale < 1.
 
-    Reference: Durasov et al., Masksembles, CVPR 2021, arXiv 2012.08334, section 3.
+    References:
+        Durasov et al., Masksembles, CVPR 2021, arXiv 2012.08334, section 3.
 
     Example:
-
-    >>> layer = zoo.layers.MaskedDense(3, num_members=4, scale=2.0)
-    >>> tuple(layer(np.ones((8, 16))).shape)
-    (8, 3)
-    >>> tuple(layer.masks.shape)
-    (4, 16)
+        >>> layer = zoo.layers.MaskedDense(3, num_members=4, scale=2.0)
+        >>> tuple(layer(np.ones((8, 16))).shape)
+        (8, 3)
+        >>> tuple(layer.masks.shape)
+        (4, 16)
     """
 
     def __init__(
@@ -175,9 +175,9 @@ class MaskedConv2D(_Masked, keras.layers.Conv2D):
     Args:
         filters: int, output channels, as in `keras.layers.Conv2D`.
         kernel_size: int or pair of int, as in `keras.layers.Conv2D`. Channels come last.
-        num_members: int, the number of members M. Default 4.
-        scale: float s >= 1, see `MaskedDense`. Default 2.0.
-        seed: int, seed of the masks. Default 0.
+        num_members: int, the number of members M. Default: 4.
+        scale: float s >= 1, see `MaskedDense`. Default: 2.0.
+        seed: int, seed of the masks. Default: 0.
         kwargs: strides, padding, activation and so on, as in `keras.layers.Conv2D`.
 
     Input shape: (N, H, W, C). Row i belongs to member floor(i * M / N).
@@ -186,13 +186,13 @@ class MaskedConv2D(_Masked, keras.layers.Conv2D):
     Raises:
         ValueError: for num_members < 1, scale < 1, or channels that do not come last.
 
-    Reference: Durasov et al., Masksembles, CVPR 2021, arXiv 2012.08334, section 3.
+    References:
+        Durasov et al., Masksembles, CVPR 2021, arXiv 2012.08334, section 3.
 
     Example:
-
-    >>> layer = zoo.layers.MaskedConv2D(8, 3, num_members=2)
-    >>> tuple(layer(np.ones((4, 8, 8, 6))).shape)
-    (4, 6, 6, 8)
+        >>> layer = zoo.layers.MaskedConv2D(8, 3, num_members=2)
+        >>> tuple(layer(np.ones((4, 8, 8, 6))).shape)
+        (4, 6, 6, 8)
     """
 
     def __init__(

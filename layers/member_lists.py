@@ -5,7 +5,7 @@ tensor into that form and apply Keras's own layers inside it.
 """
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -37,7 +37,7 @@ def shares(value: Any, count: int, axis: int = 0) -> list:
     Args:
         value: tensor whose size along the axis is divisible by `count`.
         count: int, number of slices.
-        axis: int, 0 or -1. Default 0.
+        axis: int, 0 or -1. Default: 0.
 
     Returns:
         List of `count` tensors.
@@ -62,10 +62,9 @@ class SplitMembers(keras.layers.Layer):
         ValueError: at build, if the channels are not divisible by M.
 
     Example:
-
-    >>> members = zoo.layers.SplitMembers(num_members=3)(np.ones((2, 6)))
-    >>> len(members), tuple(members[0].shape)
-    (3, (2, 2))
+        >>> members = zoo.layers.SplitMembers(num_members=3)(np.ones((2, 6)))
+        >>> len(members), tuple(members[0].shape)
+        (3, (2, 2))
     """
 
     passes_inputs = True  # so that folding looks for the layer before it
@@ -75,20 +74,20 @@ class SplitMembers(keras.layers.Layer):
         check_count(num_members, "num_members")
         self.num_members = int(num_members)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if input_shape[-1] % self.num_members:
             raise ValueError(
                 f"{input_shape[-1]} channels cannot be split among num_members={self.num_members}"
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return shares(inputs, self.num_members, axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         member = (*input_shape[:-1], input_shape[-1] // self.num_members)
         return [member] * self.num_members
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_members": self.num_members}
 
 
@@ -107,11 +106,10 @@ class PackedFlatten(keras.layers.Layer):
         `keras.layers.Flatten` gives them.
 
     Example:
-
-    >>> x = np.array([[[0, 10], [1, 11], [2, 12]]])  # channel 0 is member 0's, channel 1 is member 1's
-    >>> flat = zoo.layers.PackedFlatten(num_members=2)(x)
-    >>> keras.ops.convert_to_numpy(flat).astype(int).tolist()
-    [[0, 1, 2, 10, 11, 12]]
+        >>> x = np.array([[[0, 10], [1, 11], [2, 12]]])  # channel i is member i's
+        >>> flat = zoo.layers.PackedFlatten(num_members=2)(x)
+        >>> keras.ops.convert_to_numpy(flat).astype(int).tolist()
+        [[0, 1, 2, 10, 11, 12]]
     """
 
     def __init__(self, num_members: int, **kwargs: Any) -> None:
@@ -119,15 +117,15 @@ class PackedFlatten(keras.layers.Layer):
         check_count(num_members, "num_members")
         self.num_members = int(num_members)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         members = shares(inputs, self.num_members, axis=-1)
         size = self.compute_output_shape(inputs.shape)[-1] // self.num_members
         return ops.concatenate([ops.reshape(x, (-1, size)) for x in members], axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return (input_shape[0], math.prod(input_shape[1:]))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_members": self.num_members}
 
 
@@ -146,17 +144,16 @@ class PerMember(keras.layers.Layer):
         ValueError: at build, if the layer has weights, because members would share them.
 
     Example:
-
-    >>> members = [np.ones((1, 2, 2, 4)), np.zeros((1, 2, 2, 4))]
-    >>> [tuple(y.shape) for y in zoo.layers.PerMember(keras.layers.Flatten())(members)]
-    [(1, 16), (1, 16)]
+        >>> members = [np.ones((1, 2, 2, 4)), np.zeros((1, 2, 2, 4))]
+        >>> [tuple(y.shape) for y in zoo.layers.PerMember(keras.layers.Flatten())(members)]
+        [(1, 16), (1, 16)]
     """
 
     def __init__(self, layer: keras.layers.Layer, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.layer = layer
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         member = self._members(input_shape)[0]
         if not self.layer.built:
             self.layer.build(member)
@@ -168,17 +165,17 @@ class PerMember(keras.layers.Layer):
         merges = is_list_of_members(inputs[0])
         return [list(member) for member in zip(*inputs)] if merges else list(inputs)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         options = {"training": training} if "training" in self.layer.call_signature_parameters else {}
         return [self.layer(member, **options) for member in self._members(inputs)]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return [self.layer.compute_output_shape(m) for m in self._members(input_shape)]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         layer = keras.saving.deserialize_keras_object(config.pop("layer"))
         return cls(layer, **config)

@@ -17,7 +17,7 @@ def check_repetitions(batch_repetitions: int, input_repetition_probability: floa
 
     Args:
         batch_repetitions: int >= 1.
-        input_repetition_probability: float in [0, 1]. Default 0.0.
+        input_repetition_probability: float in [0, 1]. Default: 0.0.
 
     Raises:
         ValueError: for a number out of range.
@@ -43,10 +43,10 @@ class MIMOExpand(keras.layers.Layer):
     in the order of the labels, so that the shuffling never leaves the model.
 
     Args:
-        num_members: int, the number of members M. Default 3.
-        batch_repetitions: int r >= 1. Default 1.
-        input_repetition_probability: float p in [0, 1]. Default 0.0.
-        seed: int, seed of the shuffling, or None to draw one. Default None.
+        num_members: int, the number of members M. Default: 3.
+        batch_repetitions: int r >= 1. Default: 1.
+        input_repetition_probability: float p in [0, 1]. Default: 0.0.
+        seed: int, seed of the shuffling, or None to draw one. Default: None.
         kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
     Input shape: (B, ..., C).
@@ -55,14 +55,14 @@ class MIMOExpand(keras.layers.Layer):
     Raises:
         ValueError: for M or r < 1, or p outside [0, 1].
 
-    Reference: Havasi et al., Training independent subnetworks for robust prediction, ICLR 2021,
-        arXiv 2010.06610.
+    References:
+        Havasi et al., Training independent subnetworks for robust prediction, ICLR 2021, arXiv
+        2010.06610.
 
     Example:
-
-    >>> images, rows = zoo.layers.MIMOExpand(num_members=3)(np.ones((2, 8, 8, 1)))
-    >>> tuple(images.shape), tuple(rows.shape)
-    ((2, 8, 8, 3), (2, 3))
+        >>> images, rows = zoo.layers.MIMOExpand(num_members=3)(np.ones((2, 8, 8, 1)))
+        >>> tuple(images.shape), tuple(rows.shape)
+        ((2, 8, 8, 3), (2, 3))
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class MIMOExpand(keras.layers.Layer):
         """How many copies of an image the channels hold at inference; copy m has channels c M + m."""
         return self.num_members
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         batch = ops.shape(inputs)[0]
         if not training:
             rows = ops.tile(ops.arange(batch, dtype="int32")[:, None], (1, self.num_members))
@@ -121,14 +121,14 @@ class MIMOExpand(keras.layers.Layer):
         """
         return self.batch_repetitions if training else 1
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return (None, *input_shape[1:-1], input_shape[-1] * self.num_members), (None, self.num_members)
 
-    def compute_output_spec(self, inputs, training=None):
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
         images, rows = self.compute_output_shape(inputs.shape)
         return keras.KerasTensor(images, inputs.dtype), keras.KerasTensor(rows, "int32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_members": self.num_members,
@@ -144,8 +144,8 @@ class MIMOHead(keras.layers.Dense):
 
     Args:
         units: int, outputs K of each member.
-        num_members: int, the number of members M. Default 3.
-        batch_repetitions: int r >= 1, the same as in `MIMOExpand`. Default 1.
+        num_members: int, the number of members M. Default: 3.
+        batch_repetitions: int r >= 1, the same as in `MIMOExpand`. Default: 1.
         kwargs: use_bias, kernel_initializer and so on, as in `keras.layers.Dense`. The kernel is (C, M *
             K); member m has columns m K to (m + 1) K.
 
@@ -157,13 +157,13 @@ class MIMOHead(keras.layers.Dense):
     Raises:
         ValueError: for num_members or batch_repetitions < 1.
 
-    Reference: Havasi et al., Training independent subnetworks for robust prediction, ICLR 2021,
-        arXiv 2010.06610.
+    References:
+        Havasi et al., Training independent subnetworks for robust prediction, ICLR 2021, arXiv
+        2010.06610.
 
     Example:
-
-    >>> tuple(zoo.layers.MIMOHead(10, num_members=3)(np.ones((2, 16))).shape)
-    (2, 3, 10)
+        >>> tuple(zoo.layers.MIMOHead(10, num_members=3)(np.ones((2, 16))).shape)
+        (2, 3, 10)
     """
 
     rows_in_training_alone = True  # its second input: which image each member sees in each row
@@ -178,11 +178,11 @@ class MIMOHead(keras.layers.Dense):
         self.num_members, self.batch_repetitions = num_members, batch_repetitions
         self.input_spec = None  # Keras's allows no rows
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(_features(input_shape))
         self.input_spec = None
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         features, rows = inputs if isinstance(inputs, (list, tuple)) else (inputs, None)
         classes = self.units // self.num_members
         logits = ops.reshape(super().call(features), (-1, self.num_members, classes))
@@ -220,14 +220,14 @@ class MIMOHead(keras.layers.Dense):
             name: np.stack(np.split(value, self.num_members, axis=-1)) for name, value in values.items()
         }
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return (_features(input_shape)[0], self.num_members, self.units // self.num_members)
 
-    def compute_output_spec(self, inputs, training=None):
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
         features = inputs[0] if isinstance(inputs, (list, tuple)) else inputs
         return keras.KerasTensor(self.compute_output_shape(features.shape), self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "units": self.units // self.num_members,

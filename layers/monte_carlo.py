@@ -42,12 +42,11 @@ def noise_of(layer: Any) -> dict | None:
 
     Returns:
         The arguments `rate`, `filterwise`, `noise_shape` and `noise` of a `MonteCarloDropout` that does the
-        same; None for a layer that is no Dropout, SpatialDropout1D to 3D, GaussianDropout or AlphaDropout.
+        same; None for a layer that is not Dropout, SpatialDropout1D to 3D, GaussianDropout or AlphaDropout.
 
     Example:
-
-    >>> zoo.layers.monte_carlo.noise_of(keras.layers.Dropout(0.3))
-    {'rate': 0.3, 'filterwise': False, 'noise_shape': None, 'noise': 'dropout'}
+        >>> zoo.layers.monte_carlo.noise_of(keras.layers.Dropout(0.3))
+        {'rate': 0.3, 'filterwise': False, 'noise_shape': None, 'noise': 'dropout'}
     """
     noise = next((noise for kind, noise in _NOISES.items() if isinstance(layer, kind)), None)
     if noise is None:
@@ -71,20 +70,20 @@ class MonteCarloDropout(keras.layers.Layer):
     `consistent=False` it is drawn anew at every call.
 
     Args:
-        rate: float in [0, 1), the share of units that are dropped. Default 0.1.
-        num_members: int, the number of members M. Default 4.
-        consistent: bool, whether a member drops the same units at every call. Default True.
+        rate: float in [0, 1), the share of units that are dropped. Default: 0.1.
+        num_members: int, the number of members M. Default: 4.
+        consistent: bool, whether a member drops the same units at every call. Default: True.
         seed: int, seed of the draws; None draws one, which the config keeps. The backend's generator decides
-            which units a seed drops, so TensorFlow, JAX and PyTorch drop different ones. Default None.
+            which units a seed drops, so TensorFlow, JAX and PyTorch drop different ones. Default: None.
         filterwise: bool, whether a unit is a whole channel (Tompson et al., CVPR 2015, arXiv 1411.4280). The
             positions of a feature map are alike, so single dropped ones can be guessed from their neighbours.
-            Needs hardly any random numbers. Default False.
+            Needs hardly any random numbers. Default: False.
         noise_shape: tuple of int or None, the shape of what is drawn, as in `keras.layers.Dropout`: a 1 draws
-            one number for a whole axis, None one for each position. Its first entry stands for the rows. Default
-            None, one number for each value.
+            one number for a whole axis, None one for each position. Its first entry stands for the rows.
+            Default: None, one number for each value.
         noise: str, what happens to units: "dropout", as above; "gaussian", they are multiplied by
             Normal(1, sqrt(rate / (1 - rate))), as `keras.layers.GaussianDropout` does; "alpha", they take the
-            value at which a SELU saturates, as in `keras.layers.AlphaDropout`. Default "dropout".
+            value at which a SELU saturates, as in `keras.layers.AlphaDropout`. Default: "dropout".
         kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
     Input shape: (N, ...), at inference tiled member by member: row i belongs to member floor(i * M / N).
@@ -93,15 +92,15 @@ class MonteCarloDropout(keras.layers.Layer):
     Raises:
         ValueError: for a rate outside [0, 1), M < 1, or an unknown noise.
 
-    Reference: Gal & Ghahramani, Dropout as a Bayesian Approximation, ICML 2016, arXiv 1506.02142.
+    References:
+        Gal & Ghahramani, Dropout as a Bayesian Approximation, ICML 2016, arXiv 1506.02142.
 
     Example:
-
-    >>> layer = zoo.layers.MonteCarloDropout(rate=0.5, num_members=4)
-    >>> rows = np.ones((8, 16), "float32")
-    >>> first, second = layer(rows), layer(rows)
-    >>> tuple(first.shape), bool(keras.ops.all(first == second))
-    ((8, 16), True)
+        >>> layer = zoo.layers.MonteCarloDropout(rate=0.5, num_members=4)
+        >>> rows = np.ones((8, 16), "float32")
+        >>> first, second = layer(rows), layer(rows)
+        >>> tuple(first.shape), bool(keras.ops.all(first == second))
+        ((8, 16), True)
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class MonteCarloDropout(keras.layers.Layer):
         self.seed = random.randrange(2**31) if seed is None else seed
         self.generator = ReplicaSeedGenerator(self.seed)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         if training and not self.filterwise and self.noise == "dropout":
             return keras.random.dropout(inputs, self.rate, self.noise_shape, seed=self.generator)
         rows = self._rows_in_training(inputs) if training else self.num_members
@@ -186,7 +185,7 @@ class MonteCarloDropout(keras.layers.Layer):
         shape = self.noise_shape or (None,) * len(inputs.shape)
         return (rows, *(own or size for own, size in zip(shape[1:], inputs.shape[1:], strict=True)))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
     def kept_for_backward(self, inputs: Any, outputs: Any) -> list:
@@ -220,7 +219,7 @@ class MonteCarloDropout(keras.layers.Layer):
             )
         return DrawnDropout.from_config(config)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "rate": self.rate,
@@ -243,9 +242,9 @@ class DrawnDropout(MonteCarloDropout):
         rate, num_members, consistent, seed, filterwise, noise_shape, noise, kwargs: see `MonteCarloDropout`.
     """
 
-    drawn = None
+    drawn: Any = None
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if None not in input_shape[1:]:
             self._draw(keras.KerasTensor(input_shape))
 
@@ -253,7 +252,7 @@ class DrawnDropout(MonteCarloDropout):
         drawn = self.factors(self.units(inputs, self.num_members), self.seed, "float32")
         self.drawn = [None if values is None else ops.convert_to_numpy(values) for values in drawn]
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         if self.drawn is None:
             self._draw(inputs)
         members = members_of_rows(ops.shape(inputs)[0], self.num_members)

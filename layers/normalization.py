@@ -89,27 +89,27 @@ class BatchNormalization(keras.layers.BatchNormalization):
         per channel, thus per member.
     Output shape: the same.
 
-    Reference: Ioffe & Szegedy, Batch Normalization, ICML 2015, arXiv 1502.03167.
+    References:
+        Ioffe & Szegedy, Batch Normalization, ICML 2015, arXiv 1502.03167.
 
     Example:
-
-    >>> members = [np.ones((2, 4, 4, 3)), np.ones((2, 4, 4, 3))]
-    >>> layer = zoo.layers.BatchNormalization()
-    >>> [tuple(y.shape) for y in layer(members)], tuple(layer.gamma.shape)
-    ([(2, 4, 4, 3), (2, 4, 4, 3)], (6,))
+        >>> members = [np.ones((2, 4, 4, 3)), np.ones((2, 4, 4, 3))]
+        >>> layer = zoo.layers.BatchNormalization()
+        >>> [tuple(y.shape) for y in layer(members)], tuple(layer.gamma.shape)
+        ([(2, 4, 4, 3), (2, 4, 4, 3)], (6,))
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.input_spec = None  # Keras's allows no list
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if is_list_of_members(input_shape):
             input_shape = (*input_shape[0][:-1], sum(shape[-1] for shape in input_shape))
         super().build(input_shape)
         self.input_spec = None
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         members = list(inputs) if is_list_of_members(inputs) else [inputs]
         if self.synchronized or (mask is not None and not is_list_of_members(inputs)):
             return self._keras(inputs, members, training, mask)
@@ -170,7 +170,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         vectors = zip(*self._scale_and_shift(members), means, variances)
         return [normalize(x, *vector, self.epsilon) for x, vector in zip(members, vectors)]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
 
@@ -183,11 +183,11 @@ class PerMemberBatchNormalization(keras.layers.Layer):
     averages. A member without rows in a batch keeps its averages.
 
     Args:
-        num_members: int, the number of members M. Default 4.
-        momentum: float, as in `keras.layers.BatchNormalization`. Default 0.99.
-        epsilon: float, as in `keras.layers.BatchNormalization`. Default 1e-3.
-        center: bool, whether there is a `beta`. Default True.
-        scale: bool, whether there is a `gamma`. Default True.
+        num_members: int, the number of members M. Default: 4.
+        momentum: float, as in `keras.layers.BatchNormalization`. Default: 0.99.
+        epsilon: float, as in `keras.layers.BatchNormalization`. Default: 1e-3.
+        center: bool, whether there is a `beta`. Default: True.
+        scale: bool, whether there is a `gamma`. Default: True.
         kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
     Input shape: (N, ..., C). Row i belongs to member floor(i * M / N).
@@ -196,13 +196,13 @@ class PerMemberBatchNormalization(keras.layers.Layer):
     Raises:
         ValueError: for M < 1.
 
-    Reference: the BatchEnsemble code of uncertainty-baselines (`use_ensemble_bn`).
+    References:
+        the BatchEnsemble code of uncertainty-baselines (`use_ensemble_bn`).
 
     Example:
-
-    >>> layer = zoo.layers.PerMemberBatchNormalization(num_members=4)
-    >>> tuple(layer(np.ones((8, 6, 6, 3))).shape), tuple(layer.gamma.shape)
-    ((8, 6, 6, 3), (4, 3))
+        >>> layer = zoo.layers.PerMemberBatchNormalization(num_members=4)
+        >>> tuple(layer(np.ones((8, 6, 6, 3))).shape), tuple(layer.gamma.shape)
+        ((8, 6, 6, 3), (4, 3))
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class PerMemberBatchNormalization(keras.layers.Layer):
         self.num_members, self.momentum, self.epsilon = num_members, momentum, epsilon
         self.center, self.scale = center, scale
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         shape = (self.num_members, input_shape[-1])
         self.gamma = (
             self.add_weight(name="gamma", shape=shape, initializer="ones") if self.scale else None
@@ -228,7 +228,7 @@ class PerMemberBatchNormalization(keras.layers.Layer):
         self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", **statistics)
         self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", **statistics)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))  # as Keras's own
         assigned = assignment(x, self.num_members)
         if training and self.trainable:
@@ -272,10 +272,10 @@ class PerMemberBatchNormalization(keras.layers.Layer):
         """
         return values
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_members": self.num_members,

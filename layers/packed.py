@@ -5,7 +5,7 @@ A packed layer is a layer of `num_members` small networks side by side: channels
 kernel the first axis is the group; the groups of a member are neighbours.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -26,27 +26,28 @@ class PackedLayer(keras.layers.Layer):
     """What packed dense layers and packed convolutions (packed_convolutions.py) have in common.
 
     Args:
-        num_members: int, how many networks are packed, M. Default 4.
-        alpha: float > 0, the width of all members together, in single networks. Default 2.
-        gamma: int >= 1, groups inside each member. Default 1.
+        num_members: int, how many networks are packed, M. Default: 4.
+        alpha: float > 0, the width of all members together, in single networks. Default: 2.
+        gamma: int >= 1, groups inside each member. Default: 1.
         role: str, "stem" (or "first"), a layer over the input that is dense, so that every member sees all of
             it; "hidden"; "shortcut"; or "head" (or "last"), with all outputs for every member, on a separate
-            axis. Default "hidden".
+            axis. Default: "hidden".
         separate_outputs: bool, in the stem, whether the output is a list with one tensor per member.
-            Default False.
-        activation: str or function, as in Keras's layers. Default None, the identity.
-        use_bias: bool. Default True.
+            Default: False.
+        activation: str or function, as in Keras's layers. Default: None, the identity.
+        use_bias: bool. Default: True.
         kernel_initializer: str or `keras.initializers.Initializer`; each group is initialised by itself.
-            Default "glorot_uniform".
-        bias_initializer: str or `keras.initializers.Initializer`. Default "zeros".
-        kernel_regularizer: str or `keras.regularizers.Regularizer`. Default None.
-        bias_regularizer: str or `keras.regularizers.Regularizer`. Default None.
+            Default: "glorot_uniform".
+        bias_initializer: str or `keras.initializers.Initializer`. Default: "zeros".
+        kernel_regularizer: str or `keras.regularizers.Regularizer`. Default: None.
+        bias_regularizer: str or `keras.regularizers.Regularizer`. Default: None.
         kwargs: name, dtype and trainable, as in `keras.layers.Layer`.
 
     Raises:
         ValueError: for an argument out of range.
 
-    Reference: Laurent et al., ICLR 2023, arXiv 2210.09184.
+    References:
+        Laurent et al., ICLR 2023, arXiv 2210.09184.
     """
 
     minimum_channels = None
@@ -109,7 +110,7 @@ class PackedLayer(keras.layers.Layer):
             raise ValueError(f"{self.name}: {len(inputs)} tensors for num_members={self.num_members}")
         return list(inputs)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         members = self._members(inputs)
         # Not slices: the gradient of unstacking is one stacking, that of M slices M kernels of zeros.
         kernels = ops.unstack(ops.convert_to_tensor(self.kernel))
@@ -179,13 +180,13 @@ class PackedLayer(keras.layers.Layer):
         return [shape] * count if self.separate_outputs or is_list_of_members(input_shape) else shape
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config = dict(config)
         if "apart" in config:  # the name in files of version 0.1
             config["separate_outputs"] = config.pop("apart")
         return super().from_config(config)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_members": self.num_members,
@@ -211,9 +212,9 @@ class PackedDense(PackedLayer):
 
     Args:
         units: int, units of the single network that this layer widens.
-        num_members: int, how many networks are packed, M. Default 4.
-        alpha: float > 0, the width of all members together, in single networks. Default 2.
-        gamma: int >= 1, groups inside each member. Default 1.
+        num_members: int, how many networks are packed, M. Default: 4.
+        alpha: float > 0, the width of all members together, in single networks. Default: 2.
+        gamma: int >= 1, groups inside each member. Default: 1.
         kwargs: role, separate_outputs, activation and so on, see `PackedConv2D`.
 
     Input shape: (B, ..., C), members side by side in C, or a list of M tensors (B, ..., C / M).
@@ -224,15 +225,15 @@ class PackedDense(PackedLayer):
     Raises:
         ValueError: for an argument out of range, and at build if channels are not divisible by groups.
 
-    Reference: Laurent et al., ICLR 2023, arXiv 2210.09184.
+    References:
+        Laurent et al., ICLR 2023, arXiv 2210.09184.
 
     Example:
-
-    >>> hidden = zoo.layers.PackedDense(32, num_members=4, alpha=2)(np.ones((1, 64)))
-    >>> tuple(hidden.shape)
-    (1, 64)
-    >>> tuple(zoo.layers.PackedDense(10, num_members=4, alpha=2, role="head")(hidden).shape)
-    (1, 4, 10)
+        >>> hidden = zoo.layers.PackedDense(32, num_members=4, alpha=2)(np.ones((1, 64)))
+        >>> tuple(hidden.shape)
+        (1, 64)
+        >>> tuple(zoo.layers.PackedDense(10, num_members=4, alpha=2, role="head")(hidden).shape)
+        (1, 4, 10)
     """
 
     def __init__(
@@ -242,7 +243,7 @@ class PackedDense(PackedLayer):
         check_count(units, "units")
         self.units = int(units)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self._build(input_shape, self.units, ())
 
     def _transform(self, x, kernels):
@@ -251,9 +252,9 @@ class PackedDense(PackedLayer):
         groups = shares(x, len(kernels), axis=-1)
         return ops.concatenate([ops.matmul(part, k) for part, k in zip(groups, kernels)], axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         spatial = self._members(input_shape)[0][1:-1]
         return self._output_shape(input_shape, spatial, self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units}

@@ -14,7 +14,7 @@ from zoo.layers.packed import PackedLayer
 
 
 class _PackedConv(PackedLayer):
-    rank = None
+    rank: int  # spatial axes
     minimum_channels = 64
 
     def __init__(
@@ -84,18 +84,18 @@ class PackedConv2D(_PackedConv):
     Args:
         filters: int, filters of the single network that this layer widens.
         kernel_size: int or pair of int, as in `keras.layers.Conv2D`. Channels come last.
-        num_members: int, how many networks are packed, M. Default 4.
-        alpha: float > 0, the width of all members together, in single networks. Default 2.
-        gamma: int >= 1, groups inside each member. Default 1.
-        strides: int or pair of int, as in `keras.layers.Conv2D`. Default 1.
-        padding: str, "valid" or "same". Default "valid".
-        dilation_rate: int or pair of int, as in `keras.layers.Conv2D`. Default 1.
+        num_members: int, how many networks are packed, M. Default: 4.
+        alpha: float > 0, the width of all members together, in single networks. Default: 2.
+        gamma: int >= 1, groups inside each member. Default: 1.
+        strides: int or pair of int, as in `keras.layers.Conv2D`. Default: 1.
+        padding: str, "valid" or "same". Default: "valid".
+        dilation_rate: int or pair of int, as in `keras.layers.Conv2D`. Default: 1.
         kwargs:
             role: str, "stem" (or "first"), a layer over the input that is dense, so that every member
                 sees all of it; "hidden"; "shortcut"; or "head" (or "last"), with `filters` for every
-                member, on a separate axis. Default "hidden".
+                member, on a separate axis. Default: "hidden".
             separate_outputs: bool, in the stem, whether the output is a list with one tensor per member,
-                the fast form. Default False.
+                the fast form. Default: False.
             activation, use_bias and the initialisers and regularisers of kernel and bias: see
                 `keras.layers.Conv2D`. Kernels are initialised group by group.
 
@@ -107,17 +107,18 @@ class PackedConv2D(_PackedConv):
     Raises:
         ValueError: for an argument out of range, and at build if channels are not divisible by groups.
 
-    Reference: Laurent et al., Packed-Ensembles for Efficient Uncertainty Estimation, ICLR 2023,
-        arXiv 2210.09184, section 4; the minimum of 64 channels is from its reference implementation.
+    References:
+        Laurent et al., Packed-Ensembles for Efficient Uncertainty Estimation, ICLR 2023, arXiv
+        2210.09184, section 4; the minimum of 64 channels is from its reference implementation.
 
     Example:
-
-    >>> layer = zoo.layers.PackedConv2D(32, 3, num_members=4, alpha=2, padding="same")
-    >>> tuple(layer(np.ones((1, 8, 8, 64))).shape)
-    (1, 8, 8, 64)
-    >>> stem = zoo.layers.PackedConv2D(32, 3, num_members=4, alpha=2, role="stem", separate_outputs=True)
-    >>> [tuple(y.shape) for y in stem(np.ones((1, 8, 8, 3)))]
-    [(1, 6, 6, 16), (1, 6, 6, 16), (1, 6, 6, 16), (1, 6, 6, 16)]
+        >>> layer = zoo.layers.PackedConv2D(32, 3, num_members=4, alpha=2, padding="same")
+        >>> tuple(layer(np.ones((1, 8, 8, 64))).shape)
+        (1, 8, 8, 64)
+        >>> stem = zoo.layers.PackedConv2D(
+        ...     32, 3, num_members=4, alpha=2, role="stem", separate_outputs=True)
+        >>> [tuple(y.shape) for y in stem(np.ones((1, 8, 8, 3)))]
+        [(1, 6, 6, 16), (1, 6, 6, 16), (1, 6, 6, 16), (1, 6, 6, 16)]
     """
 
     rank = 2
@@ -130,12 +131,12 @@ class PackedConv1D(_PackedConv):
     Args:
         filters: int, filters of the single network that this layer widens.
         kernel_size: int, as in `keras.layers.Conv1D`. Channels come last.
-        num_members: int, how many networks are packed, M. Default 4.
-        alpha: float > 0, the width of all members together, in single networks. Default 2.
-        gamma: int >= 1, groups inside each member. Default 1.
-        strides: int, as in `keras.layers.Conv1D`. Default 1.
-        padding: str, "valid" or "same". Default "valid".
-        dilation_rate: int, as in `keras.layers.Conv1D`. Default 1.
+        num_members: int, how many networks are packed, M. Default: 4.
+        alpha: float > 0, the width of all members together, in single networks. Default: 2.
+        gamma: int >= 1, groups inside each member. Default: 1.
+        strides: int, as in `keras.layers.Conv1D`. Default: 1.
+        padding: str, "valid" or "same". Default: "valid".
+        dilation_rate: int, as in `keras.layers.Conv1D`. Default: 1.
         kwargs: role, separate_outputs, activation and so on, see `PackedConv2D`.
 
     Input shape: (B, L, C), or a list of M tensors (B, L, C / M).
@@ -144,13 +145,13 @@ class PackedConv1D(_PackedConv):
     Raises:
         ValueError: for an argument out of range, and at build if channels are not divisible by groups.
 
-    Reference: Laurent et al., ICLR 2023, arXiv 2210.09184.
+    References:
+        Laurent et al., ICLR 2023, arXiv 2210.09184.
 
     Example:
-
-    >>> layer = zoo.layers.PackedConv1D(32, 5, num_members=4, alpha=2)
-    >>> tuple(layer(np.ones((1, 20, 64))).shape)
-    (1, 16, 64)
+        >>> layer = zoo.layers.PackedConv1D(32, 5, num_members=4, alpha=2)
+        >>> tuple(layer(np.ones((1, 20, 64))).shape)
+        (1, 16, 64)
     """
 
     rank = 1
@@ -171,29 +172,28 @@ class PackedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
     Output shape: (B, H', W', C * depth_multiplier), or a list of M tensors.
 
     Example:
-
-    >>> members = [np.ones((1, 8, 8, 3)), np.ones((1, 8, 8, 3))]
-    >>> [tuple(y.shape) for y in zoo.layers.PackedDepthwiseConv2D(3)(members)]
-    [(1, 6, 6, 3), (1, 6, 6, 3)]
+        >>> members = [np.ones((1, 8, 8, 3)), np.ones((1, 8, 8, 3))]
+        >>> [tuple(y.shape) for y in zoo.layers.PackedDepthwiseConv2D(3)(members)]
+        [(1, 6, 6, 3), (1, 6, 6, 3)]
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.input_spec = None  # Keras's allows no list
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if is_list_of_members(input_shape):
             input_shape = (*input_shape[0][:-1], sum(shape[-1] for shape in input_shape))
         super().build(input_shape)
         self.input_spec = None
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         if not is_list_of_members(inputs):
             return super().call(inputs)
         outputs = super().call(ops.concatenate(inputs, axis=-1))
         return shares(outputs, len(inputs), axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         if not is_list_of_members(input_shape):
             return super().compute_output_shape(input_shape)
         return [super(PackedDepthwiseConv2D, self).compute_output_shape(s) for s in input_shape]

@@ -37,7 +37,7 @@ def packed_channels(channels: int, num_members: int, alpha: float, role: str = "
         channels: int, output channels of the single network's layer.
         num_members: int, the number of members M.
         alpha: float > 0, the width of all members together, in single networks.
-        role: str, see `packed_role`. Default "hidden".
+        role: str, see `packed_role`. Default: "hidden".
 
     Returns:
         int.
@@ -63,10 +63,10 @@ def packed_groups(
         inputs: int, input channels of all members together.
         outputs: int, output channels of all members together.
         num_members: int, the number of members M.
-        gamma: int >= 1, groups inside each member. Default 1.
-        role: str, see `packed_role`. Default "hidden".
+        gamma: int >= 1, groups inside each member. Default: 1.
+        role: str, see `packed_role`. Default: "hidden".
         minimum_channels: int, or None never to lower gamma. The reference uses 64 in convolutions and
-            None in dense layers. Default 64.
+            None in dense layers. Default: 64.
 
     Returns:
         int.
@@ -96,7 +96,7 @@ def _indivisible(kind, channels, groups, what):
     below, above = channels // groups * groups, -(-channels // groups) * groups
     nearest = f"{below} or {above}" if below else str(above)
     return (
-        f"{channels} {kind} channels do not divide by {groups} ({what}); choose alpha or the layer's "
+        f"{channels} {kind} channels are not divisible by {groups} ({what}); choose alpha or the layer's "
         f"size so that all members together have {nearest}"
     )
 

@@ -10,7 +10,7 @@ import keras
 _ALWAYS = ("name", "trainable", "dtype")
 
 
-def accepted(layer_class: type, config: dict) -> dict:
+def accepted(layer_class: Any, config: dict) -> dict:
     """The entries of a configuration that a class has arguments for.
 
     Args:
@@ -37,23 +37,23 @@ class Repaired(keras.layers.Layer):
         super().__init__(**kwargs)
         self.layer = layer
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if not self.layer.built:
             self.layer.build(input_shape)
 
-    def call(self, inputs, **kwargs):
+    def call(self, inputs: Any, **kwargs: Any) -> Any:
         return self.layer(inputs, **kwargs)
 
-    def compute_output_spec(self, inputs, **kwargs):
+    def compute_output_spec(self, inputs: Any, **kwargs: Any) -> Any:
         return self.layer.compute_output_spec(inputs, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         layer = keras.saving.serialize_keras_object(self.layer)
         layer["config"] = accepted(type(self.layer), layer["config"])
         return {**super().get_config(), "layer": layer}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Repaired:
         config = dict(config)
         layer = keras.saving.deserialize_keras_object(config.pop("layer"))
         return cls(layer, **config)

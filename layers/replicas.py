@@ -51,7 +51,7 @@ def draw_rows(draw: Callable[[Any], Any], rows: Any, members: int = 1) -> Any:
     Args:
         draw: function of the whole batch's number of rows that returns a tensor with as many rows.
         rows: int, this replica's number of rows, member after member; the same on every replica.
-        members: int, how many members the rows belong to. Default 1.
+        members: int, how many members the rows belong to. Default: 1.
 
     Returns:
         Tensor (rows, ...).
@@ -78,7 +78,7 @@ class ReplicaSeedGenerator(keras.random.SeedGenerator):
         kwargs: seed and name, as in `keras.random.SeedGenerator`.
     """
 
-    def next(self, ordered=True):
+    def next(self, ordered: bool = True) -> Any:
         seed, context = super().next(ordered=ordered), _context()
         if context is None:
             return seed

@@ -112,7 +112,7 @@ def per_row(values: Any, x: Any, assigned: Any = None) -> Any:
     Args:
         values: tensor (M, C), the values of each member.
         x: tensor (N, ..., C).
-        assigned: tensor (N, M), `assignment(x, M)`; None computes it. Default None.
+        assigned: tensor (N, M), `assignment(x, M)`; None computes it. Default: None.
 
     Returns:
         Tensor (N, 1, ..., 1, C) in the dtype of `x`.
@@ -128,10 +128,10 @@ class SavesAllVariables:
     Keras itself would save only the kernel and the bias.
     """
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         keras.layers.Layer.save_own_variables(self, store)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         keras.layers.Layer.load_own_variables(self, store)
 
 
@@ -140,10 +140,10 @@ class TileMembers(keras.layers.Layer):
     """Repeat a batch for every member: (B, ...) to (M * B, ...), member by member.
 
     Args:
-        num_members: int, the number of members M. Default 4.
+        num_members: int, the number of members M. Default: 4.
         training_mode: str, "tile" or "split". With "tile" every member sees every row, in training as at
             inference. With "split" the batch stays as it is in training, and the following layers divide
-            its rows among the members. Default "tile".
+            its rows among the members. Default: "tile".
         kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
     Input shape: (B, ...).
@@ -153,10 +153,9 @@ class TileMembers(keras.layers.Layer):
         ValueError: for an unknown mode or M < 1.
 
     Example:
-
-    >>> rows = zoo.layers.TileMembers(num_members=2)(np.array([[1.0], [2.0]]))
-    >>> keras.ops.convert_to_numpy(rows)[:, 0].tolist()
-    [1.0, 2.0, 1.0, 2.0]
+        >>> rows = zoo.layers.TileMembers(num_members=2)(np.array([[1.0], [2.0]]))
+        >>> keras.ops.convert_to_numpy(rows)[:, 0].tolist()
+        [1.0, 2.0, 1.0, 2.0]
     """
 
     def __init__(self, num_members: int = 4, training_mode: str = "tile", **kwargs: Any) -> None:
@@ -165,15 +164,15 @@ class TileMembers(keras.layers.Layer):
         check_training_mode(training_mode)
         self.num_members, self.training_mode = num_members, training_mode
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         if training and self.training_mode == "split":
             return inputs
         return ops.tile(inputs, (self.num_members, *(1,) * (len(inputs.shape) - 1)))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return (None, *input_shape[1:])
 
-    def compute_output_spec(self, inputs, training=None):
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
         return keras.KerasTensor((None, *inputs.shape[1:]), inputs.dtype)
 
     def row_factor(self, training: bool) -> Any:
@@ -198,7 +197,7 @@ class TileMembers(keras.layers.Layer):
         """
         return ConcatenatedMembers.from_config(config)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_members": self.num_members,
@@ -214,7 +213,7 @@ class ConcatenatedMembers(TileMembers):
         num_members, training_mode, kwargs: see `TileMembers`.
     """
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         return ops.concatenate([inputs] * self.num_members, axis=0)
 
 
@@ -223,8 +222,8 @@ class MemberLogits(TileMembers):
     """Undo `TileMembers` with the same arguments: turn rows of logits into a member axis.
 
     Args:
-        num_members: int, the number of members M. Default 4.
-        training_mode: str, the same as in `TileMembers`. Default "tile".
+        num_members: int, the number of members M. Default: 4.
+        training_mode: str, the same as in `TileMembers`. Default: "tile".
         kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
     Input shape: (M * B, K), or (B, K) in training with "split".
@@ -234,24 +233,23 @@ class MemberLogits(TileMembers):
         ValueError: for an unknown mode or M < 1.
 
     Example:
-
-    >>> tuple(zoo.layers.MemberLogits(num_members=4)(np.ones((8, 10))).shape)
-    (2, 4, 10)
+        >>> tuple(zoo.layers.MemberLogits(num_members=4)(np.ones((8, 10))).shape)
+        (2, 4, 10)
     """
 
-    litert_layer = None  # LiteRT runs it as it is
+    litert_layer: Any = None  # LiteRT runs it as it is
 
     def row_factor(self, training: bool) -> Any:
         return Fraction(1, super().row_factor(training))
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         if training and self.training_mode == "split":
             return inputs[:, None]
         members = ops.reshape(inputs, (self.num_members, -1, inputs.shape[-1]))
         return ops.transpose(members, (1, 0, 2))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return (None, self.num_members, input_shape[-1])
 
-    def compute_output_spec(self, inputs, training=None):
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
         return keras.KerasTensor(self.compute_output_shape(inputs.shape), inputs.dtype)

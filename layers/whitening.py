@@ -18,8 +18,8 @@ class PatchWhitening(keras.layers.Layer):
     Before `adapt` the kernel is an orthogonal basis of the patches, without scaling.
 
     Args:
-        kernel_size: int, side of a patch in pixels. Default 2.
-        epsilon: float > 0, added to eigenvalues before the division. Default 5e-4.
+        kernel_size: int, side of a patch in pixels. Default: 2.
+        epsilon: float > 0, added to eigenvalues before the division. Default: 5e-4.
         kwargs: name, dtype and so on, as in `keras.layers.Layer`.
 
     Input shape: (B, H, W, C).
@@ -28,14 +28,14 @@ class PatchWhitening(keras.layers.Layer):
     Raises:
         ValueError: for a kernel_size below 1 or an epsilon that is not positive.
 
-    Reference: Jordan, 94 % on CIFAR-10 in 3.29 seconds on a single GPU, arXiv 2404.00498, section 3.1.
+    References:
+        Jordan, 94 % on CIFAR-10 in 3.29 seconds on a single GPU, arXiv 2404.00498, section 3.1.
 
     Example:
-
-    >>> layer = zoo.layers.PatchWhitening()
-    >>> layer.adapt(np.random.default_rng(0).normal(size=(8, 32, 32, 3)))
-    >>> tuple(layer(np.zeros((1, 32, 32, 3))).shape)
-    (1, 31, 31, 24)
+        >>> layer = zoo.layers.PatchWhitening()
+        >>> layer.adapt(np.random.default_rng(0).normal(size=(8, 32, 32, 3)))
+        >>> tuple(layer(np.zeros((1, 32, 32, 3))).shape)
+        (1, 31, 31, 24)
     """
 
     rank = 2
@@ -46,7 +46,7 @@ class PatchWhitening(keras.layers.Layer):
         check_number(epsilon, "epsilon", "> 0", lambda value: value > 0)
         self.kernel_size, self.epsilon = kernel_size, epsilon
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         size, channels = self.kernel_size, input_shape[-1]
         self.kernel = self.add_weight(
             name="kernel", shape=(size, size, channels, 2 * size * size * channels), trainable=False,
@@ -85,13 +85,13 @@ class PatchWhitening(keras.layers.Layer):
         filters = np.concatenate([filters, -filters], axis=1)
         self.kernel.assign(filters.reshape(self.kernel.shape))
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return ops.conv(inputs, self.kernel, padding="valid")
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         batch, height, width, channels = input_shape
         lost, filters = self.kernel_size - 1, 2 * self.kernel_size**2 * channels
         return (batch, height and height - lost, width and width - lost, filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "kernel_size": self.kernel_size, "epsilon": self.epsilon}

@@ -99,6 +99,14 @@ def eagerly(request):
     tf.config.run_functions_eagerly(False)
 
 
+@pytest.fixture
+def quick_initializers(monkeypatch):
+    """For counts, which need no random draws: these take most of the time of building."""
+    zeros = keras.initializers.Zeros()
+    draw = "keras.initializers.VarianceScaling.__call__"
+    monkeypatch.setattr(draw, lambda self, *args, **options: zeros(*args, **options))
+
+
 @pytest.fixture(scope="session")
 def images():
     """Five uint8 images 16x16x3."""

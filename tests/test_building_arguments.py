@@ -54,7 +54,7 @@ def test_a_method_is_known_by_its_name(backbone):
 
 
 @pytest.mark.parametrize("method", ["pact", None, Packed, 4])
-def test_what_is_no_method_is_refused(method, raises_line):
+def test_what_is_not_a_method_is_refused(method, raises_line):
     with raises_line(ValueError, "method must be one of zoo.methods, .* or a name: single, .*; got "):
         zoo.build(method, "mlp", 3, (8, 8, 1))
 
@@ -112,8 +112,8 @@ def test_arguments_that_do_not_fit_a_keras_network(options, said, raises_line):
         zoo.build(Single(), user(), **options)
 
 
-def test_models_that_are_no_backbones(raises_line):
+def test_models_that_are_not_backbones(raises_line):
     with raises_line(ValueError, "single_mlp, a classifier of this zoo, use zoo.convert"):
         zoo.build(Single(), zoo.build(Single(), "mlp", 3, (8, 8, 1)))
-    with raises_line(ValueError, "no built functional or sequential model"):
+    with raises_line(ValueError, "not a built functional or sequential model"):
         zoo.build(Single(), keras.Sequential([keras.layers.Dense(3)]))

@@ -244,7 +244,7 @@ def test_bad_arguments_are_refused_in_one_line(tiny, images, labels, raises_line
         (lambda: Temperature(0), "temperature.*0"),
         (lambda: Temperature(math.nan), "temperature.*nan"),
         (lambda: VectorScaling([1, 2], [0]), "2 and 1"),
-        (lambda: Isotonic([[0, 1]], [[0]]), "as many knots"),
+        (lambda: Isotonic([[0, 1]], [[0]]), "same number of knots"),
         (lambda: Isotonic([[0]], [[0]], 2), "own_share.*2"),
     ]
     for call, pattern in calls:

@@ -221,7 +221,10 @@ def test_a_name_with_several_data_sets_is_asked_about(monkeypatch, capsys):
     assert cli.main(["card", "packed_lenet"]) == 0
     captured = capsys.readouterr()
     assert f"Trained on {datasets[0]}" in captured.out
-    assert f"weights of {', '.join(datasets)}; this is {datasets[0]}, --weights chooses" in captured.err
+    assert (
+        f"weights of {', '.join(datasets)}; this shows {datasets[0]}, choose with --weights"
+        in captured.err
+    )
     answers = iter(["imagenet", datasets[1]])
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda question: next(answers))
@@ -229,3 +232,11 @@ def test_a_name_with_several_data_sets_is_asked_about(monkeypatch, capsys):
     assert f"Trained on {datasets[1]}" in capsys.readouterr().out
     assert cli.main(["card", "packed_lenet", "--weights", datasets[-1]]) == 0
     assert f"Trained on {datasets[-1]}" in capsys.readouterr().out
+
+
+def test_the_card_of_a_joined_ensemble_names_how_each_member_was_trained():
+    lines = str(zoo.card("deep_ensemble_cifarnet")).splitlines()
+    for seed in range(3):
+        assert any(
+            line.startswith(f"* member {seed}: `") and f"--seed={seed}`" in line for line in lines
+        )

@@ -8,12 +8,23 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo import cli
 
 
 def run_zoo(*arguments, cwd):
     return subprocess.run(
         [sys.executable, "-m", "zoo.cli", *arguments], cwd=cwd, capture_output=True, text=True
     )
+
+
+def test_every_command_and_argument_has_a_help_text():
+    [commands] = (action for action in cli._parser()._actions if isinstance(action.choices, dict))
+    assert {action.dest for action in commands._choices_actions if action.help} == set(commands.choices)
+    arguments = [
+        (name, action) for name, command in commands.choices.items() for action in command._actions
+    ]
+    assert len(arguments) > 40
+    assert not [f"{name} {action.dest}" for name, action in arguments if not action.help]
 
 
 def test_list_names_every_model_and_its_metrics(tmp_path):
@@ -117,7 +128,7 @@ def test_digits_and_photos_are_alike_in_form():
     assert (len(x), len(y), len(x_held), len(x_test)) == (997, 997, 300, 500)
     assert x.max() == 255
     rows = {image.tobytes() for image in x} & {image.tobytes() for image in x_test}
-    assert len(rows) <= 2, "test images are no training images, but for scans that are equal"
+    assert len(rows) <= 2, "test images are not training images, except for equal scans"
 
 
 @pytest.mark.parametrize(("sharper", "verb"), [(2.0, "gained on"), (-1.0, "lost to"), (1.0, "is level")])

@@ -51,7 +51,7 @@ def test_too_few_images_show_nothing(count):
     found = zoo.threshold(p, labels)
     assert math.isinf(found.value) and found.share == 0 and math.isnan(found.accuracy)
     assert not found.answers(p).any()
-    assert f"reach 95.0% at level 95% on {count} images: label more" in str(found)
+    assert f"reach 95.0% accuracy with 95% confidence on {count} images: label more" in str(found)
     enough = zoo.threshold(*binary(np.full(59, 0.9), np.ones(59, bool)))
     assert enough.share == 1 and enough.bound >= 0.95
 

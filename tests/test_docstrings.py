@@ -1,10 +1,8 @@
 """Docstrings of the public names: they exist, name every argument, and their examples run."""
 
-import ast
 import dataclasses
 import doctest
 import importlib
-import inspect
 import pkgutil
 import re
 
@@ -16,6 +14,7 @@ import zoo
 import zoo.layers
 import zoo.methods
 import zoo.metrics
+from helpers.docstrings import FILES, docstrings, entry, subjects
 from helpers.paths import ROOT
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -51,16 +50,6 @@ def resolved(name):
     return getattr(importlib.import_module(package), name)
 
 
-def public(module):
-    """Classes and functions without an underscore that a module defines itself."""
-    found = inspect.getmembers(module, lambda value: inspect.isclass(value) or inspect.isfunction(value))
-    return {
-        name: value
-        for name, value in found
-        if value.__module__ == module.__name__ and not name.startswith("_")
-    }
-
-
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name, capsys):
     """Every example of a module's docstrings gives what it says."""
@@ -78,49 +67,35 @@ def test_examples_run(name, capsys):
 def test_every_public_name_has_an_example(name):
     """A docstring of its own, with a section `Example` that a doctest runs."""
     value = resolved(name)
-    section = re.split(r"^ *Examples?:\s*$", vars(value).get("__doc__", value.__doc__) or "", flags=re.M)
+    section = re.split(r"^ *Example:\s*$", vars(value).get("__doc__", value.__doc__) or "", flags=re.M)
     assert len(section) == 2, f"{name} has no section Example"
     assert doctest.DocTestParser().get_examples(section[1]), f"the Example of {name} has no code"
     assert value.__module__ in MODULES
 
 
-@pytest.mark.parametrize("module", LAYERS)
-def test_docstrings_of_layers_are_complete(module):
-    """One summary sentence, and every argument by its name, type first and not as a fragment."""
-    for name, value in public(importlib.import_module(module)).items():
-        text = inspect.cleandoc(vars(value).get("__doc__", value.__doc__) or "")
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_docstrings_are_complete(file):
+    """One summary sentence, and every argument by its name, with its default, and not as a fragment."""
+    for name, text, arguments in subjects(file):
         summary = text.partition("\n")[0]
-        assert summary.endswith("."), f"{module}.{name} has no summary sentence on its first line"
-        assert not re.search(r"^ +[\w, ]+: (of|as) ", text, re.M), f"{module}.{name}: fragment"
-        assert not re.search(r"^Attributes, |^Arguments ", text, re.M), f"{module}.{name}: reference"
-        missing = [
-            argument
-            for argument in parameters(value)
-            if not re.search(rf"^ +([\w, ]+, )?{argument}(, [\w, ]+)?: ", text, re.M)
-            and not re.search(rf"^ +{argument}:$", text, re.M)
-        ]
-        assert not missing, f"the docstring of {module}.{name} does not describe {missing}"
+        assert summary.endswith("."), f"{name} has no summary sentence on its first line"
+        assert not re.search(r"^ +[\w, ]+: (of|as) ", text, re.M), f"{name}: fragment"
+        assert not re.search(r"^Attributes, |^Arguments ", text, re.M), f"{name}: reference"
+        entries = {argument: entry(text, argument) for argument in arguments}
+        missing = [argument for argument, found in entries.items() if not found]
+        assert not missing, f"the docstring of {name} does not describe {missing}"
+        assert not arguments or re.search(r"^(Args|Attributes):$", text, re.M), (
+            f"{name}: no section Args"
+        )
+        silent = [argument for argument, found in entries.items() if arguments[argument] and
+                  not re.search(r"Default:|: see `", found)]  # fmt: skip
+        assert not silent, f"the docstring of {name} does not say the defaults of {silent}"
 
 
-def test_functions_of_all_modules_describe_their_arguments():
-    missing = []
-    for file in sorted(
-        file for folder in ("zoo", "layers", "training") for file in (ROOT / folder).rglob("*.py")
-    ):
-        for node in ast.parse(file.read_text()).body:
-            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-                text, args = ast.get_docstring(node) or "", node.args
-                if not text or ((args.args or args.kwonlyargs) and "Args:" not in text):
-                    missing.append(f"{file.relative_to(ROOT)}: {node.name}")
-    assert not missing
-
-
-def parameters(value):
-    """Names of the arguments of a function, or of a class's own or inherited constructor in layers."""
-    if inspect.isfunction(value):
-        return list(inspect.signature(value).parameters)
-    for owner in value.__mro__:
-        if "__init__" in vars(owner):
-            ours = owner.__module__.startswith("zoo.")
-            return list(inspect.signature(owner.__init__).parameters)[1:] if ours else []
-    return []
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_docstrings_have_one_form(file):
+    """Defaults as in "Default: 4.", a section "References:", and examples indented under "Example:"."""
+    for text in docstrings(file):
+        assert not re.search(r"(^ +|[.;)`\"] )Default(?!:)", text, re.M), "a default has no colon"
+        assert not re.search(r"^ *(Reference:|Examples:)", text, re.M), "not the name of the section"
+        assert not re.search(r"^( *)Example:\n(?!\1    \S)", text, re.M), "the example is not indented"

@@ -35,7 +35,7 @@ def classifier(multiplier=0.5, **options):
     images = keras.Input((2, 2, 1))
     x = TileMembers(2)(keras.layers.Flatten()(images))
     x = BatchEnsembleDense(3, 2, name="batch_normalization_kernel", **options)(x)
-    x = BatchNormalization(name="alpha")(x)  # its gamma is no fast weight
+    x = BatchNormalization(name="alpha")(x)  # its gamma is not a fast weight
     x = keras.layers.Dense(3, name="r")(x)
     x = BatchEnsembleDense(3, 2, name="kernel", **options)(x)
     return zoo.EnsembleClassifier(keras.Model(images, MemberLogits(2)(x)), member_loss="mean")

@@ -107,7 +107,7 @@ def test_what_is_not_there_is_told_in_one_line(server, model, raises_line):
     with raises_line(FileNotFoundError, "hf://owner/birds@nowhere cannot be downloaded"):
         zoo.load("hf://owner/birds@nowhere")
     server.commit("owner/text", {"README.md": b"no model"})
-    with raises_line(FileNotFoundError, "no config.json: it is no model that Keras saved"):
+    with raises_line(FileNotFoundError, "no config.json: it is not a model that Keras saved"):
         zoo.load("hf://owner/text")
 
 

@@ -101,7 +101,7 @@ def test_a_file_that_would_run_code_is_refused_and_runs_nothing(place, tmp_path,
     values = [MAGIC_NUMBER, PROTOCOL, {}, {"weight": attack}, []]
     values[place] = attack
     content = b"".join(pickle.dumps(value, 2) for value in values)
-    with raises_line(ValueError, "no PyTorch weights file .*exec"):
+    with raises_line(ValueError, "not a PyTorch weights file .*exec"):
         read_state_dict(content)
     assert not marker.exists()
     pickle.loads(pickle.dumps(attack, 2))
@@ -124,7 +124,7 @@ def test_tensors_outside_their_storage_and_cut_files_are_refused(torch_file, arr
     with raises_line(ValueError, "truncated"):
         read_state_dict(content[:-1])
     for damaged in (b"", b"PK\x03\x04", content[:100], torch_file(arrays, magic_number=7)):
-        with raises_line(ValueError, "no PyTorch weights file"):
+        with raises_line(ValueError, "not a PyTorch weights file"):
             read_state_dict(damaged)
 
 

@@ -20,7 +20,7 @@ NEUTRAL = {  # in one process each, which compiles every operation once
     "training": [
         "layers/sparse/test_layers.py", "layers/sparse/test_block_masks.py", "training/test_recipes.py",
         "training/loop/test_learning_rates.py", "training/loop/test_augmentation.py",
-        "training/loop/test_progress.py", "data/test_arrays.py", "data/test_epoch_shuffle.py",
+        "test_progress_line.py", "data/test_arrays.py", "data/test_epoch_shuffle.py",
     ],
     "models": [
         "test_classifier.py", "test_classifier_fit.py", "test_converting.py", "test_fast_weights.py",

@@ -159,7 +159,7 @@ def test_images_scaled_to_one_are_warned_of(kind, tiny, images):
 
 
 @pytest.mark.parametrize("kind", [np.asarray, list, Batches], ids=["array", "list", "data set"])
-def test_values_that_are_no_pixels_are_warned_of(kind, tiny, images):
+def test_values_that_are_not_pixels_are_warned_of(kind, tiny, images):
     model = tiny()
     for values, seen in (((images - 127.0) / 64, r"\[-1"), (images.astype("uint16") * 200, "e[+]04"),
                          (images - np.full_like(images, 9, "int32"), "-9")):  # fmt: skip

@@ -327,4 +327,4 @@ def test_no_flipped_bit_and_no_lost_byte_goes_unnoticed(tmp_path, raises_line):
         weight_files.load_folder(model, tmp_path, {"files": {FILE: record}})
     for length in (0, 1, 100, len(content) // 2, len(content) - 30, len(content) - 1):
         path.write_bytes(content[:length])
-        refused(model, path, raises_line, "no whole weights file")
+        refused(model, path, raises_line, "not a complete weights file")

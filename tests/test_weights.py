@@ -356,7 +356,7 @@ def test_shards_are_those_that_are_listed(shards, raises_line):
     for name in ("../x.weights.h5", "/proc/kmsg", 3, "model.weights.npz"):
         places["weight_map"][next(iter(places["weight_map"]))] = name
         (folder / "model.weights.json").write_text(json.dumps(places))
-        with raises_line(zoo.WeightsError, "no file in its folder"):
+        with raises_line(zoo.WeightsError, "not a file in its folder"):
             weight_files.load_file(model, folder / "model.weights.json")
 
 

@@ -30,20 +30,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from typing import IO
 
 from absl import flags
 
 from zoo import registry
 from zoo.training import recipes
-from zoo.training.plan import SCRIPTS, Run, read_plan
-from zoo.training.start import start
+from zoo.training.plan import Run, read_plan
+from zoo.training.start import check_folders, start
 
 FLAGS = flags.FLAGS
 DEFAULT_PLAN = pathlib.Path(__file__).parent / "plans" / "weights.toml"
 PATIENCE = 5  # seconds to wait for the lock: a killed run holds it until its memory is freed
 
 
-def published(run):
+def published(run: Run) -> bool:
     """Tell whether `saved_models/` has the weights of this recipe and seed.
 
     Args:
@@ -67,7 +69,7 @@ def published(run):
     return False
 
 
-def states(plan, runs):
+def states(plan: list[Run], runs: pathlib.Path) -> dict[str, tuple[str, int, float]]:
     """Tell how far all runs of a plan are.
 
     Args:
@@ -89,13 +91,13 @@ def states(plan, runs):
     return found | {run.name: state(run, runs, again=True) for run in again}
 
 
-def state(run, runs, again=False):
+def state(run: Run, runs: pathlib.Path, again: bool = False) -> tuple[str, int, float]:
     """Tell how far a run is.
 
     Args:
         run: a `Run`.
         runs: `pathlib.Path` of the folder of the runs.
-        again: bool, whether published weights do not count. Default False.
+        again: bool, whether published weights do not count. Default: False.
 
     Returns:
         (state, epochs done, seconds spent); the state is "published", "done", "started", "failed" or
@@ -115,7 +117,7 @@ def state(run, runs, again=False):
 
 
 @contextlib.contextmanager
-def lock(runs):
+def lock(runs: pathlib.Path) -> Iterator[IO[str]]:
     """Lock the file that says who works in a folder; training processes inherit it.
 
     Args:
@@ -140,7 +142,7 @@ def lock(runs):
         yield file
 
 
-def fill(plan, data_dir, runs):
+def fill(plan: list[Run], data_dir: str | os.PathLike, runs: str | os.PathLike) -> list[str]:
     """Train all runs of a plan that neither `runs` nor `saved_models/` has yet.
 
     Args:
@@ -235,7 +237,8 @@ def status(plan: list[Run], runs: str | os.PathLike) -> str:
     done = spent = 0
     for run in plan:
         kind, epochs, seconds = found[run.name]
-        if kind in ("done", "started", "failed") and not run.join and run.recipe.method not in SCRIPTS:
+        alone = not run.join and run.recipe.method not in recipes.SCRIPTS
+        if alone and kind in ("done", "started", "failed"):
             done += flops[run.name] * epochs / run.recipe.epochs
             spent += seconds
     width = max(len(run.name) for run in plan)
@@ -261,7 +264,7 @@ def _flops(plan, runs):
     known = json.loads(path.read_text()) if path.is_file() else {}
     missing = [run for run in plan if run.name not in known]
     for run in missing:
-        from zoo.training.cost import dry_run
+        from zoo.training.loop import dry_run
 
         # As costly without the weights that it starts from, which may not exist yet.
         untrained = dataclasses.replace(run.recipe, weights="")
@@ -272,7 +275,7 @@ def _flops(plan, runs):
     return known
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     """Train what is missing, or print what there is.
 
     Args:
@@ -288,11 +291,10 @@ def main(argv):
         runs = pathlib.Path(FLAGS.runs).expanduser()
         done = [run for run in plan if state(run, runs)[0] == "done"]
         print("\n".join(f"{FLAGS.runs}/{run.name}" for run in done))
-    elif not FLAGS.data_dir:
-        raise ValueError("--data_dir must be given, a folder: folder of the data sets")
-    elif not pathlib.Path(FLAGS.data_dir).expanduser().is_dir():
-        raise ValueError(f"no folder {FLAGS.data_dir}; pass the folder of the data sets")
     else:
+        check_folders("data_dir")
+        if not pathlib.Path(FLAGS.data_dir).expanduser().is_dir():
+            raise ValueError(f"no folder {FLAGS.data_dir}; pass the folder of the data sets")
         return 1 if fill(plan, FLAGS.data_dir, FLAGS.runs) else 0
     return 0
 

@@ -1,18 +1,24 @@
 """The flags that all training scripts share, and how a script begins and ends."""
 
 import dataclasses
+import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator
 
 from absl import flags
 
 from zoo.data.presence import check_present
+from zoo.onednn import switch_onednn_on
 from zoo.training import recipes
-from zoo.training.start import switch_onednn_on
+from zoo.training.start import check_folders, measured
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
-    "recipe", None, "DATASET_METHOD_BACKBONE, see zoo/training/recipes.py", required=True
+    "recipe",
+    None,
+    "DATASET_METHOD_BACKBONE, see training/recipes.py, or docs/recipes.md",
+    required=True,
 )
 flags.DEFINE_string("data_dir", None, "folder of the data sets")
 flags.DEFINE_string("output_dir", None, "folder of this run")
@@ -29,6 +35,19 @@ flags.DEFINE_integer(
     "limit", None, "train and test on only this many images, for a trial run", lower_bound=1
 )
 
+
+def _field_helps() -> dict[str, str]:
+    """Return what the docstring of `Recipe` says of each field, in one line each."""
+    section = inspect.getdoc(recipes.Recipe).split("Args:\n")[1].split("\nRaises:")[0]
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section, flags=re.MULTILINE)
+    # What the docstring gives is the default of a field that the recipe does not set.
+    return {
+        name: " ".join(text.split()).replace("Default:", "Default: the recipe's, else")
+        for name, text in entries
+    }
+
+
+_HELPS = _field_helps()
 _TYPES = {"int": flags.DEFINE_integer, "float": flags.DEFINE_float, "bool": flags.DEFINE_bool,
           "str": flags.DEFINE_string}  # fmt: skip
 for _field in dataclasses.fields(recipes.Recipe):
@@ -36,9 +55,20 @@ for _field in dataclasses.fields(recipes.Recipe):
         continue
     _type = getattr(_field.type, "__name__", _field.type)
     if _type == "tuple":
-        flags.DEFINE_list(_field.name, None, f"recipe: {_field.name}, shares of all steps")
+        flags.DEFINE_list(_field.name, None, _HELPS[_field.name])
     else:
-        _TYPES[_type](_field.name, None, f"recipe: {_field.name}")
+        _TYPES[_type](_field.name, None, _HELPS[_field.name])
+
+
+def set_default(name: str, value: float) -> None:
+    """Give a field of the recipe a default of this script, which takes the place of the recipe's.
+
+    Args:
+        name: str, the field and its flag.
+        value: the default.
+    """
+    FLAGS.set_default(name, value)
+    FLAGS[name].help = FLAGS[name].help.partition(" Default:")[0]  # absl adds the new one
 
 
 def recipe_from_flags() -> recipes.Recipe:
@@ -60,19 +90,8 @@ def recipe_from_flags() -> recipes.Recipe:
         try:
             given["milestones"] = tuple(float(share) for share in given["milestones"])
         except ValueError as error:
-            raise ValueError(f"--milestones takes numbers with commas between them: {error}") from None
+            raise ValueError(f"--milestones takes numbers separated by commas: {error}") from None
     return dataclasses.replace(recipe, **given)
-
-
-def check_folders() -> None:
-    """Check that the flags name the folders that a run needs.
-
-    Raises:
-        ValueError: if --data_dir or --output_dir is missing.
-    """
-    for name in ("data_dir", "output_dir"):
-        if not FLAGS[name].value:
-            raise ValueError(f"--{name} must be given, a folder: {FLAGS[name].help}")
 
 
 def compile_options() -> dict:
@@ -97,9 +116,20 @@ def check_inputs() -> None:
     recipe = recipe_from_flags()
     if FLAGS.dry_run:
         return
-    check_folders()
+    check_folders("data_dir", "output_dir")
     if "://" not in FLAGS.data_dir:
         check_present(recipe.dataset, FLAGS.data_dir)
+
+
+def check_whole_networks() -> None:
+    """Check the flags and inputs of a script whose workers train whole networks.
+
+    Raises:
+        ValueError: if a flag cannot be used there, the recipe is unknown or a folder is not given.
+        FileNotFoundError: if the data set is missing.
+    """
+    check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
+    check_inputs()
 
 
 def run_command(
@@ -110,7 +140,7 @@ def run_command(
     Args:
         script: str, the name of the module.
         work: function that returns the contents of `config.json`, or None if there are none.
-        check: function that is called first, without a backend. Default `check_inputs`.
+        check: function that is called first, without a backend. Default: `check_inputs`.
 
     Raises:
         Exception: what `work` and `check` raise, which `start` reports, except for
@@ -127,19 +157,6 @@ def run_command(
         return
     if config:
         print(f"test: {measured(config)}")
-
-
-def measured(config: dict) -> str:
-    """Return the scores of a finished run in words.
-
-    Args:
-        config: dict, the contents of `config.json`.
-
-    Returns:
-        str, such as "accuracy 0.8946, nll 0.2890, ece 0.0119".
-    """
-    scores = config["metrics"][config["dataset"]]
-    return ", ".join(f"{name} {scores[name]:.4f}" for name in ("accuracy", "nll", "ece"))
 
 
 def deciding_flags() -> Iterator[str]:
@@ -161,8 +178,8 @@ def check_flags(
     Args:
         strategy: str, the flag --strategy.
         num_devices: int or None, the flag --num_devices.
-        dry_run: bool, the flag --dry_run. Default False.
-        remat: bool, the flag --remat. Default False.
+        dry_run: bool, the flag --dry_run. Default: False.
+        remat: bool, the flag --remat. Default: False.
 
     Raises:
         ValueError: with one line that names the alternative.

@@ -19,12 +19,19 @@ dies, another resumes its network and repeats at most one epoch.  The search can
 `--trials` or other `--members`.  RUN/networks keeps every network and its held-out predictions.
 """
 
+from __future__ import annotations
+
 import pathlib
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from zoo.training import flags as common
+from zoo.training import queue_flags
 from zoo.training.start import start
+
+if TYPE_CHECKING:
+    from zoo.training.ensembles.hyper_deep_search import SearchOptions
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("trials", 50, "configurations tried, kappa in the paper")
@@ -39,20 +46,13 @@ for _name, _range, _help in (
     ("dropout", ["0.01", "0.5"], " before the head"),
 ):
     flags.DEFINE_list(f"{_name}_range", _range, f"log-uniform range LOW,HIGH of {_name}{_help}")
-flags.DEFINE_string(
-    "storage", None, "URL of a database for Optuna (default: an SQLite file in the folder)"
-)
-flags.DEFINE_integer(
-    "heartbeat",
-    60,
-    "seconds between a worker's signs of life; dead when three are missed",
-    lower_bound=1,
-)
-FLAGS.set_default("held_out", 0.1)
+queue_flags.define_storage()
+queue_flags.define_heartbeat()
+common.set_default("held_out", 0.1)
 flags.adopt_module_key_flags(common)
 
 
-def options_from_flags():
+def options_from_flags() -> SearchOptions:
     """Return the search options that the flags give.
 
     Returns:
@@ -80,12 +80,7 @@ def main(argv: list[str]) -> None:
     Args:
         argv: list of str, the script's name; absl has parsed the flags.
     """
-    common.run_command("zoo.training.hyper_deep", _work, _check)
-
-
-def _check():
-    common.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
-    common.check_inputs()
+    common.run_command("zoo.training.hyper_deep", _work, common.check_whole_networks)
 
 
 def _work():

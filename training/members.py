@@ -26,19 +26,13 @@ import pathlib
 from absl import flags
 
 from zoo.training import flags as common
+from zoo.training import queue_flags
 from zoo.training.start import start
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("member", None, "train only this member, 0 ... M - 1, without a queue")
-flags.DEFINE_string(
-    "storage", None, "URL of a database for Optuna (default: an SQLite file in the folder)"
-)
-flags.DEFINE_integer(
-    "heartbeat",
-    60,
-    "seconds between a worker's signs of life; dead when three are missed",
-    lower_bound=1,
-)
+queue_flags.define_storage()
+queue_flags.define_heartbeat()
 flags.adopt_module_key_flags(common)
 
 

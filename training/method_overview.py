@@ -10,12 +10,12 @@ import pathlib
 from zoo import registry
 
 TAKE_IT_WHEN = {
-    "single": "you need the baseline, or a label and nothing else",
+    "single": "you need a baseline, or only a label",
     "packed": "you can afford one pass only, and the network is wide enough to share",
     "batch_ensemble": "storage is scarce and M passes are not",
-    "mimo": "you can afford one pass only, and the network is far larger than the task",
+    "mimo": "you can afford one pass only, and the network is far larger than the task needs",
     "hyper_batch": "hyperparameters should be tuned while the model trains",
-    "hyper_deep": "scores count, and a search of many trainings is affordable",
+    "hyper_deep": "accuracy matters most, and you can afford a search over many trainings",
     "masksembles": "members must add no weights, and answers must repeat exactly",
     "mc_dropout": "you have a trained network with dropout already",
     "deep_ensemble": "you can train and run M networks",

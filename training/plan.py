@@ -1,16 +1,12 @@
 """Plans: TOML files that say which recipes and seeds `zoo.training.fill` trains, and in which order."""
 
 import dataclasses
+import os
 import pathlib
 import sys
 import tomllib
 
 from zoo.training import recipes
-
-SCRIPTS = {
-    "deep_ensemble": "members", "hyper_deep": "hyper_deep", "dst_tickets": "tickets",
-    "edst_tickets": "tickets",
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +16,7 @@ class Run:
     Args:
         recipe: `zoo.training.recipes.Recipe`, with its seed and what the plan changes.
         flags: list of str, the training script's arguments for it.
-        join: list of int, seeds of single networks to join, or empty.
+        join: list of int, seeds of single networks to join. Default: (), none.
     """
 
     recipe: recipes.Recipe
@@ -28,7 +24,7 @@ class Run:
     join: tuple = ()
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Name of the folder: DATASET_METHOD_BACKBONE-SEED, and the fields that the plan changes."""
         changed = (
             "".join(f"-{flag[2:]}" for flag in self.flags[1:-1]).replace(":", "x").replace("/", "_")
@@ -36,7 +32,7 @@ class Run:
         return f"{self.flags[0].removeprefix('--recipe=')}{changed}-{self.recipe.seed}"
 
     @property
-    def sources(self):
+    def sources(self) -> list[str]:
         """Names of the runs of single networks that are joined, a list."""
         single = dataclasses.replace(self.recipe, method="single")
         return [
@@ -44,7 +40,7 @@ class Run:
             for seed in self.join
         ]
 
-    def command(self, data_dir, runs):
+    def command(self, data_dir: str | os.PathLike, runs: pathlib.Path) -> list[str]:
         """Return the training script and its arguments, a list for `subprocess`.
 
         Args:
@@ -55,7 +51,7 @@ class Run:
         if self.join:
             joined = ",".join(str(runs / source) for source in self.sources)
             return [sys.executable, "-m", "zoo.training.join_runs", f"--runs={joined}", *folders]
-        script = SCRIPTS.get(self.recipe.method, "train")
+        script = recipes.SCRIPTS.get(self.recipe.method, "train")
         return [sys.executable, "-m", f"zoo.training.{script}", *self.flags, *folders, "--notensorboard"]
 
     def _single_flags(self, seed):
@@ -63,7 +59,7 @@ class Run:
         return (recipe, *self.flags[1:-1], f"--seed={seed}")
 
 
-def read_plan(path):
+def read_plan(path: str | os.PathLike) -> list[Run]:
     """Read the runs of a plan, in order.
 
     Args:
@@ -74,15 +70,15 @@ def read_plan(path):
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: for a file that is no plan, an unknown recipe or an unknown field.
+        ValueError: for a file that is not a plan, an unknown recipe or an unknown field.
     """
     path = pathlib.Path(path)
     try:
         entries = tomllib.loads(path.read_text())["run"]
     except (tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no plan ({error}); it takes [[run]] entries") from None
+        raise ValueError(f"{path} is not a plan ({error}); it takes [[run]] entries") from None
     if not (entries and isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
-        raise ValueError(f"{path} is no plan (run = {entries}); it takes [[run]] entries")
+        raise ValueError(f"{path} is not a plan (run = {entries}); it takes [[run]] entries")
     runs = [run for entry in entries for run in _runs(path, dict(entry))]
     names = [run.name for run in runs]
     twice = sorted({name for name in names if names.count(name) > 1})

@@ -7,6 +7,7 @@ The objects are TFMOT's own: `schedule(step)` returns (prune now?, sparsity), wh
 import contextlib
 import importlib
 import os
+from typing import Any
 
 LEGACY = "TF_USE_LEGACY_KERAS"
 # What TensorFlow calls `keras` there when that variable is set.
@@ -24,7 +25,7 @@ def polynomial_decay(
     end_step: int,
     power: float = 3,
     frequency: int = 100,
-):
+) -> Any:
     """Return TFMOT's `PolynomialDecay`, in which sparsity grows fast at first and then ever slower.
 
     From begin_step to end_step, every `frequency` steps, with p = (step - begin) / (end - begin):
@@ -36,9 +37,9 @@ def polynomial_decay(
         final_sparsity: float in [0, 1), the share of zeros at end_step.
         begin_step: int >= 0; step 0 is before training.
         end_step: int > begin_step.
-        power: float, the exponent. Default 3.
+        power: float, the exponent. Default: 3.
         frequency: int, steps between two prunings; it must divide end_step - begin_step, or the final
-            sparsity would never be reached. Default 100.
+            sparsity would never be reached. Default: 100.
 
     Returns:
         `tfmot.sparsity.keras.PolynomialDecay`.
@@ -47,7 +48,8 @@ def polynomial_decay(
         ValueError: if an argument is out of range.
         ImportError: if tensorflow-model-optimization is missing; the message tells what to install.
 
-    Reference: Zhu & Gupta, To prune, or not to prune, 2017, arXiv 1710.01878.
+    References:
+        Zhu & Gupta, To prune, or not to prune, 2017, arXiv 1710.01878.
     """
     if not begin_step < end_step:
         raise ValueError(
@@ -64,14 +66,16 @@ def polynomial_decay(
     )  # fmt: skip
 
 
-def constant_sparsity(target_sparsity: float, begin_step: int, end_step: int = -1, frequency: int = 100):
+def constant_sparsity(
+    target_sparsity: float, begin_step: int, end_step: int = -1, frequency: int = 100
+) -> Any:
     """Return TFMOT's `ConstantSparsity`, with which all prunings are to the same sparsity.
 
     Args:
         target_sparsity: float in [0, 1), the share of zeros.
         begin_step: int >= 0, the first pruning; step 0 is before training.
-        end_step: int, the last possible pruning, or -1 for no end. Default -1.
-        frequency: int, steps between two prunings. Default 100.
+        end_step: int, the last possible pruning, or -1 for no end. Default: -1.
+        frequency: int, steps between two prunings. Default: 100.
 
     Returns:
         `tfmot.sparsity.keras.ConstantSparsity`.

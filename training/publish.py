@@ -32,7 +32,7 @@ def publish(runs: Iterable, folder: str | os.PathLike | None = None) -> list[dic
 
     Args:
         runs: iterable of str or path, folders of finished runs.
-        folder: str or path, or None for the installation's `saved_models`. Default None.
+        folder: str or path, or None for the installation's `saved_models`. Default: None.
 
     Returns:
         The new index, a list of dicts.
@@ -105,7 +105,7 @@ def _check_whole(name, run, config):
             raise WeightsError("it has no recipe")
         weights_index.entry(name, config)
     except WeightsError as error:
-        raise WeightsError(f"{run / 'config.json'} is no record of a run: {error}") from None
+        raise WeightsError(f"{run / 'config.json'} is not the record of a run: {error}") from None
     for file, record in config["files"].items():
         check_hash(run / file, record)
     check_regular(run / "log.csv")

@@ -6,11 +6,11 @@ A recipe's name is DATASET_METHOD_BACKBONE; every other field is also a flag.  T
 `saved_models/` have the measured costs and scores of runs.
 """
 
-import ast
 import dataclasses
 import json
 
 from zoo import registry
+from zoo.registry import method_arguments
 from zoo.training.recipe_checks import check_recipe
 
 
@@ -109,6 +109,12 @@ class Recipe:
         method_arguments(self.arguments)
 
 
+# By method, which script of this folder trains it; all others are trained by `train`.
+SCRIPTS = {
+    "deep_ensemble": "members", "hyper_deep": "hyper_deep", "dst_tickets": "tickets",
+    "edst_tickets": "tickets",
+}  # fmt: skip
+
 # Per data set and backbone, whatever the method.
 _SETTINGS = {
     # airbench94 (arXiv 2404.00498), 500 images a batch: half an hour on two fast CPU cores.
@@ -189,7 +195,7 @@ def size_stages(recipe: Recipe) -> list[tuple[int | None, int]]:
         digits = part.isascii() and size.strip().isdecimal() and epochs.strip().isdecimal()
         if not (digits and int(size) and int(epochs)):
             raise ValueError(
-                f'image_sizes must be SIZE:EPOCHS with commas between, as "32:10,48:3"; got '
+                f'image_sizes must be SIZE:EPOCHS pairs separated by commas, as "32:10,48:3"; got '
                 f"{recipe.image_sizes!r}"
             )
         last += int(epochs)
@@ -200,30 +206,6 @@ def size_stages(recipe: Recipe) -> list[tuple[int | None, int]]:
             "that the last train at full size"
         )
     return [*stages, (None, recipe.epochs)]
-
-
-def method_arguments(text: str) -> dict:
-    """Read a method's arguments.
-
-    Args:
-        text: str, such as "rank=2,tile_at=head".
-
-    Returns:
-        A dictionary from name to value; anything but a Python literal stays a string.
-
-    Raises:
-        ValueError: for a part without a name or a value.
-    """
-    arguments = {}
-    for part in filter(None, text.split(",")):
-        name, equals, value = (x.strip() for x in part.partition("="))
-        if not (name and equals and value):
-            raise ValueError(f'arguments must be like "rank=2,tile_at=1"; got {text!r}')
-        try:
-            arguments[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            arguments[name] = value
-    return arguments
 
 
 def checked_arguments(recipe: Recipe, known: list[str]) -> dict:

@@ -1,6 +1,7 @@
 """The public functions of `zoo.data.streams`."""
 
-from zoo.data.streams import evaluation, order, training
-from zoo.data.streams import open_split as open
+from zoo.data.streams import evaluation, open_split, order, training
 
-__all__ = ["evaluation", "open", "order", "training"]
+open = open_split  # its name in earlier versions
+
+__all__ = ["evaluation", "open", "open_split", "order", "training"]

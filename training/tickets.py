@@ -5,10 +5,10 @@
 
 --procedure=edst (for recipes of edst_tickets) is one training run: a third of it explores connections at
 the full learning rate, and the rest makes M tickets one after the other, between which 80 % of the
-connections hop.  The other procedures (for recipes of dst_tickets) are M runs, each with its own seed:
-dst trains connections along with weights; static keeps the connections that were drawn at the start;
-pruned trains dense networks, prunes them and fine-tunes them; lottery prunes trained networks, returns
-to the weights of an early step and trains again.
+connections are dropped and regrown.  The other procedures (for recipes of dst_tickets) are M runs, each
+with its own seed: dst trains connections along with weights; static keeps the connections that were drawn
+at the start; pruned trains dense networks, prunes them and fine-tunes them; lottery prunes trained
+networks, returns to the weights of an early step and trains again.
 
 Cost: edst costs as much as `python -m zoo.training.train` with the same epochs, dst and static M times
 that, pruned M * (1 + fine_tuning) times, lottery almost 2 * M times.  Masked weights cost as much time
@@ -30,6 +30,7 @@ import pathlib
 from absl import flags
 
 from zoo.training import flags as common
+from zoo.training import queue_flags
 from zoo.training.start import start
 
 FLAGS = flags.FLAGS
@@ -41,25 +42,24 @@ flags.DEFINE_enum("growth", "rigl", ["set", "rigl", "momentum"], "how new connec
 flags.DEFINE_integer("every", 100, "DeltaT, steps between topology updates", lower_bound=1)
 flags.DEFINE_float("drop_fraction", 0.3, "r, fraction of a layer's connections that an update drops")
 flags.DEFINE_enum("drop_schedule", "cosine", ["constant", "cosine"], "schedule of the drop fraction")
-flags.DEFINE_float("moving", 0.75, "share of a ticket's training in which connections move")
+flags.DEFINE_float(
+    "moving",
+    0.75,
+    "dst, edst: share of a ticket's training with topology updates, from its start; edst: of exploration, too",
+)
 flags.DEFINE_bool("reset_dense_layers", False, "zero small weights of dense layers at updates, too")
 flags.DEFINE_float("exploration", 1 / 3, "edst: share of the training before the first ticket")
-flags.DEFINE_float("hop_fraction", 0.8, "edst: q, fraction of connections that hop between tickets")
+flags.DEFINE_float(
+    "hop_fraction", 0.8, "edst: fraction of connections dropped and regrown between tickets (q)"
+)
 flags.DEFINE_enum("ramp", "constant", ["constant", "polynomial"],
                   "pruned: at once, or over half of the fine-tuning")  # fmt: skip
 flags.DEFINE_float("fine_tuning", 0.5, "pruned: epochs of fine-tuning, as a share of the recipe's")
 flags.DEFINE_float("fine_tuning_rate", 0.01, "pruned: learning rate of fine-tuning, times the peak")
 flags.DEFINE_float("rewind", 0.05, "lottery: share of the dense training that is not repeated")
-flags.DEFINE_string(
-    "storage", None, "URL of a database for Optuna (default: an SQLite file in the folder)"
-)
-flags.DEFINE_integer(
-    "heartbeat",
-    60,
-    "seconds between a worker's signs of life; dead when three are missed",
-    lower_bound=1,
-)
-FLAGS.set_default("held_out", 0.1)
+queue_flags.define_storage()
+queue_flags.define_heartbeat()
+common.set_default("held_out", 0.1)
 flags.adopt_module_key_flags(common)
 
 
@@ -89,12 +89,7 @@ def main(argv: list[str]) -> None:
     Args:
         argv: list of str, the script's name; absl has parsed the flags.
     """
-    common.run_command("zoo.training.tickets", _work, _check)
-
-
-def _check():
-    common.check_flags(FLAGS.strategy, FLAGS.num_devices, FLAGS.dry_run, FLAGS.remat)
-    common.check_inputs()
+    common.run_command("zoo.training.tickets", _work, common.check_whole_networks)
 
 
 def _work():

@@ -45,7 +45,7 @@ def _work():
 
     recipe = common.recipe_from_flags()
     if FLAGS.dry_run:
-        from zoo.training.cost import dry_run
+        from zoo.training.loop import dry_run
 
         devices = FLAGS.num_devices or 1
         print(dry_run.report(recipe, num_devices=devices, remat=FLAGS.remat).text())

@@ -27,7 +27,7 @@ def entry(folder: str, config: dict) -> dict:
         dict.
 
     Raises:
-        WeightsError: if the config has no whole record of a training.
+        WeightsError: if the config does not hold the complete record of a training run.
     """
     existing = {key: value for key, value in config.get("tickets", {}).items() if key == "nonzeros"}
     found = {"folder": folder, **{key: config.get(key) for key in _INDEXED}, **existing}

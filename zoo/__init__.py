@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import _registration
 from zoo.registry import list_models, register_backbone, register_method
+from zoo.version import __version__ as __version__
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` loads these names
     import zoo.training as training  # noqa: F401
@@ -41,8 +42,6 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` lo
     from zoo.loading import load as load
     from zoo.uncertainty import Prediction as Prediction
     from zoo.uncertainty import predict as predict
-
-__version__ = "0.2.0"
 
 _HOMES = {
     "Card": "zoo.cards",

@@ -16,7 +16,7 @@ _MODULES = (
 )  # fmt: skip
 
 
-def register_with_keras():
+def register_with_keras() -> None:
     """Register now, or as soon as Keras has been imported."""
     if "keras" in sys.modules:
         _import_all()

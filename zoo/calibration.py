@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
+from zoo.array_types import Tensor
 from zoo.checks import check_labels
 
 if TYPE_CHECKING:
@@ -65,10 +66,10 @@ class Temperature(_Map):
             raise ValueError(f"temperature must be positive and finite; got {temperature}")
         self.temperature = float(temperature)
 
-    def call(self, log_probabilities):
+    def call(self, log_probabilities: Tensor) -> Tensor:
         return ops.log_softmax(log_probabilities / self.temperature, axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "temperature": self.temperature}
 
 
@@ -99,17 +100,17 @@ class VectorScaling(_Map):
         self.scale = [float(value) for value in scale]
         self.offset = [float(value) for value in offset]
 
-    def call(self, log_probabilities):
+    def call(self, log_probabilities: Tensor) -> Tensor:
         scale, offset = (ops.convert_to_tensor(v, "float32") for v in (self.scale, self.offset))
         return ops.log_softmax(log_probabilities * scale + offset, axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "scale": self.scale, "offset": self.offset}
 
 
 @keras.saving.register_keras_serializable(package="zoo")
 class Isotonic(_Map):
-    """Isotonic regression of an averaged prediction, one class against the others:
+    """Isotonic regression of an averaged prediction, one class against the others.
 
         p'_k = (1 - own_share) f_k(p_k) + own_share p_k, normalised over k,
 
@@ -140,7 +141,7 @@ class Isotonic(_Map):
     ):
         super().__init__(**kwargs)
         if [len(knots) for knots in inputs] != [len(values) for values in outputs]:
-            raise ValueError("inputs and outputs must have as many knots in each class")
+            raise ValueError("inputs and outputs must have the same number of knots in each class")
         if not 0 <= own_share <= 1:
             raise ValueError(f"own_share must be in [0, 1]; got {own_share}")
         self.inputs = [[float(value) for value in knots] for knots in inputs]
@@ -148,7 +149,7 @@ class Isotonic(_Map):
         self.own_share = float(own_share)
         self._ramps = _ramps(self.inputs, self.outputs)
 
-    def call(self, log_probabilities):
+    def call(self, log_probabilities: Tensor) -> Tensor:
         start, width, height, floor = (ops.convert_to_tensor(array) for array in self._ramps)
         p = ops.exp(log_probabilities)
         risen = ops.clip((ops.expand_dims(p, -1) - start) / width, 0.0, 1.0)
@@ -157,7 +158,7 @@ class Isotonic(_Map):
         mixed = ops.log(ops.maximum(mixed, 1e-37))
         return mixed - ops.logsumexp(mixed, axis=-1, keepdims=True)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "inputs": self.inputs,
@@ -221,7 +222,7 @@ def calibrate(
         `zoo.ensemble` drops a map of the average, because the average changes.
 
     Raises:
-        ValueError: if the model is no `EnsembleClassifier`, the method is unknown, or images or labels
+        ValueError: if the model is not an `EnsembleClassifier`, the method is unknown, or images or labels
             are missing or do not fit the model or each other.
 
     Example:
@@ -237,8 +238,8 @@ def calibrate(
         Guo et al., ICML 2017, arXiv 1706.04599; Rahaman and Thiery, Uncertainty Quantification and Deep
         Ensembles, NeurIPS 2021, arXiv 2007.08792; Zadrozny and Elkan, KDD 2002.
     """
-    from zoo.building import compile_default
     from zoo.classifier import EnsembleClassifier
+    from zoo.composing import compile_default
     from zoo.uncertainty import predict
 
     if not isinstance(model, EnsembleClassifier):
@@ -285,7 +286,9 @@ def _targets(labels, count, classes):
     """Labels as distributions (N, K) in float64."""
     labels = np.asarray(labels)
     if len(labels) != count:
-        raise ValueError(f"there are {count} held-out images and {len(labels)} labels of them")
+        raise ValueError(
+            f"there are {count} held-out images and {len(labels)} labels; pass one label for each image"
+        )
     check_labels(labels, classes)
     if labels.ndim == 2 and labels.shape[1] == classes:
         return labels.astype("float64")

@@ -16,8 +16,8 @@ class Card:
         config: dict, what training recorded; empty where no weights exist.
 
     Example:
-        >>> print(zoo.Card("packed_resnet50", {}))
-        # packed_resnet50
+        >>> print(zoo.Card("packed_wide_resnet28_10", {}))
+        # packed_wide_resnet28_10
         <BLANKLINE>
         No weights of this model exist yet; zoo.load takes weights=None.
     """
@@ -73,7 +73,7 @@ def card(name: str, weights: str | os.PathLike | None = "default", latency: bool
         str(found)
     except Exception as error:  # any entry may be of any type
         raise WeightsError(
-            f"{folder}/config.json has no whole record of a training ({one_line(error)}); restore it from its source"
+            f"{folder}/config.json does not hold the complete record of a training run ({one_line(error)}); restore it from its source"
         ) from None
     return found
 
@@ -138,6 +138,9 @@ def _lines(name, config):
         )
     yield from _latency_lines(name, config)
     yield f"* command: `{config['command']}`"
+    for number, member in enumerate(config.get("joined") or ()):
+        commit = member["commit"] or "unknown"
+        yield f"* member {number}: `{member['command']}`, {member['hardware']}, commit {commit}"
     for file, record in config["files"].items():
         yield f"* sha256 of {file}: {record['sha256']}"
     if config.get("tickets"):
@@ -212,7 +215,7 @@ def _run(config):
     return {
         "members": config["num_members"],
         "seed": recipe["seed"],
-        "epochs": f"{recipe['epochs']} of {config['steps_per_epoch']} updates",
+        "epochs": f"{recipe['epochs']}, each of {config['steps_per_epoch']} updates",
         "hardware": config["hardware"],
         **({"training FLOPs": f"{config['flops']:.2e}"} if "flops" in config else {}),
         "time": f"{config['seconds'] / 60:.0f} minutes",

@@ -113,12 +113,38 @@ class ChecksInputs:
             return super().predict(**given)
 
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Train on one batch after a check; arguments and result are those of `keras.Model`."""
+        """Train on one batch after a check.
+
+        Args:
+            x: images (B, H, W, C).
+            y: labels, as in `fit`. Default: None, which is refused.
+            args: further arguments of `keras.Model.train_on_batch`.
+            kwargs: the same by name.
+
+        Returns:
+            The loss and the metrics, as `keras.Model.train_on_batch` returns them.
+
+        Raises:
+            ValueError: for images or labels that do not fit the model.
+        """
         x, y = self._checked_arrays(x, y)
         return super().train_on_batch(x, y, *args, **kwargs)
 
     def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate one batch after a check; arguments and result are those of `keras.Model`."""
+        """Evaluate one batch after a check.
+
+        Args:
+            x: images (B, H, W, C).
+            y: labels, as in `fit`. Default: None, which is refused.
+            args: further arguments of `keras.Model.test_on_batch`.
+            kwargs: the same by name.
+
+        Returns:
+            The loss and the metrics, as `keras.Model.test_on_batch` returns them.
+
+        Raises:
+            ValueError: for images or labels that do not fit the model.
+        """
         x, y = self._checked_arrays(x, y)
         return super().test_on_batch(x, y, *args, **kwargs)
 
@@ -289,10 +315,10 @@ class StopAtTrouble(keras.callbacks.Callback):
         self.seen, self.tested, self.epoch = 0, 0, 0
         self.counting = threading.Lock()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.epoch, self.seen = epoch, 0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         loss = (logs or {}).get("loss")
         if loss is not None and not np.isfinite(loss):
             raise NotFiniteError(
@@ -302,18 +328,18 @@ class StopAtTrouble(keras.callbacks.Callback):
         with self.counting:
             self.seen = max(self.seen, batch + 1)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         _check_count("x", self.seen, self.steps, f" in epoch {epoch + 1}", "steps_per_epoch")
         check_finite_weights(self.model)
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict | None = None) -> None:
         self.tested = 0
 
-    def on_test_batch_end(self, batch, logs=None):
+    def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
         with self.counting:
             self.tested = max(self.tested, batch + 1)
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: dict | None = None) -> None:
         _check_count(self.test_data, self.tested, self.test_steps, "", self.test_argument)
 
 

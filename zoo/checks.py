@@ -46,7 +46,9 @@ def as_array(values: Any, name: str) -> np.ndarray:
             values = values.detach().cpu()
         return np.asarray(values)
     except ValueError:
-        raise ValueError(f"{name} of different shapes make no batch; bring them to one shape") from None
+        raise ValueError(
+            f"{name} of different shapes cannot form a batch; bring them to one shape"
+        ) from None
 
 
 def check_images(
@@ -179,7 +181,7 @@ def check_labels(labels: Any, num_classes: int) -> None:
         num_classes: int >= 1, K.
 
     Raises:
-        ValueError: for labels that fit no model of K classes.
+        ValueError: for labels that do not fit a model of K classes.
     """
     if not is_array(labels):
         return
@@ -205,7 +207,7 @@ def check_labels(labels: Any, num_classes: int) -> None:
         raise ValueError(f"labels must be (N,), one for each image; got the single number {labels}")
     if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] != 1):
         raise ValueError(
-            f"labels of shape {labels.shape} fit no model of {num_classes} classes; pass integers "
+            f"labels of shape {labels.shape} do not fit a model of {num_classes} classes; pass integers "
             f"(N,) or distributions (N, {num_classes})"
         )
     if not np.isfinite(labels).all() or (labels != np.floor(labels)).any():

@@ -197,7 +197,11 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
         self._resize = check_resize(way)
 
     def build(self, input_shape: Any) -> None:
-        """Mark the model as built: its network is."""
+        """Mark the model as built: its network is.
+
+        Args:
+            input_shape: the shape of a batch of images; not used.
+        """
         self.built = True
 
     def call(self, images: Tensor, training: bool = False) -> Tensor:
@@ -253,11 +257,28 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
             answer = self.calibration(answer)
         return ops.exp(answer) if self.activation == "softmax" else answer
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Tensor:
-        """Return the loss of the members; arguments are those of `keras.Model`.
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Tensor:
+        """Return the loss of the members.
 
         In training its value is the mean over members, and its gradient that of the sum or the mean, as
         `member_loss` says.
+
+        Args:
+            x: images of a batch, as in `keras.Model.compute_loss`. Default: None.
+            y: their labels. Default: None.
+            y_pred: what `call` returned for them. Default: None.
+            sample_weight: weights (B,) of the images. Default: None, all 1.
+            training: bool, whether it is computed for a training step. Default: True.
+
+        Returns:
+            A scalar tensor.
 
         Raises:
             ValueError: for a Keras cross-entropy of logits if the model gives probabilities, or the
@@ -290,17 +311,29 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
                 return [labels * (1 - share) + share / self.num_classes for share in shares]
         return [y] * count
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict:
-        """Return the metrics of the averaged prediction; arguments are those of `keras.Model`."""
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict:
+        """Return the metrics of the averaged prediction.
+
+        Args:
+            x: images of a batch.
+            y: their labels.
+            y_pred: what `call` returned for them: member logits (B, M, K) or averaged answers (B, K).
+            sample_weight: weights (B,) of the images. Default: None, all 1.
+
+        Returns:
+            A dictionary from a metric's name to its value so far.
+        """
         if len(y_pred.shape) == 3:
             y_pred = self._answer(y_pred)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
-    def fit(self, x=None, y=None, batch_size=None, *args, **kwargs) -> Any:
+    def fit(
+        self, x: Any = None, y: Any = None, batch_size: int | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """Train as `keras.Model.fit` does, after checks of images and labels.
 
         Args:
-            x: images (N, H, W, C) in [0, 255], or a data set, as in Keras.
+            x: images (N, H, W, C) in [0, 255], or a data set, as in Keras. Default: None.
             y: labels, integer (N,) or (N, 1), or one-hot or soft (N, K). Default: None, those of a data
                 set.
             batch_size: int >= 1, images per step. Default: None, 32 for arrays.
@@ -320,11 +353,11 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
         check_batch(self.spec, 32 if batch_size is None and hasattr(x, "__array__") else batch_size)
         return super().fit(x, y, batch_size, *args, **kwargs)
 
-    def evaluate(self, x=None, y=None, *args, **kwargs) -> Any:
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Evaluate as `keras.Model.evaluate` does, after checks of images and labels.
 
         Args:
-            x: images (N, H, W, C) in [0, 255], or a data set, as in Keras.
+            x: images (N, H, W, C) in [0, 255], or a data set, as in Keras. Default: None.
             y: labels, as in `fit`. Default: None, those of the data set.
             args: further arguments of `keras.Model.evaluate`.
             kwargs: the same by name, such as batch_size.
@@ -340,7 +373,7 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
         check_order(self, names_in(x))
         return super().evaluate(x, y, *args, **kwargs)
 
-    def predict(self, x, *args, **kwargs) -> Any:
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Predict as `keras.Model.predict` does: log-probabilities of the average, not probabilities.
 
         Use `zoo.predict(model, images)` for probabilities, names, members and uncertainties, and for
@@ -365,8 +398,15 @@ class EnsembleClassifier(ChecksInputs, TrainsUnderStrategies, FineTuning, keras.
         if self.resize is None:
             check_size(x, self.input_shape)
 
-    def make_train_function(self, force=False):
-        """Build the training function, with the fast weights' learning-rate multipliers applied."""
+    def make_train_function(self, force: bool = False) -> Any:
+        """Build the training function, with the fast weights' learning-rate multipliers applied.
+
+        Args:
+            force: bool, whether to build it again where there is one. Default: False.
+
+        Returns:
+            The function, as `keras.Model.make_train_function` returns it.
+        """
         fast_weights.apply_multipliers(self.optimizer, self)
         return super().make_train_function(force)
 

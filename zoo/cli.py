@@ -6,7 +6,8 @@ import sys
 import warnings
 from typing import Any
 
-from zoo.commands import app, arguments, errors, predict
+from zoo import command_errors
+from zoo.commands import app, arguments, predict
 from zoo.commands.silence import silence
 from zoo.errors import one_line
 
@@ -24,19 +25,19 @@ def main(arguments: Any = None) -> int:
     options = _parser().parse_args(arguments)
     if arguments is None:  # a process of its own
         silence()
-        warnings.showwarning = errors.show_warning
+        warnings.showwarning = command_errors.show_warning
     try:
         status = options.run(options)
     except BrokenPipeError:  # `zoo list | head`
         sys.stdout = None
         return 0
     except (Exception, KeyboardInterrupt) as error:
-        return errors.report(error)
+        return command_errors.report(error)
     return status or 0
 
 
 def _parser():
-    parser = errors.Parser(prog="zoo", description="Efficient ensembles for Keras 3.")
+    parser = command_errors.Parser(prog="zoo", description="Efficient ensembles for Keras 3.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
         _add_list, _add_card, _add_predict, _add_app, _add_demo, _add_evaluate, _add_benchmark, _add_doctor,
@@ -46,19 +47,23 @@ def _parser():
     return parser
 
 
+_INPUT_SHAPE = "height,width,channels of the images, such as 32,32,3"
+
+
 def _add_list(commands):
-    command = commands.add_parser("list", help="list models, and which have weights")
-    command.add_argument("--method")
-    command.add_argument("--backbone")
-    command.add_argument("--dataset", help="only models with weights trained on it")
+    command = commands.add_parser("list", help="list the models, and the scores of those with weights")
+    command.add_argument("--method", help="only models of this method, such as packed")
+    command.add_argument("--backbone", help="only models with this backbone, such as resnet18")
+    command.add_argument("--dataset", help="only models with weights trained on this data set")
     command.set_defaults(run=_list)
 
 
 def _add_card(commands):
-    command = commands.add_parser("card", help="metrics, cost, recipe and hashes of a model")
-    command.add_argument("name")
+    command = commands.add_parser("card", help="print a model's metrics, cost, recipe and hashes")
+    command.add_argument("name", metavar="NAME", help="a model's name, such as packed_resnet20")
     command.add_argument(
-        "--weights", help="a data set's name or a folder; if there are several, the command asks"
+        "--weights",
+        help="a data set's name or a folder; without it, the command asks if there are several",
     )
     command.add_argument(
         "--latency", action="store_true", help="time the model and the single network on this machine"
@@ -69,7 +74,7 @@ def _add_card(commands):
 def _add_predict(commands):
     command = commands.add_parser(
         "predict",
-        help="what a model says of photographs, and which of them a person should look at",
+        help="classify photographs, and mark those that a person should check",
         epilog="Exit status: 0, all images answered; 1, some files could not be read; 2, an error.",
     )
     predict.add_arguments(command)
@@ -77,15 +82,15 @@ def _add_predict(commands):
 
 
 def _add_app(commands):
-    command = commands.add_parser(
-        "app", help="a page on this machine: drop a photograph, see what is said"
-    )
+    command = commands.add_parser("app", help="serve a local page that classifies photographs")
     app.add_arguments(command)
     command.set_defaults(run=app.run)
 
 
 def _add_demo(commands):
-    command = commands.add_parser("demo", help="the main job on real images, offline")
+    command = commands.add_parser(
+        "demo", help="fine-tune, calibrate and export an ensemble on real images, offline"
+    )
     command.add_argument("--output", default="demo", help="folder for pictures and the SavedModel")
     command.add_argument("--model", default="packed_resnet20", help="the ensemble")
     command.add_argument("--epochs", type=int, default=3, help="epochs of fine-tuning")
@@ -93,15 +98,17 @@ def _add_demo(commands):
 
 
 def _add_evaluate(commands):
-    command = commands.add_parser("evaluate", help="several models side by side: scores and a report")
+    command = commands.add_parser(
+        "evaluate", help="score several models side by side, and write a report"
+    )
     command.add_argument(
         "names", nargs="+", metavar="NAME", help="a model's name, or the folder of a run"
     )
-    command.add_argument("--dataset", required=True, help="data set that they were trained on")
+    command.add_argument("--dataset", required=True, help="the data set that they were trained on")
     command.add_argument("--data_dir", required=True, help="folder of the data sets")
-    command.add_argument("--report", required=True, help="folder to write to")
+    command.add_argument("--report", required=True, help="folder to write the report to")
     command.add_argument(
-        "--corrupted", type=int, default=1000, help="images to corrupt in 75 ways; 0: none"
+        "--corrupted", type=int, default=1000, help="test images to corrupt in 75 ways; 0: none"
     )
     command.add_argument(
         "--rounds", type=int, default=20, help="timed calls of each model, for its latency; 0: none"
@@ -110,11 +117,13 @@ def _add_evaluate(commands):
 
 
 def _add_doctor(commands):
-    command = commands.add_parser("doctor", help="the fastest backend and setting of this machine")
+    command = commands.add_parser(
+        "doctor", help="find the fastest backend and settings for this machine"
+    )
     command.add_argument("--backbone", default="resnet20", help="the network to measure")
-    command.add_argument("--input_shape", type=_integers, default=(32, 32, 3), help="32,32,3")
-    command.add_argument("--train_batch_size", type=int, default=64)
-    command.add_argument("--seconds", type=float, default=10, help="seconds of rounds in each setting")
+    command.add_argument("--input_shape", type=_integers, default=(32, 32, 3), help=_INPUT_SHAPE)
+    command.add_argument("--train_batch_size", type=int, default=64, help="images per training step")
+    command.add_argument("--seconds", type=float, default=10, help="seconds to time each setting for")
     command.set_defaults(run=_doctor)
 
 
@@ -122,25 +131,32 @@ def _add_export(commands):
     command = commands.add_parser(
         "export", help="write a model as a SavedModel, LiteRT, ONNX or OpenVINO file"
     )
-    command.add_argument("name", help="a model's name or a .keras file")
-    command.add_argument("directory")
+    command.add_argument("name", metavar="NAME", help="a model's name or a .keras file")
+    command.add_argument(
+        "directory", metavar="DIRECTORY", help="folder to write the file or SavedModel to"
+    )
     command.add_argument("--weights", default="default", help="a data set's name or a folder")
     command.add_argument(
-        "--format", choices=("savedmodel", "litert", "onnx", "openvino"), default="savedmodel"
+        "--format", choices=("savedmodel", "litert", "onnx", "openvino"), default="savedmodel",
+        help="kind of file to write; savedmodel by default",
+    )  # fmt: skip
+    command.add_argument(
+        "--quantize", choices=("float16", "int8"), help="type of the weights in a LiteRT file"
     )
-    command.add_argument("--quantize", choices=("float16", "int8"), help="for LiteRT files")
     command.add_argument(
         "--representative", help="for int8: .npy of images, or .npz with x_train; the first 200 are used"
     )
     command.add_argument(
-        "--optimize", action="store_true", help="fold normalisations, and compare with the model"
+        "--optimize",
+        action="store_true",
+        help="fold normalisations into convolutions, and compare the outputs with the model's",
     )
     command.set_defaults(run=_export)
 
 
 def _add_benchmark(commands):
     command = commands.add_parser(
-        "benchmark", help="what methods cost, measured side by side: times, memory, sizes"
+        "benchmark", help="measure what methods cost, side by side: times, memory, sizes"
     )
     command.add_argument(
         "names",
@@ -148,19 +164,21 @@ def _add_benchmark(commands):
         metavar="NAME",
         help="models of one backbone, instead of --backbone and --methods",
     )
-    command.add_argument("--backbone", help="that of the names, otherwise resnet18")
+    command.add_argument("--backbone", help="by default that of the names, or resnet18")
     command.add_argument(
         "--methods",
         type=_words,
         help="such as single,packed,packed:alpha=3:gamma=2; all of them by default",
     )
-    command.add_argument("--weights", help="a data set: measure the published models of the backbone")
-    command.add_argument("--input_shape", type=_integers, default=(32, 32, 3), help="32,32,3")
+    command.add_argument(
+        "--weights", help="a data set's name: measure the published models trained on it, not new ones"
+    )
+    command.add_argument("--input_shape", type=_integers, default=(32, 32, 3), help=_INPUT_SHAPE)
     command.add_argument("--num_members", type=int, default=4, help="members of all methods but MIMO")
     command.add_argument(
         "--batch_sizes", type=_integers, default=(1, 32, 128), help="images per call of inference"
     )
-    command.add_argument("--train_batch_size", type=int, default=64)
+    command.add_argument("--train_batch_size", type=int, default=64, help="images per training step")
     command.add_argument(
         "--precision",
         default="float32",
@@ -171,7 +189,9 @@ def _add_benchmark(commands):
     command.add_argument(
         "--peer", help="another library to measure in the same rounds: torch-uncertainty"
     )
-    command.add_argument("--peer_python", help="the Python that has the peer; this one by default")
+    command.add_argument(
+        "--peer_python", help="the Python interpreter that has the peer installed; this one by default"
+    )
     command.add_argument(
         "--times_only",
         action="store_true",
@@ -224,7 +244,7 @@ def _chosen_dataset(name):
     choices = ", ".join(datasets)
     if not sys.stdin.isatty():
         print(
-            f"zoo: {name} has weights of {choices}; this is {datasets[0]}, --weights chooses",
+            f"zoo: {name} has weights of {choices}; this shows {datasets[0]}, choose with --weights",
             file=sys.stderr,
         )
         return datasets[0]
@@ -300,7 +320,7 @@ def _check_measured(options):
 def _words(text):
     words = tuple(filter(None, text.split(",")))
     if not words:
-        raise argparse.ArgumentTypeError(f"takes words with commas between them; got {text!r}")
+        raise argparse.ArgumentTypeError(f"takes words separated by commas; got {text!r}")
     return words
 
 

@@ -35,7 +35,8 @@ class Threshold:
         >>> from zoo.deciding import Threshold
         >>> found = Threshold(0.8, 0.95, 0.95, accuracy=0.98, bound=0.951, share=0.6, images=400)
         >>> print(found)
-        Answer from confidence 0.800 on: 60.0% of 400 images, right in 98.0% of them (at least 95.1% at level 95%).
+        Answer at confidence 0.800 or above: 60.0% of 400 images are answered, 98.0% of them correctly (at
+        least 95.1%, with 95% confidence).
         >>> found.answers(zoo.Prediction(np.array([[[0.9, 0.1]], [[0.6, 0.4]]]))).tolist()
         [True, False]
     """
@@ -62,12 +63,12 @@ class Threshold:
     def __str__(self) -> str:
         if math.isinf(self.value):
             return (
-                f"No threshold can be shown to reach {self.target:.1%} at level {self.level:.0%} on {self.images} "
-                "images: label more of them, or ask for less."
+                f"No threshold can be shown to reach {self.target:.1%} accuracy with {self.level:.0%} confidence on "
+                f"{self.images} images: label more of them, or ask for a lower accuracy."
             )
         return (
-            f"Answer from confidence {self.value:.3f} on: {self.share:.1%} of {self.images} images, right in "
-            f"{self.accuracy:.1%} of them (at least {self.bound:.1%} at level {self.level:.0%})."
+            f"Answer at confidence {self.value:.3f} or above: {self.share:.1%} of {self.images} images are answered, "
+            f"{self.accuracy:.1%} of them correctly (at least {self.bound:.1%}, with {self.level:.0%} confidence)."
         )
 
 

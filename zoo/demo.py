@@ -1,4 +1,4 @@
-"""`zoo demo`: the main job on real images, with nothing to download.
+"""`zoo demo`: fine-tune, calibrate and export an ensemble on real images, offline.
 
 An ensemble and a single network that this project trained on CIFAR-10 are fine-tuned on scikit-learn's
 handwritten digits and calibrated on held-out ones.  Both tell digits from patches of photographs by their
@@ -6,14 +6,22 @@ uncertainty; a sentence and a picture say what the ensemble gained.  It is expor
 process with nothing but TensorFlow runs.
 """
 
+from __future__ import annotations
+
 import os
 import pathlib
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from zoo.onednn import switch_onednn_on
+
+if TYPE_CHECKING:
+    from zoo.classifier import EnsembleClassifier
+    from zoo.uncertainty import Prediction
 
 SIDE = 16  # pixels; the pretrained body takes any size
 BATCH = 64
@@ -32,7 +40,7 @@ np.save(answers, np.concatenate([o["probabilities"].numpy() for o in outputs]))
 
 
 def demo(name: str = "packed_resnet20", output: Any = "demo", epochs: int = 3) -> dict:
-    """Run the main job on real images, and print what it measures.
+    """Fine-tune, calibrate and export an ensemble on real images, and print its scores.
 
     Args:
         name: str, an ensemble with weights; the single network of its backbone is the comparison.
@@ -43,8 +51,7 @@ def demo(name: str = "packed_resnet20", output: Any = "demo", epochs: int = 3) -
     Returns:
         {"results": {model name: scores}, "gain": the sentence, "difference": of the exported model}.
     """
-    # Where TensorFlow leaves oneDNN off (processors without AVX-512) training is three times slower.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    switch_onednn_on()
     import keras
 
     import zoo
@@ -71,7 +78,7 @@ def demo(name: str = "packed_resnet20", output: Any = "demo", epochs: int = 3) -
         answers[model_name] = zoo.predict(model, test[0]), zoo.predict(model, photos)
         results[model_name] = measure(*answers[model_name], test[1]) | {"ECE before": before}
 
-    _say(started, "measured on digits that no model has seen, and on photographs")
+    _say(started, "score both models on digits that neither has seen, and on photographs")
     _print_table(results, len(test[0]), len(photos))
     said = gain(single_name, name, answers, test[1])
     print(f"  {said}")
@@ -87,7 +94,7 @@ def demo(name: str = "packed_resnet20", output: Any = "demo", epochs: int = 3) -
         pictures.reliability_diagram(prediction.probabilities, test[1], output / "reliability.png"),
     ):
         print(f"  {path}")
-    _say(started, "export a SavedModel, and run it in a process that imports TensorFlow alone")
+    _say(started, "export a SavedModel, and run it in a process that imports only TensorFlow")
     zoo.export(model, output / "saved_model")
     difference = np.abs(_serve(output, test[0]) - prediction.probabilities).max()
     print(f"  {output / 'saved_model'}: largest difference of a probability {difference:.1e}")
@@ -142,7 +149,7 @@ def _rgb(grey):
     return np.repeat(np.round(grey).astype("uint8")[..., None], 3, axis=-1)
 
 
-def fine_tune(model, training, epochs):
+def fine_tune(model: EnsembleClassifier, training: tuple[np.ndarray, np.ndarray], epochs: int) -> None:
     """Fit all layers, with a falling learning rate.
 
     Args:
@@ -152,15 +159,15 @@ def fine_tune(model, training, epochs):
     """
     import keras
 
-    from zoo.building import compile_default
-    from zoo.training.loop.progress import ProgressLine
+    from zoo.composing import compile_default
+    from zoo.progress_line import ProgressLine
 
     steps = epochs * -(-len(training[0]) // BATCH)
     compile_default(model, keras.optimizers.schedules.CosineDecay(2e-3, steps))
     model.fit(*training, batch_size=BATCH, epochs=epochs, verbose=0, callbacks=[ProgressLine()])
 
 
-def ece(prediction, labels):
+def ece(prediction: Prediction, labels: np.ndarray) -> float:
     """Return the expected calibration error with 15 bins.
 
     Args:
@@ -177,7 +184,7 @@ def ece(prediction, labels):
     return float(metric.result())
 
 
-def measure(prediction, surprise, labels):
+def measure(prediction: Prediction, surprise: Prediction, labels: np.ndarray) -> dict[str, float]:
     """Measure accuracy, NLL and ECE on digits, and the AUROC of telling photographs by entropy.
 
     Args:
@@ -201,7 +208,9 @@ def measure(prediction, surprise, labels):
     }
 
 
-def errors_by_coverage(prediction, surprise, labels):
+def errors_by_coverage(
+    prediction: Prediction, surprise: Prediction, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Count wrong answers among the most certain images; photographs are always wrong.
 
     Args:
@@ -218,7 +227,9 @@ def errors_by_coverage(prediction, surprise, labels):
     return answered / len(wrong), np.cumsum(wrong[order]) / answered
 
 
-def gain(single, ensemble, answers, labels):
+def gain(
+    single: str, ensemble: str, answers: dict[str, tuple[Prediction, Prediction]], labels: np.ndarray
+) -> str:
     """Say what the ensemble gained over the single network, in a sentence with 95 % intervals.
 
     Args:
@@ -238,8 +249,8 @@ def gain(single, ensemble, answers, labels):
     verb = "gained on" if nll.high < 0 else "lost to" if nll.low > 0 else "is level with"
     return (
         f"{ensemble} {verb} {single}: NLL {nll.text(1, 3)}, accuracy {accuracy.text(0.01, 1)} points (difference "
-        f"and 95 % interval over {len(labels)} digits).\n  Of the half of all images that it is surest of, "
-        f"{wrong[ensemble]:.1%} are answered wrongly or are no digits; of the single network's half, "
+        f"and 95 % interval over {len(labels)} digits).\n  Among the half of all images with the lowest "
+        f"entropy, {wrong[ensemble]:.1%} are misclassified or are not digits; among the single network's half, "
         f"{wrong[single]:.1%}."
     )
 
@@ -249,7 +260,9 @@ def _errors_among(answers, labels, share=0.5):
     return errors[np.searchsorted(coverage, share)]
 
 
-def draw_gain(answers, labels, path):
+def draw_gain(
+    answers: dict[str, tuple[Prediction, Prediction]], labels: np.ndarray, path: str | os.PathLike
+) -> str | os.PathLike:
     """Draw how often both models are wrong when they answer only what they are sure of.
 
     Args:
@@ -295,8 +308,8 @@ def _print_table(results, digits, photos):
     print(f"  {'':24}" + "".join(f"{column:>12}" for column in columns))
     for name, row in results.items():
         print(f"  {name:24}" + "".join(f"{row[column]:12.4f}" for column in columns), flush=True)
-    print(f"  ({digits} digits; ECE before and after calibration; AUROC: {photos} photo patches told from the "
-          "digits by predictive entropy)")  # fmt: skip
+    print(f"  ({digits} digits; ECE before and after calibration; AUROC: how well predictive entropy "
+          f"tells {photos} photo patches from the digits)")  # fmt: skip
 
 
 def _say(started, text):

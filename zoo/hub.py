@@ -12,9 +12,10 @@ import pathlib
 import re
 import tempfile
 import zipfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import MissingWeightsError, WeightsError
+from zoo.version import __version__
 
 if TYPE_CHECKING:
     from zoo.classifier import EnsembleClassifier
@@ -48,7 +49,7 @@ def save_to_hub(
         The address of exactly this version, "hf://owner/name@revision", which `zoo.load` takes.
 
     Raises:
-        ValueError: if the model is no `EnsembleClassifier`, or the address is not of this form.
+        ValueError: if the model is not an `EnsembleClassifier`, or the address is not of this form.
         ImportError: without `huggingface_hub`.
 
     Example:
@@ -163,7 +164,7 @@ def _verify(folder, address):
 
     missing = [name for name in _FILES if not (folder / name).is_file()]
     if missing:
-        raise MissingWeightsError(f"{address} has no {missing[0]}: it is no model that Keras saved")
+        raise MissingWeightsError(f"{address} has no {missing[0]}: it is not a model that Keras saved")
     if not (folder / _RECORD).is_file():  # saved by Keras itself: the hub's own hash must do
         return
     try:
@@ -191,7 +192,6 @@ def _api():
         import huggingface_hub
     except ImportError:
         raise ImportError("models on the hub need: pip install 'ensemble-zoo[huggingface]'") from None
-    from zoo import __version__
 
     return huggingface_hub.HfApi(
         endpoint=os.environ.get("HF_ENDPOINT") or None,
@@ -227,10 +227,13 @@ def model_card(
         for dataset, figures in (metrics or {}).items()
         for metric, value in figures.items()
     ]  # fmt: skip
+    more: dict[str, Any] = {}
+    if results:
+        more = {"model_name": repository.partition("/")[2], "eval_results": results}
     data = ModelCardData(
         library_name="keras", pipeline_tag="image-classification", license=license,
         tags=["ensemble", "uncertainty", "image-classification", "ensemble-zoo"],
-        **({"model_name": repository.partition("/")[2], "eval_results": results} if results else {}),
+        **more,
     )  # fmt: skip
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(_sections(model, repository, metrics)) + "\n"
 

@@ -63,7 +63,8 @@ class HyperparameterTuning(keras.callbacks.Callback):
         self.images, self.labels = np.asarray(images), np.asarray(labels)
         if len(self.images) != len(self.labels) or not len(self.images):
             raise ValueError(
-                f"there are {len(self.images)} held-out images and {len(self.labels)} labels of them"
+                f"there are {len(self.images)} held-out images and {len(self.labels)} labels; "
+                "pass one label for each image"
             )
         if every < 1 or batch_size < 1 or learning_rate < 0 or entropy_weight < 0:
             raise ValueError(
@@ -75,7 +76,7 @@ class HyperparameterTuning(keras.callbacks.Callback):
         self.optimizer = keras.optimizers.Adam(learning_rate)
         self.seed = seed
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         """Check the held-out images against the model, as Keras hands it over before training.
 
         Args:
@@ -104,14 +105,14 @@ class HyperparameterTuning(keras.callbacks.Callback):
         self.gradients = _gradients_of(self._loss, network)
 
     @property
-    def variables(self):
+    def variables(self) -> list:
         """The variables that a checkpoint must keep beside the model for training to resume exactly."""
         return self.optimizer.variables
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.seen = -1
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         passed, self.seen = batch - self.seen, batch  # several with steps_per_execution
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()  # while JAX trains, variables live outside the model
@@ -147,7 +148,7 @@ class HyperparameterTuning(keras.callbacks.Callback):
     def _loss(self, forward, bounds, images, labels, uniform):
         lower, upper = bounds
         hyperparameters = self.layer.sample(lower, upper, uniform)
-        with self.layer.instead(hyperparameters):
+        with self.layer.with_values(hyperparameters):
             answers = ensemble_log_probabilities(forward(images))
         entropy = ops.mean((lower + upper) / 2 + ops.log(upper - lower))
         return -ops.mean(ops.sum(labels * answers, axis=-1)) - self.entropy_weight * entropy

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 
 from zoo import methods
-from zoo.building import build_from_spec, compile_default
 from zoo.checks import check_dense
 from zoo.classifier import EnsembleClassifier
+from zoo.composing import build_from_spec, compile_default
 from zoo.converting import convert
 from zoo.layers import sparse_layers
 from zoo.layers.nested_layers import all_layers, copy_weights

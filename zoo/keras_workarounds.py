@@ -14,6 +14,8 @@ and fail as soon as one is fixed.  Then set `FIXED_IN`, and later delete this fi
    replica reaches the weights.
 """
 
+from typing import TYPE_CHECKING
+
 import keras
 
 from zoo.layers.keras_internals import distribute_strategy, in_multi_worker_mode, symbolic_build
@@ -138,4 +140,7 @@ def _inner_loop(model):
 
 
 affected = keras.backend.backend() == "tensorflow" and needed()
-TrainsUnderStrategies = _TensorFlowTrainer if affected else _Unchanged
+if TYPE_CHECKING:  # a base class that is chosen at run time is none to type checkers
+    TrainsUnderStrategies = _Unchanged
+else:
+    TrainsUnderStrategies = _TensorFlowTrainer if affected else _Unchanged

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import hub, imagenet, methods, registry, stored_weights
 from zoo import weights as weight_files
-from zoo.building import HEAD, build, build_from_spec
+from zoo.building import build
 from zoo.checks import check_class_names
+from zoo.composing import HEAD, build_from_spec
 from zoo.data.class_names import names_of
 from zoo.data.resizing import check_resize
 from zoo.errors import WeightsError, one_line
@@ -188,14 +189,14 @@ def _stored(name, folder, config, method_arguments):
     _check_classes(opened, config["spec"]["num_classes"])
     try:
         if registry.parse(name) != (trained["name"], config["spec"]["backbone"]):
-            raise ValueError(f"it is no {name}")
+            raise ValueError(f"it is not a {name}")
         with undrawn(opened.numbers):
             model = build_from_spec(config["spec"])
         model.class_names = check_class_names(config.get("class_names"), model.num_classes)
         model.resize = check_resize(config.get("resize", "crop"))
     except Exception as error:  # a spec that was changed may raise anything
         raise WeightsError(
-            f"{folder}/config.json describes no network that these weights fit ({one_line(error)}); restore it "
+            f"{folder}/config.json does not describe a network that these weights fit ({one_line(error)}); restore it "
             "from its source"
         ) from None
     weight_files.load(model, opened)

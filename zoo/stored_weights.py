@@ -105,8 +105,8 @@ def _download(entry, folder):
         )
     if not entry.get("config"):  # an index of before 0.2.0
         warnings.warn(
-            f"the index has no sha256 of {entry['folder']}/config.json, so nobody vouches for its mean, std and "
-            "architecture; write the index again with python -m zoo.training.publish",
+            f"the index has no sha256 of {entry['folder']}/config.json, so its mean, std and architecture "
+            "cannot be verified; write the index again with python -m zoo.training.publish",
             stacklevel=6,
         )
     records = {"config.json": entry.get("config"), **entry["files"]}
@@ -171,7 +171,7 @@ def open_file(path: str | os.PathLike) -> Stored:
 
     Raises:
         MissingWeightsError: if there is no such file.
-        WeightsError: for a file that was changed, or is no whole weights file.
+        WeightsError: for a file that was changed, or is not a complete weights file.
     """
     path = pathlib.Path(path)
     if not os.path.exists(path):
@@ -209,12 +209,14 @@ def _shards(path):
     document = read_json(path)
     places = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(places, dict):
-        raise WeightsError(f"{path} is no map of shards; restore it from its source")
+        raise WeightsError(f"{path} is not a map of shards; restore it from its source")
     named = set()
     for value in places.values():
         for name in value if isinstance(value, list) else [value]:
             if not (isinstance(name, str) and FILE.fullmatch(name) and name.endswith(".h5")):
-                raise WeightsError(f"{path} names {str(name)[:60]!r}, no file in its folder; restore it")
+                raise WeightsError(
+                    f"{path} names {str(name)[:60]!r}, which is not a file in its folder; restore it"
+                )
             named.add(name)
     beside = path.parent.glob(path.name.replace(".weights.json", "_*.weights.h5"))
     parts = sorted({path.with_name(name) for name in named} | set(beside))

@@ -219,7 +219,7 @@ def predict(
         images = _checked(images, model.input_shape[1:])
         return _prediction(model, _of_array(model, images, batch_size, progress), batch_size)
     return predict_images(
-        model, photographs.of(images, model.input_shape[1:], model.resize), batch_size, progress
+        model, photographs.open_images(images, model.input_shape[1:], model.resize), batch_size, progress
     )
 
 
@@ -247,7 +247,7 @@ def predict_images(
 
 
 def _check_model(model):
-    """Refuse what is no classifier, such as any other model of Keras."""
+    """Refuse what is not a classifier, such as any other Keras model."""
     from zoo.classifier import EnsembleClassifier
 
     if not isinstance(model, EnsembleClassifier):

@@ -1,4 +1,4 @@
-"""A first batch that does not divide by the replicas."""
+"""A first batch whose size is not divisible by the number of replicas."""
 
 from _two_devices import X, Y, model, report, strategy
 

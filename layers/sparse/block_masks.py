@@ -37,7 +37,7 @@ def grid(shape: Sequence[int], block_shape: Sequence[int] | None, name: str = "l
     Args:
         shape: tuple of int, the kernel's shape; (inputs, outputs) with a block shape.
         block_shape: (outputs, inputs) of a block, or None.
-        name: str, the layer's name for the error message. Default "layer".
+        name: str, the layer's name for the error message. Default: "layer".
 
     Returns:
         Tuple of int: (inputs, outputs) counted in blocks, or the kernel's shape without a block shape.

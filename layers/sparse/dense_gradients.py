@@ -26,15 +26,15 @@ def dense_gradients(model: keras.Model) -> Callable[[Any, Any], list]:
     Raises:
         ValueError: for a model without sparse layers, or a backend without gradients.
 
-    Reference: Evci et al., Rigging the Lottery, ICML 2020, arXiv 1911.11134, section 3.
+    References:
+        Evci et al., Rigging the Lottery, ICML 2020, arXiv 1911.11134, section 3.
 
     Example:
-
-    >>> model = keras.Sequential([keras.Input((8,)), zoo.layers.SparseDense(3, sparsity=0.5)])
-    >>> model.compile("sgd", "mse")
-    >>> gradients = zoo.layers.dense_gradients(model)
-    >>> [gradient.shape for gradient in gradients(np.ones((4, 8)), np.zeros((4, 3)))]
-    [(8, 3)]
+        >>> model = keras.Sequential([keras.Input((8,)), zoo.layers.SparseDense(3, sparsity=0.5)])
+        >>> model.compile("sgd", "mse")
+        >>> gradients = zoo.layers.dense_gradients(model)
+        >>> [gradient.shape for gradient in gradients(np.ones((4, 8)), np.zeros((4, 3)))]
+        [(8, 3)]
     """
     layers = sparse_layers(model)
     backend = keras.backend.backend()

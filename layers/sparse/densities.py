@@ -34,7 +34,7 @@ def erk_densities(shapes: Sequence[Sequence[int]], sparsity: float, power: float
     Args:
         shapes: sequence of L tuples of int, the shapes of the kernels.
         sparsity: float S in [0, 1), the share of zeros in all kernels together.
-        power: float; 0 makes all densities equal. Default 1.0.
+        power: float; 0 makes all densities equal. Default: 1.0.
 
     Returns:
         Densities, float64 array (L,).
@@ -42,13 +42,13 @@ def erk_densities(shapes: Sequence[Sequence[int]], sparsity: float, power: float
     Raises:
         ValueError: for a sparsity out of range or no shapes.
 
-    Reference: Mocanu et al., Scalable Training of ANNs with Adaptive Sparse Connectivity, 2018, arXiv
+    References:
+        Mocanu et al., Scalable Training of ANNs with Adaptive Sparse Connectivity, 2018, arXiv
         1707.04780 (without kernel sizes); Evci et al., Rigging the Lottery, ICML 2020, arXiv 1911.11134.
 
     Example:
-
-    >>> zoo.layers.erk_densities([(3, 3, 3, 16), (64, 64), (64, 10)], sparsity=0.8).round(2).tolist()
-    [0.26, 0.14, 0.53]
+        >>> zoo.layers.erk_densities([(3, 3, 3, 16), (64, 64), (64, 10)], sparsity=0.8).round(2).tolist()
+        [0.26, 0.14, 0.53]
     """
     sizes = _sizes(shapes, sparsity)
     raw = np.array([(sum(shape) / math.prod(shape)) ** power for shape in shapes])

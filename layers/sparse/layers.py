@@ -17,7 +17,7 @@ from zoo.layers.sparse.densities import check_sparsity
 from zoo.layers.tiling import SavesAllVariables
 
 # The layer that is computing just now in this thread, and so sees its kernel masked.
-_computing = contextvars.ContextVar("computing", default=None)
+_computing: contextvars.ContextVar[Any] = contextvars.ContextVar("computing", default=None)
 
 
 def random_mask(shape: tuple[int, ...], nonzeros: int, seed: int = 0) -> np.ndarray:
@@ -26,7 +26,7 @@ def random_mask(shape: tuple[int, ...], nonzeros: int, seed: int = 0) -> np.ndar
     Args:
         shape: tuple of int.
         nonzeros: int, the number of ones.
-        seed: int. Default 0.
+        seed: int. Default: 0.
 
     Returns:
         Boolean array of that shape.
@@ -49,10 +49,10 @@ def sparse_layers(model: keras.layers.Layer) -> list:
         List of sparse layers, which have a `kernel` and a `mask`.
 
     Example:
-
-    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4), zoo.layers.SparseDense(3)])
-    >>> [layer.units for layer in zoo.layers.sparse_layers(model)]
-    [3]
+        >>> model = keras.Sequential(
+        ...     [keras.Input((8,)), keras.layers.Dense(4), zoo.layers.SparseDense(3)])
+        >>> [layer.units for layer in zoo.layers.sparse_layers(model)]
+        [3]
     """
     return [layer for layer in all_layers(model) if isinstance(layer, Sparse)]
 
@@ -80,8 +80,8 @@ class Sparse(SavesAllVariables):
     Args:
         args: arguments of the layer class that is mixed in, by position.
         sparsity: float S in [0, 1); round(S * size of the kernel) weights at random places do not exist.
-            Default 0.0.
-        seed: int, seed of the mask, or None to draw one. Default None.
+            Default: 0.0.
+        seed: int, seed of the mask, or None to draw one. Default: None.
         kwargs: other arguments of the layer class.
 
     Raises:
@@ -99,7 +99,14 @@ class Sparse(SavesAllVariables):
         self.sparsity = sparsity
         self.seed = random.randrange(2**31) if seed is None else seed  # as Keras's own initialisers
 
-    def add_weight(self, *args, name=None, initializer=None, regularizer=None, **kwargs):
+    def add_weight(
+        self,
+        *args: Any,
+        name: str | None = None,
+        initializer: Any = None,
+        regularizer: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         if name != "kernel":
             return super().add_weight(
                 *args, name=name, initializer=initializer, regularizer=regularizer, **kwargs
@@ -112,7 +119,7 @@ class Sparse(SavesAllVariables):
         )
         return self.trained_kernel
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.mask = self.add_weight(
             name="mask", shape=self.trained_kernel.shape, dtype="bool", trainable=False, autocast=False,
@@ -133,7 +140,7 @@ class Sparse(SavesAllVariables):
         return masked
 
     @property
-    def kernel(self):
+    def kernel(self) -> Any:
         """The variable that is trained; while the layer computes, what is left of it under the mask."""
         if _computing.get() is self:
             mask = ops.cast(self.mask, self.trained_kernel.dtype)
@@ -141,17 +148,17 @@ class Sparse(SavesAllVariables):
         return self.trained_kernel
 
     @kernel.setter
-    def kernel(self, value):
+    def kernel(self, value: Any) -> None:
         self.trained_kernel = value
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         token = _computing.set(self)
         try:
             return super().call(inputs)
         finally:
             _computing.reset(token)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "sparsity": self.sparsity, "seed": self.seed}
 
 
@@ -162,12 +169,12 @@ class SparseDense(Sparse, keras.layers.Dense):
     Args:
         args: units, as in `keras.layers.Dense`.
         sparsity: float S in [0, 1), the share of connections that do not exist. Which ones is drawn at
-            random, with the exact count; those that exist are initialised as in a dense layer. Default
+            random, with the exact count; those that exist are initialised as in a dense layer. Default:
             0.0.
-        seed: int, seed of that draw, or None to draw one. Default None.
+        seed: int, seed of that draw, or None to draw one. Default: None.
         block_shape: (outputs, inputs) of blocks of weights that exist together or not at all; None masks
             each weight by itself. LiteRT computes blocks of (1, 4) faster than a dense kernel
-            (`zoo.export`); elsewhere blocks are as fast as a dense layer. Default None.
+            (`zoo.export`); elsewhere blocks are as fast as a dense layer. Default: None.
         kwargs: activation, use_bias and so on, as in `keras.layers.Dense`.
 
     Attributes:
@@ -180,28 +187,28 @@ class SparseDense(Sparse, keras.layers.Dense):
     Raises:
         ValueError: for a sparsity outside [0, 1), or blocks that do not divide the kernel.
 
-    Reference: Mocanu et al., Scalable Training of ANNs with Adaptive Sparse Connectivity, 2018, arXiv
+    References:
+        Mocanu et al., Scalable Training of ANNs with Adaptive Sparse Connectivity, 2018, arXiv
         1707.04780; masked in the forward pass as in Evci et al., Rigging the Lottery, ICML 2020, arXiv
         1911.11134.
 
     Example:
-
-    >>> layer = zoo.layers.SparseDense(10, sparsity=0.75)
-    >>> tuple(layer(np.ones((2, 8))).shape)
-    (2, 10)
-    >>> int(keras.ops.convert_to_numpy(layer.mask).sum())
-    20
+        >>> layer = zoo.layers.SparseDense(10, sparsity=0.75)
+        >>> tuple(layer(np.ones((2, 8))).shape)
+        (2, 10)
+        >>> int(keras.ops.convert_to_numpy(layer.mask).sum())
+        20
     """
 
     def __init__(self, *args: Any, block_shape: tuple[int, int] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.block_shape = block_masks.checked(block_shape)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         block_masks.grid((input_shape[-1], self.units), self.block_shape, self.name)
         super().build(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "block_shape": self.block_shape}
 
 
@@ -211,8 +218,8 @@ class SparseConv2D(Sparse, keras.layers.Conv2D):
 
     Args:
         args: filters and kernel_size, as in `keras.layers.Conv2D`.
-        sparsity: float S in [0, 1), the share of weights that do not exist. Default 0.0.
-        seed: int, seed of the mask, or None to draw one. Default None.
+        sparsity: float S in [0, 1), the share of weights that do not exist. Default: 0.0.
+        seed: int, seed of the mask, or None to draw one. Default: None.
         kwargs: strides, padding, activation and so on, as in `keras.layers.Conv2D`.
 
     Attributes:
@@ -224,15 +231,15 @@ class SparseConv2D(Sparse, keras.layers.Conv2D):
     Raises:
         ValueError: for a sparsity outside [0, 1).
 
-    Reference: Mocanu et al., 2018, arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134.
+    References:
+        Mocanu et al., 2018, arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134.
 
     Example:
-
-    >>> layer = zoo.layers.SparseConv2D(16, 3, sparsity=0.75)
-    >>> tuple(layer(np.ones((1, 8, 8, 4))).shape)
-    (1, 6, 6, 16)
-    >>> int(keras.ops.convert_to_numpy(layer.mask).sum())
-    144
+        >>> layer = zoo.layers.SparseConv2D(16, 3, sparsity=0.75)
+        >>> tuple(layer(np.ones((1, 8, 8, 4))).shape)
+        (1, 6, 6, 16)
+        >>> int(keras.ops.convert_to_numpy(layer.mask).sum())
+        144
     """
 
 
@@ -242,8 +249,8 @@ class SparseDepthwiseConv2D(Sparse, keras.layers.DepthwiseConv2D):
 
     Args:
         args: kernel_size, as in `keras.layers.DepthwiseConv2D`.
-        sparsity: float S in [0, 1), the share of weights that do not exist. Default 0.0.
-        seed: int, seed of the mask, or None to draw one. Default None.
+        sparsity: float S in [0, 1), the share of weights that do not exist. Default: 0.0.
+        seed: int, seed of the mask, or None to draw one. Default: None.
         kwargs: strides, padding, depth_multiplier and so on, as in `keras.layers.DepthwiseConv2D`.
 
     Attributes:
@@ -255,15 +262,15 @@ class SparseDepthwiseConv2D(Sparse, keras.layers.DepthwiseConv2D):
     Raises:
         ValueError: for a sparsity outside [0, 1).
 
-    Reference: Mocanu et al., 2018, arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134.
+    References:
+        Mocanu et al., 2018, arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134.
 
     Example:
-
-    >>> layer = zoo.layers.SparseDepthwiseConv2D(3, sparsity=0.5)
-    >>> tuple(layer(np.ones((1, 8, 8, 4))).shape)
-    (1, 6, 6, 4)
-    >>> int(keras.ops.convert_to_numpy(layer.mask).sum())
-    18
+        >>> layer = zoo.layers.SparseDepthwiseConv2D(3, sparsity=0.5)
+        >>> tuple(layer(np.ones((1, 8, 8, 4))).shape)
+        (1, 6, 6, 4)
+        >>> int(keras.ops.convert_to_numpy(layer.mask).sum())
+        18
     """
 
 
@@ -273,8 +280,8 @@ class SparsePackedDense(Sparse, PackedDense):
 
     Args:
         args: units, num_members, alpha and gamma, see `PackedDense`.
-        sparsity: float S in [0, 1), the share of weights that do not exist. Default 0.0.
-        seed: int, seed of the mask, or None to draw one. Default None.
+        sparsity: float S in [0, 1), the share of weights that do not exist. Default: 0.0.
+        seed: int, seed of the mask, or None to draw one. Default: None.
         kwargs: role, activation and so on, see `PackedDense`.
 
     Attributes:
@@ -286,13 +293,13 @@ class SparsePackedDense(Sparse, PackedDense):
     Raises:
         ValueError: for a sparsity outside [0, 1), and see `PackedDense`.
 
-    Reference: Mocanu et al., 2018, arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134.
+    References:
+        Mocanu et al., 2018, arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134.
 
     Example:
-
-    >>> layer = zoo.layers.SparsePackedDense(16, num_members=2, alpha=2, sparsity=0.5)
-    >>> tuple(layer(np.ones((1, 32))).shape), tuple(layer.mask.shape)
-    ((1, 32), (2, 16, 16))
+        >>> layer = zoo.layers.SparsePackedDense(16, num_members=2, alpha=2, sparsity=0.5)
+        >>> tuple(layer(np.ones((1, 32))).shape), tuple(layer.mask.shape)
+        ((1, 32), (2, 16, 16))
     """
 
 
@@ -302,8 +309,8 @@ class SparsePackedConv2D(Sparse, PackedConv2D):
 
     Args:
         args: filters, kernel_size, num_members, alpha and gamma, see `PackedConv2D`.
-        sparsity: float S in [0, 1), the share of weights that do not exist. Default 0.0.
-        seed: int, seed of the mask, or None to draw one. Default None.
+        sparsity: float S in [0, 1), the share of weights that do not exist. Default: 0.0.
+        seed: int, seed of the mask, or None to draw one. Default: None.
         kwargs: role, strides, padding and so on, see `PackedConv2D`.
 
     Attributes:
@@ -315,13 +322,13 @@ class SparsePackedConv2D(Sparse, PackedConv2D):
     Raises:
         ValueError: for a sparsity outside [0, 1), and see `PackedConv2D`.
 
-    Reference: Mocanu et al., 2018, arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134.
+    References:
+        Mocanu et al., 2018, arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134.
 
     Example:
-
-    >>> layer = zoo.layers.SparsePackedConv2D(16, 3, num_members=2, alpha=2, sparsity=0.5)
-    >>> tuple(layer(np.ones((1, 8, 8, 32))).shape), tuple(layer.mask.shape)
-    ((1, 6, 6, 32), (2, 3, 3, 16, 16))
+        >>> layer = zoo.layers.SparsePackedConv2D(16, 3, num_members=2, alpha=2, sparsity=0.5)
+        >>> tuple(layer(np.ones((1, 8, 8, 32))).shape), tuple(layer.mask.shape)
+        ((1, 6, 6, 32), (2, 3, 3, 16, 16))
     """
 
 
@@ -331,8 +338,8 @@ class SparsePackedConv1D(Sparse, PackedConv1D):
 
     Args:
         args: filters, kernel_size, num_members, alpha and gamma, see `PackedConv1D`.
-        sparsity: float S in [0, 1), the share of weights that do not exist. Default 0.0.
-        seed: int, seed of the mask, or None to draw one. Default None.
+        sparsity: float S in [0, 1), the share of weights that do not exist. Default: 0.0.
+        seed: int, seed of the mask, or None to draw one. Default: None.
         kwargs: role, strides, padding and so on, see `PackedConv1D`.
 
     Attributes:
@@ -344,11 +351,11 @@ class SparsePackedConv1D(Sparse, PackedConv1D):
     Raises:
         ValueError: for a sparsity outside [0, 1), and see `PackedConv1D`.
 
-    Reference: Mocanu et al., 2018, arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134.
+    References:
+        Mocanu et al., 2018, arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134.
 
     Example:
-
-    >>> layer = zoo.layers.SparsePackedConv1D(16, 3, num_members=2, alpha=2, sparsity=0.5)
-    >>> tuple(layer(np.ones((1, 8, 32))).shape), tuple(layer.mask.shape)
-    ((1, 6, 32), (2, 3, 16, 16))
+        >>> layer = zoo.layers.SparsePackedConv1D(16, 3, num_members=2, alpha=2, sparsity=0.5)
+        >>> tuple(layer(np.ones((1, 8, 32))).shape), tuple(layer.mask.shape)
+        ((1, 6, 32), (2, 3, 16, 16))
     """

@@ -78,7 +78,7 @@ def _smallest(values, count):
 def prune_by_magnitude(model: keras.Model, sparsity: float, scope: str = "global") -> int:
     """Mask the smallest weights of a model's sparse layers, once.
 
-    Masked weights and all slots that the model's optimizer keeps for them become zero; the others keep
+    Masked weights and all slots that the model's optimiser keeps for them become zero; the others keep
     their values and slots. Layers that are not trainable stay as they are and do not count.
 
     Args:
@@ -86,7 +86,7 @@ def prune_by_magnitude(model: keras.Model, sparsity: float, scope: str = "global
         sparsity: float S in [0, 1). Afterwards exactly round(S * size) of the weights are zeros,
             including those that were masked before; but the largest weight of a layer always stays.
         scope: str, "global" for the smallest weights of all layers together, so that some layers get
-            sparser than others, or "layer" for the same sparsity in each. Default "global".
+            sparser than others, or "layer" for the same sparsity in each. Default: "global".
 
     Returns:
         int, the number of weights that were masked.
@@ -95,14 +95,14 @@ def prune_by_magnitude(model: keras.Model, sparsity: float, scope: str = "global
         ValueError: for a sparsity out of range or below what the model has already, an unknown scope, or
             a model with nothing to mask.
 
-    Reference: Han et al., Learning both Weights and Connections for Efficient Neural Networks, NeurIPS
-        2015, arXiv 1506.02626.
+    References:
+        Han et al., Learning both Weights and Connections for Efficient Neural Networks, NeurIPS 2015,
+        arXiv 1506.02626.
 
     Example:
-
-    >>> model = keras.Sequential([keras.Input((8,)), zoo.layers.SparseDense(10)])
-    >>> zoo.layers.prune_by_magnitude(model, sparsity=0.75)
-    60
+        >>> model = keras.Sequential([keras.Input((8,)), zoo.layers.SparseDense(10)])
+        >>> zoo.layers.prune_by_magnitude(model, sparsity=0.75)
+        60
     """
     check_sparsity(sparsity)
     _check_scope(scope)
@@ -159,7 +159,7 @@ def _check_not_sparser(groups, sparsity):
     if all(missing_zeros(group, sparsity) < -len(group) for group in masks):
         zeros = 1 - np.mean(np.concatenate([mask.ravel() for group in masks for mask in group]))
         raise ValueError(
-            f"the model has sparsity {zeros:.4g} already; pruning to {sparsity:.4g} is no pruning"
+            f"the model already has sparsity {zeros:.4g}, which is above the requested {sparsity:.4g}"
         )
 
 
@@ -173,31 +173,31 @@ class MagnitudePruning(StepCallback):
     After each training step at which the schedule asks for it (step 0 is before the first), the smallest
     weights are masked until the share of zeros is the schedule's (see `prune_by_magnitude`). A model
     that is sparser already stays as it is until the schedule catches up. Steps are counted as the
-    optimizer counts them, so that a resumed training continues as if it had not stopped.
+    optimiser counts them, so that a resumed training continues as if it had not stopped.
 
     Args:
         schedule: function of the step, schedule(step) -> (update?, sparsity), called with an int; a
             `PruningSchedule` of TensorFlow Model Optimization or one of your own. If the number of steps
             is known before training begins, every step is checked then. A float32 sparsity is read as
             the shortest decimal number that it stands for, 0.8 and not 0.800000012.
-        scope: str, "global" or "layer", see `prune_by_magnitude`. Default "global".
+        scope: str, "global" or "layer", see `prune_by_magnitude`. Default: "global".
 
     Raises:
         ValueError: before training, for a model with nothing to mask, an unknown scope, or a schedule
             that fails, leaves [0, 1), goes down, ends below the sparsity that the model has, or prunes
             at no step of the training.
 
-    Reference: Zhu & Gupta, To prune, or not to prune, 2017, arXiv 1710.01878.
+    References:
+        Zhu & Gupta, To prune, or not to prune, 2017, arXiv 1710.01878.
 
     Example:
-
-    >>> model = keras.Sequential([keras.Input((8,)), zoo.layers.SparseDense(10)])
-    >>> model.compile("sgd", "mse")
-    >>> pruning = zoo.layers.MagnitudePruning(lambda step: (step % 2 == 0, 0.25 * step / 2))
-    >>> x, y = np.ones((16, 8)), np.zeros((16, 10))
-    >>> history = model.fit(x, y, batch_size=4, verbose=0, callbacks=[pruning])
-    >>> int(keras.ops.convert_to_numpy(zoo.layers.sparse_layers(model)[0].mask).sum())
-    40
+        >>> model = keras.Sequential([keras.Input((8,)), zoo.layers.SparseDense(10)])
+        >>> model.compile("sgd", "mse")
+        >>> pruning = zoo.layers.MagnitudePruning(lambda step: (step % 2 == 0, 0.25 * step / 2))
+        >>> x, y = np.ones((16, 8)), np.zeros((16, 10))
+        >>> history = model.fit(x, y, batch_size=4, verbose=0, callbacks=[pruning])
+        >>> int(keras.ops.convert_to_numpy(zoo.layers.sparse_layers(model)[0].mask).sum())
+        40
     """
 
     def __init__(self, schedule: Callable[[int], tuple[Any, Any]], scope: str = "global") -> None:
@@ -209,12 +209,13 @@ class MagnitudePruning(StepCallback):
         _check_scope(scope)
         self.schedule, self.scope = schedule, scope
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         _prunable(model)
 
-    def begin(self, stop):
-        self.targets, self.asked = {}, 0
+    def begin(self, stop: int | None) -> None:
+        self.targets: dict[int, float] = {}
+        self.asked = 0
         if stop is not None:
             self._ask_until(stop)
             self._check(self.step, stop)
@@ -265,14 +266,14 @@ class MagnitudePruning(StepCallback):
         if 0 < start >= last and unfinished:
             raise ValueError(
                 f"the pruning schedule ends at step {last}, and training goes on from step {start} of "
-                "the optimizer; compile the model anew to begin at 0"
+                "the optimiser; compile the model again to begin at 0"
             )
 
-    def due(self, before, now):
+    def due(self, before: int, now: int) -> int | None:
         self._ask_until(now)
         return max((step for step in range(before + 1, now + 1) if step in self.targets), default=None)
 
-    def act(self, step):
+    def act(self, step: int) -> None:
         _prune(self.model, self.targets[step], self.scope)
 
 

@@ -45,16 +45,16 @@ def sparsify(
             `keras.applications` or an `EnsembleClassifier`. It is not changed.
         sparsity: float S in [0, 1), the share of zeros in all masked kernels together.
         distribution: str, "erk" for denser small kernels (see `erk_densities`; for packed kernels the
-            shape inside a member counts), or "uniform". Default "erk".
-        skip: sequence of str, names of layers that stay dense. Default ().
-        depthwise: bool, whether to mask DepthwiseConv2D too, which published networks do not. Default
+            shape inside a member counts), or "uniform". Default: "erk".
+        skip: sequence of str, names of layers that stay dense. Default: ().
+        depthwise: bool, whether to mask DepthwiseConv2D too, which published networks do not. Default:
             False.
         criterion: str, which weights stay: "random", or "magnitude" for those with the largest absolute
-            values. Default "random".
-        seed: int, seed of the random masks. Default 0.
+            values. Default: "random".
+        seed: int, seed of the random masks. Default: 0.
         block_shape: (outputs, inputs) such as (1, 4), to mask Dense layers in whole blocks (by
             "magnitude", those with the largest mean absolute values stay), which training keeps (see
-            `SparseDense`). Other layers are masked weight by weight. Default None.
+            `SparseDense`). Other layers are masked weight by weight. Default: None.
 
     Returns:
         A new model of the same class, compiled like the given one. The number of non-zeros of all masked
@@ -66,15 +66,15 @@ def sparsify(
             its configuration, an unknown distribution, criterion or layer name, or blocks that do not
             divide a kernel.
 
-    Reference: Evci et al., Rigging the Lottery, ICML 2020, arXiv 1911.11134; Liu et al., Deep Ensembling
-        with No Overhead for either Training or Testing, ICLR 2022, arXiv 2106.14568.
+    References:
+        Evci et al., Rigging the Lottery, ICML 2020, arXiv 1911.11134; Liu et al., Deep Ensembling with
+        No Overhead for either Training or Testing, ICLR 2022, arXiv 2106.14568.
 
     Example:
-
-    >>> dense = keras.Sequential([keras.Input((8,)), keras.layers.Dense(10)])
-    >>> sparse = zoo.layers.sparsify(dense, 0.75)
-    >>> int(np.count_nonzero(sparse.get_weights()[0]))
-    20
+        >>> dense = keras.Sequential([keras.Input((8,)), keras.layers.Dense(10)])
+        >>> sparse = zoo.layers.sparsify(dense, 0.75)
+        >>> int(np.count_nonzero(sparse.get_weights()[0]))
+        20
     """
     if distribution not in DISTRIBUTIONS:
         raise ValueError(f"distribution must be {' or '.join(DISTRIBUTIONS)}; got {distribution!r}")
@@ -120,11 +120,10 @@ def densify(model: keras.Model) -> keras.Model:
         ValueError: for a model without sparse layers.
 
     Example:
-
-    >>> dense = keras.Sequential([keras.Input((8,)), keras.layers.Dense(10)])
-    >>> again = zoo.layers.densify(zoo.layers.sparsify(dense, 0.75))
-    >>> type(again.layers[0]).__name__, int(np.count_nonzero(again.get_weights()[0]))
-    ('Dense', 20)
+        >>> dense = keras.Sequential([keras.Input((8,)), keras.layers.Dense(10)])
+        >>> again = zoo.layers.densify(zoo.layers.sparsify(dense, 0.75))
+        >>> type(again.layers[0]).__name__, int(np.count_nonzero(again.get_weights()[0]))
+        ('Dense', 20)
     """
     chosen = sparse.sparse_layers(model)
     if not chosen:
@@ -145,7 +144,9 @@ def _chosen(model, skip, depthwise):
     found = all_layers(model)
     unknown = set(skip) - {layer.name for layer in found}
     if unknown:
-        raise ValueError(f"skip names no layers of {model.name}: {', '.join(sorted(unknown))}")
+        raise ValueError(
+            f"skip names layers that {model.name} does not have: {', '.join(sorted(unknown))}"
+        )
     chosen = [
         layer
         for layer in found
@@ -256,7 +257,9 @@ def _compile(model, config):
         model.compile_from_config(config)
     except (TypeError, ValueError) as error:  # a loss of the user's own that Keras cannot name
         reason = str(error).splitlines()[0]
-        warnings.warn(f"{model.name} is not compiled, compile it anew: {reason}", stacklevel=5)
+        warnings.warn(
+            f"{model.name} could not be compiled as before ({reason}); compile it again", stacklevel=5
+        )
 
 
 def _replaced(config, wanted):

@@ -1,11 +1,13 @@
 """Callbacks that act after certain training steps, on every backend."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 
 class StepCallback(keras.callbacks.Callback):
-    """A callback that acts between training steps, which it counts as the optimizer does.
+    """A callback that acts between training steps, which it counts as the optimiser does.
 
     So a resumed training continues as if it had not stopped. Subclasses define in `due` when to act and in
     `act` what to do; all weights are in their variables then.
@@ -14,10 +16,12 @@ class StepCallback(keras.callbacks.Callback):
         step: int, training steps done; None before training.
     """
 
-    def on_train_begin(self, logs=None):
+    step: Any
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
         self.step = None
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.seen = -1
         if self.step is None:  # only now what was to be restored has been, and the first epoch is known
             optimizer = self.model.optimizer
@@ -33,7 +37,7 @@ class StepCallback(keras.callbacks.Callback):
             # "done": what zoo.training says of an epoch that was stopped within.
             self.begin(self.step + left - self.params.get("done", 0))
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         passed, self.seen = batch - self.seen, batch  # several with steps_per_execution
         before, self.step = self.step, self.step + passed
         step = self.due(before, self.step)

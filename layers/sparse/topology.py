@@ -27,9 +27,9 @@ def cosine_drop(
     FreeTickets' code for ImageNet anneals from 0.5 to 0.005.
 
     Args:
-        initial: float in [0, 1], the fraction at step 0. Default 0.3.
-        end_step: int >= 1, the step at which the fraction has reached `final`. Default 25 000.
-        final: float in [0, 1]. Default 0.0.
+        initial: float in [0, 1], the fraction at step 0. Default: 0.3.
+        end_step: int >= 1, the step at which the fraction has reached `final`. Default: 25 000.
+        final: float in [0, 1]. Default: 0.0.
 
     Returns:
         A function of the step that returns a float.
@@ -37,13 +37,13 @@ def cosine_drop(
     Raises:
         ValueError: for fractions outside [0, 1] or end_step < 1.
 
-    Reference: Evci et al., Rigging the Lottery, ICML 2020, arXiv 1911.11134.
+    References:
+        Evci et al., Rigging the Lottery, ICML 2020, arXiv 1911.11134.
 
     Example:
-
-    >>> schedule = zoo.layers.cosine_drop(initial=0.4, end_step=100)
-    >>> [round(schedule(step), 3) for step in (0, 50, 100)]
-    [0.4, 0.2, 0.0]
+        >>> schedule = zoo.layers.cosine_drop(initial=0.4, end_step=100)
+        >>> [round(schedule(step), 3) for step in (0, 50, 100)]
+        [0.4, 0.2, 0.0]
     """
     check_fraction(initial, "initial")
     check_fraction(final, "final")
@@ -79,10 +79,10 @@ def drop_and_grow(
         kernel: array of any shape, the weights.
         mask: boolean array of that shape.
         drop_fraction: float in [0, 1].
-        scores: array of that shape, such as gradients; None grows at random. Default None.
-        rng: `numpy.random.Generator` for random growth, or None for an unseeded one. Default None.
+        scores: array of that shape, such as gradients; None grows at random. Default: None.
+        rng: `numpy.random.Generator` for random growth, or None for an unseeded one. Default: None.
         block_shape: (outputs, inputs) of blocks that are dropped and grown whole, by their mean |weight| and
-            mean |score|; n and k then count blocks. Default None.
+            mean |score|; n and k then count blocks. Default: None.
 
     Returns:
         (new mask, kept): kept are the connections that were never dropped; the others of the new mask are
@@ -117,17 +117,17 @@ def update_topology(
     """Drop and grow connections in every sparse layer of a model, once.
 
     Grown weights start at zero, including one that was dropped and grows again, and all slots that the
-    model's optimizer keeps for dropped and grown weights are set to zero. Kept weights keep values and slots,
+    model's optimiser keeps for dropped and grown weights are set to zero. Kept weights keep values and slots,
     and each layer keeps its number of connections. Layers that are not trainable stay as they are.
 
     Args:
         model: `keras.Model` with sparse layers, compiled or not.
         drop_fraction: float r in [0, 1], the share of each layer's connections (see `drop_and_grow`).
         scores: list of arrays, one per sparse layer in the order of `sparse_layers`, as `dense_gradients`
-            gives them; None grows at random. Default None.
-        seed: int, seed of random growth. Default 0.
+            gives them; None grows at random. Default: None.
+        seed: int, seed of random growth. Default: 0.
         reset_dense_layers: bool. Layers whose mask is all ones are left alone; True zeroes their smallest
-            weights instead, as FreeTickets' code does. Default False.
+            weights instead, as FreeTickets' code does. Default: False.
 
     Returns:
         int, the number of connections that were dropped, which is also the number grown.
@@ -135,15 +135,15 @@ def update_topology(
     Raises:
         ValueError: for a fraction out of range or a model without sparse layers.
 
-    Reference: Mocanu et al., 2018, arXiv 1707.04780 (random growth); Evci et al., ICML 2020, arXiv 1911.11134
-        (by gradient). That regrown weights start at zero is FreeTickets' choice; RigL's code gives them the
-        values they had.
+    References:
+        Mocanu et al., 2018, arXiv 1707.04780 (random growth); Evci et al., ICML 2020, arXiv 1911.11134
+        (by gradient). That regrown weights start at zero is FreeTickets' choice; RigL's code gives them
+        the values they had.
 
     Example:
-
-    >>> model = keras.Sequential([keras.Input((8,)), zoo.layers.SparseDense(10, sparsity=0.5)])
-    >>> zoo.layers.update_topology(model, drop_fraction=0.25)
-    10
+        >>> model = keras.Sequential([keras.Input((8,)), zoo.layers.SparseDense(10, sparsity=0.5)])
+        >>> zoo.layers.update_topology(model, drop_fraction=0.25)
+        10
     """
     check_fraction(drop_fraction, "drop_fraction")
     layers = sparse_layers(model)
@@ -156,7 +156,7 @@ def update_topology(
             continue
         kernel = ops.convert_to_numpy(layer.kernel)
         rng = np.random.default_rng([seed, index])
-        given = scores and scores[index]
+        given = None if scores is None else scores[index]
         new, kept = drop_and_grow(kernel, mask, drop_fraction, given, rng, layer.block_shape)
         dropped = int(mask.sum()) - int(kept.sum())
         if dropped:
@@ -187,43 +187,43 @@ class TopologyUpdates(StepCallback):
 
     After every `every`-th training step before `end_step`, each layer drops its smallest weights and grows as
     many connections (see `update_topology`). An update depends only on the model, the data, the seed and the
-    optimizer's count of steps, so a resumed training continues as if it had not stopped.
+    optimiser's count of steps, so a resumed training continues as if it had not stopped.
 
     Args:
         growth: str, "set" grows at random; "rigl" where the dense gradient of the loss is largest on the
             batch of the step; "momentum" where the sum of that gradient over the last `momentum_steps`
             batches, weighted by momentum ** age and all taken at the present weights, is largest.
-            Default "rigl".
+            Default: "rigl".
         data: for "rigl" and "momentum": arrays (x, y), of which a batch is drawn for a step, or a function of
-            the step that returns a batch (x, y). May be the training data. Default None.
-        every: int, training steps between two updates. Default 100.
+            the step that returns a batch (x, y). May be the training data. Default: None.
+        every: int, training steps between two updates. Default: 100.
         drop_fraction: float r in [0, 1], the share of a layer's connections, or a schedule: a function of the
-            step such as `cosine_drop`. Default 0.3.
-        end_step: int, the first step without updates; None updates until the end. Default None.
-        reset_dense_layers: bool, see `update_topology`. Default False.
-        batch_size: int, number of images that are drawn from `data`. Default 128.
-        momentum: float in [0, 1], for growth by momentum. Default 0.9.
-        momentum_steps: int, number of batches for growth by momentum. Default 10.
-        seed: int, seed of drawn batches and random growth. Default 0.
+            step such as `cosine_drop`. Default: 0.3.
+        end_step: int, the first step without updates; None updates until the end. Default: None.
+        reset_dense_layers: bool, see `update_topology`. Default: False.
+        batch_size: int, number of images that are drawn from `data`. Default: 128.
+        momentum: float in [0, 1], for growth by momentum. Default: 0.9.
+        momentum_steps: int, number of batches for growth by momentum. Default: 10.
+        seed: int, seed of drawn batches and random growth. Default: 0.
 
     Raises:
         ValueError: before training, for an argument out of range, data missing or of different lengths, a
             model without sparse layers, no update within the training, or a schedule that fails or leaves
             [0, 1] at one of the updates.
 
-    Reference: Mocanu et al., Nature Communications 2018, arXiv 1707.04780 (SET); Evci et al., Rigging the
-        Lottery, ICML 2020, arXiv 1911.11134 (RigL); Dettmers & Zettlemoyer, Sparse Networks from Scratch,
-        2019, arXiv 1907.04840 (momentum).
+    References:
+        Mocanu et al., Nature Communications 2018, arXiv 1707.04780 (SET); Evci et al., Rigging the
+        Lottery, ICML 2020, arXiv 1911.11134 (RigL); Dettmers & Zettlemoyer, Sparse Networks from
+        Scratch, 2019, arXiv 1907.04840 (momentum).
 
     Example:
-
-    >>> model = keras.Sequential([keras.Input((8,)), zoo.layers.SparseDense(10, sparsity=0.5)])
-    >>> model.compile("sgd", "mse")
-    >>> x, y = np.random.default_rng(0).normal(size=(16, 8)), np.zeros((16, 10))
-    >>> updates = zoo.layers.TopologyUpdates("rigl", (x, y), every=2, batch_size=4)
-    >>> history = model.fit(x, y, batch_size=4, verbose=0, callbacks=[updates])
-    >>> int(keras.ops.convert_to_numpy(zoo.layers.sparse_layers(model)[0].mask).sum())
-    40
+        >>> model = keras.Sequential([keras.Input((8,)), zoo.layers.SparseDense(10, sparsity=0.5)])
+        >>> model.compile("sgd", "mse")
+        >>> x, y = np.random.default_rng(0).normal(size=(16, 8)), np.zeros((16, 10))
+        >>> updates = zoo.layers.TopologyUpdates("rigl", (x, y), every=2, batch_size=4)
+        >>> history = model.fit(x, y, batch_size=4, verbose=0, callbacks=[updates])
+        >>> int(keras.ops.convert_to_numpy(zoo.layers.sparse_layers(model)[0].mask).sum())
+        40
     """
 
     def __init__(
@@ -237,7 +237,7 @@ class TopologyUpdates(StepCallback):
             raise ValueError(f"growth must be one of {', '.join(GROWTH)}; got {growth!r}")
         if growth != "set" and data is None:
             raise ValueError(
-                f'growth="{growth}" takes gradients of data=(x, y) or a function of the step'
+                f'growth="{growth}" needs gradients: pass data=(x, y), or a function of the step'
             )
         for name, value in (
             ("every", every),
@@ -259,13 +259,13 @@ class TopologyUpdates(StepCallback):
         self.reset_dense_layers, self.seed = reset_dense_layers, seed
         self.gradients = None
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         if not sparse_layers(model):
             raise ValueError(f"{model.name} has no sparse layers; make some by zoo.layers.sparsify")
         self.gradients = dense_gradients(model) if self.growth != "set" else None
 
-    def begin(self, stop):
+    def begin(self, stop: int | None) -> None:
         if stop is not None:
             self._check(self.step, stop)
 
@@ -299,12 +299,12 @@ class TopologyUpdates(StepCallback):
         check_fraction(value, f"drop_fraction at step {step}")
         return value
 
-    def due(self, before, now):
+    def due(self, before: int, now: int) -> int | None:
         last = now if self.end_step is None else min(now, self.end_step - 1)
         step = last // self.every * self.every
         return step if before < step else None
 
-    def act(self, step):
+    def act(self, step: int) -> None:
         self.update(step)
 
     def update(self, step: int, drop_fraction: float | None = None) -> int:
@@ -313,7 +313,7 @@ class TopologyUpdates(StepCallback):
         Args:
             step: int, which decides the batch, random growth and, by the schedule, the fraction.
             drop_fraction: float in [0, 1] instead of the schedule's, such as at a hop between two tickets.
-                Default None.
+                Default: None.
 
         Returns:
             int, the number of connections that were dropped, which is also the number grown.

@@ -11,13 +11,7 @@ import zoo
 from zoo import counts
 from zoo.methods import MIMO, BatchEnsemble, HyperBatch, Packed, Single
 
-
-@pytest.fixture(autouse=True)
-def quick_initializers(monkeypatch):
-    """Counts need no random draws, which take most of the time of building."""
-    zeros = keras.initializers.Zeros()
-    draw = "keras.initializers.VarianceScaling.__call__"
-    monkeypatch.setattr(draw, lambda self, *args, **options: zeros(*args, **options))
+pytestmark = pytest.mark.usefixtures("quick_initializers")
 
 
 def network(backbone, method, num_classes=10, stem="cifar"):

@@ -35,7 +35,7 @@ for line in sys.stdin:
 
 
 class Clock:
-    """Stands in for `time`: only contestants move it on."""
+    """Stands in for `time`: only models move it on."""
 
     now = 0.0
 
@@ -46,7 +46,7 @@ class Clock:
 
 
 class Runner:
-    """A contestant whose calls take `seconds` by task, CPU time twice that, and its warm-up `warm_up`."""
+    """A model whose calls take `seconds` by task, CPU time twice that, and its warm-up `warm_up`."""
 
     of = "zoo"
 
@@ -96,7 +96,7 @@ def test_a_ratio_is_the_median_of_the_ratios_of_rounds():
 def test_one_call_of_each_in_every_round(clock):
     log, tasks = [], ["train", "predict 1"]
     a, b = (Runner(label, clock, {task: 1.0 for task in tasks}, log=log) for label in "ab")
-    times, skipped = rounds.race([a, b], [a], tasks, rounds=4, seconds=1e6)
+    times, skipped = rounds.time_in_rounds([a, b], [a], tasks, rounds=4, seconds=1e6)
     assert log == [("a", "train"), ("b", "train")] * 4 + [("a", "predict 1"), ("b", "predict 1")] * 4
     assert not skipped and times["train"][a].shape == (4, 2)
     np.testing.assert_array_equal(times["predict 1"][b], [[1, 2]] * 4)
@@ -107,7 +107,7 @@ def test_a_short_call_comes_after_another_of_its_own(clock):
     short, long = (
         Runner(label, clock, {"t": t}, log=log) for label, t in (("short", 0.09), ("long", 2))
     )
-    times, _ = rounds.race([short, long], [short], ["t"], rounds=2, seconds=1e6)
+    times, _ = rounds.time_in_rounds([short, long], [short], ["t"], rounds=2, seconds=1e6)
     assert [label for label, _ in log] == ["short", "short", "long"] * 2
     assert times["t"][short].shape == times["t"][long].shape == (2, 2)
 
@@ -117,7 +117,7 @@ def test_what_does_not_fit_is_said(clock):
     first = Runner("single", clock, cheap, warm_up=20)
     others = [Runner("dear", clock, dear, 10), Runner("middle", clock, {"t": 5.0}, 25),
               Runner("late", clock, cheap, 1)]  # fmt: skip
-    times, skipped = rounds.race([first, *others], [first], ["t"], 50, seconds=100)
+    times, skipped = rounds.time_in_rounds([first, *others], [first], ["t"], 50, seconds=100)
     # 55 s are warm-up, so `late` does not begin; 45 s are left for 3 rounds of 36 s, then of 6 s.
     assert [one.label for one in times["t"]] == ["single", "middle"]
     assert "55 s of 100 s were gone" in skipped[others[2]]
@@ -137,7 +137,7 @@ def test_nobody_is_dropped_in_silence(costs, warm_up, seconds, count):
         patch.setattr(rounds, "time", clock)
         all_of_them = [Runner(str(i), clock, {"a": c, "b": c / 2}, warm_up) for i, c in enumerate(costs)]
         baseline = all_of_them[-1]
-        times, skipped = rounds.race(all_of_them, [baseline], ["a", "b"], count, seconds)
+        times, skipped = rounds.time_in_rounds(all_of_them, [baseline], ["a", "b"], count, seconds)
     assert baseline not in skipped
     for measured in times.values():
         assert set(measured) | set(skipped) == set(all_of_them)
@@ -145,12 +145,12 @@ def test_nobody_is_dropped_in_silence(costs, warm_up, seconds, count):
         assert {min(count, 3) <= len(values) <= count for values in measured.values()} == {True}
 
 
-def test_a_contestant_that_cannot_be_built_is_noted_a_baseline_is_not(clock, raises_line):
+def test_a_model_that_cannot_be_built_is_noted_a_baseline_is_not(clock, raises_line):
     good, bad = Runner("good", clock, {"t": 1.0}), Runner("bad", clock, {"t": 1.0}, error="7 channels")
-    times, skipped = rounds.race([good, bad], [good], ["t"], 3, 1e6)
+    times, skipped = rounds.time_in_rounds([good, bad], [good], ["t"], 3, 1e6)
     assert list(times["t"]) == [good] and skipped == {bad: "cannot be built: 7 channels"}
     with raises_line(ValueError, "7 channels"):
-        rounds.race([good, bad], [bad], ["t"], 3, 1e6)
+        rounds.time_in_rounds([good, bad], [bad], ["t"], 3, 1e6)
 
 
 @pytest.mark.slow
@@ -239,7 +239,7 @@ def test_peak_memory_is_seen_after_it_was_freed():
         assert memory.peak() - memory.now() < 30
 
 
-def test_every_method_and_argument_becomes_a_contestant():
+def test_every_method_and_argument_becomes_a_model():
     labels = [one.label for one in from_scratch(METHODS, TINY)]
     assert labels == [text.replace(":", " ") for text in METHODS]
     models = {
@@ -305,7 +305,7 @@ def test_the_peers_script_knows_nothing_of_keras_or_us():
     ],
 )
 def test_bad_input_is_refused_in_one_line(arguments, pattern, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "race", None)  # before anything is measured
+    monkeypatch.setattr(benchmark, "time_in_rounds", None)  # before anything is measured
     assert cli.main(["benchmark", "--output", str(tmp_path / "out"), *arguments]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 and pattern in said[0]

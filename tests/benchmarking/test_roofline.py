@@ -5,9 +5,10 @@ import types
 import keras
 import pytest
 
+from zoo import latency
 from zoo.benchmarking import benchmark, output, roofline
 from zoo.benchmarking.models import Settings
-from zoo.training.cost.step_cost import StepCost
+from zoo.step_cost import StepCost
 
 FOUND = {"flops": 100e9, "bytes": 10e9}
 COST = StepCost(
@@ -31,8 +32,8 @@ def test_the_nearest_limit_is_the_one_used_most(work, seconds, limit, share):
 
 
 def test_a_rate_is_the_fastest_call_of_the_first_size_that_is_long_enough(monkeypatch):
-    clock = types.SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
-    monkeypatch.setattr(roofline, "time", clock)
+    clock = types.SimpleNamespace(now=0.0, perf_counter=lambda: clock.now, process_time=lambda: 0.0)
+    monkeypatch.setattr(latency, "time", clock)
     called = []
 
     def work(size, dtype):

@@ -137,8 +137,8 @@ def test_a_photograph_that_is_stored_turned_is_answered_as_predict_does(page, se
 
 
 REFUSED = [
-    ("POST", "/answer", b"no image", {}, 400, "this is no image that Pillow can read"),
-    ("POST", "/answer", photograph()[:60], {}, 400, "no image that Pillow can read"),
+    ("POST", "/answer", b"no image", {}, 400, "this is not an image that Pillow can read"),
+    ("POST", "/answer", photograph()[:60], {}, 400, "not an image that Pillow can read"),
     ("POST", "/answer", b"", {}, 400, "send an image"),
     ("POST", "/other", b"x", {}, 400, "send an image"),
     ("GET", "/examples/9", None, {}, 404, "no such example"),
@@ -147,7 +147,7 @@ REFUSED = [
 ]
 
 
-def test_what_is_no_image_or_not_from_here_is_refused(page, session):
+def test_what_is_not_an_image_or_not_from_here_is_refused(page, session):
     for method, path, body, headers, status, said in REFUSED:
         given, content = page.ask(method, path, body, **headers)
         assert given == status and said in json.loads(content)["error"], path

@@ -7,9 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from zoo import cli, registry
+from zoo import cli, command_errors, registry
 from zoo.benchmarking import doctor
-from zoo.commands import errors
 
 
 def run(capsys, *arguments):
@@ -87,7 +86,7 @@ def test_files_for_export_that_are_none(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", ["predict", "app", "export"])
-def test_models_that_are_no_ensembles_are_told_of_convert(command, tmp_path, capsys):
+def test_models_that_are_not_ensembles_are_told_of_convert(command, tmp_path, capsys):
     path = tmp_path / "plain.keras"
     keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)]).save(path)
     status, said = run(capsys, command, path, tmp_path)
@@ -137,14 +136,14 @@ def test_images_for_int8_that_are_none(tmp_path, raises_line):
 )
 def test_any_error_is_one_line(error, said, capsys, monkeypatch):
     monkeypatch.delenv("ZOO_TRACEBACK", raising=False)
-    assert errors.report(error) == 2
+    assert command_errors.report(error) == 2
     assert capsys.readouterr().err == said
     monkeypatch.setenv("ZOO_TRACEBACK", "1")
-    errors.report(error)
+    command_errors.report(error)
     assert len(capsys.readouterr().err.splitlines()) > 1
 
 
 def test_warnings_are_one_line(capsys):
-    errors.show_warning(UserWarning("two\nlines"), UserWarning, "file", 3)
+    command_errors.show_warning(UserWarning("two\nlines"), UserWarning, "file", 3)
     assert capsys.readouterr().err == "zoo: warning: two lines\n"
-    assert errors.report(KeyboardInterrupt()) == 130
+    assert command_errors.report(KeyboardInterrupt()) == 130

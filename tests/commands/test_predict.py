@@ -122,7 +122,7 @@ def test_names_are_printed_as_they_are_but_for_control_characters(capsys):
     assert shown == [[name, "[b]cat"] for name in [*names[:-1], "?[31mred?.png"]]
 
 
-def test_names_that_are_no_text_are_written(tmp_path, capsys):
+def test_names_that_are_not_text_are_written(tmp_path, capsys):
     prediction = zoo.Prediction(np.ones((1, 1, 1)), paths=["caf\udce9.png"])
     predict._print(predict.table(prediction))
     predict._write_csv(predict.table(prediction), tmp_path / "a.csv")
@@ -151,7 +151,7 @@ def test_files_that_cannot_be_read_are_told_and_the_others_answered(saved, folde
 def test_labelled_photographs_give_the_threshold(saved, folder, capsys):
     assert cli.main(["predict", saved[1], str(folder), "--labelled", str(folder)]) == 0
     out = capsys.readouterr().out
-    assert "No threshold can be shown to reach 95.0% at level 95% on 12 images" in out
+    assert "No threshold can be shown to reach 95.0% accuracy with 95% confidence on 12 images" in out
     assert out.count("ask a person") == 12
 
 

@@ -177,11 +177,11 @@ COMMANDS = [
 IN_ONE_PROCESS = """
 import json, sys, warnings
 from zoo import cli
-from zoo.commands import errors
+from zoo import command_errors
 from zoo.commands.silence import silence
 
 silence()
-warnings.showwarning = errors.show_warning
+warnings.showwarning = command_errors.show_warning
 for arguments in json.loads(sys.argv[1]):
     assert not cli.main(arguments), arguments
     print("ended", arguments[0])

@@ -95,7 +95,7 @@ def test_tasks_become_ensembles(name, raises_line):
 def test_layers_of_a_fixed_width_are_named(classifier, raises_line):
     model = classifier[0]
     if model.name == "vit":
-        with raises_line(ValueError, "cannot be another width, .*deep_ensemble"):
+        with raises_line(ValueError, "cannot have another width, .*deep_ensemble"):
             zoo.convert(model, Packed(2, alpha=1))
     else:
         with pytest.warns(UserWarning, match="new weights"):

@@ -147,11 +147,11 @@ def test_what_cannot_change_its_width_is_refused(raises_line):
     written = stack(layers.Lambda(lambda x: x / 255, name="written"), layers.Flatten(), layers.Dense(2))
     depthwise = stack(layers.DepthwiseConv2D(3, name="first"), layers.Flatten(), layers.Dense(2))
     cases = [
-        (branches, MIMO(2), {}, "branches reads its images by left, right, .*take deep_ensemble"),
+        (branches, MIMO(2), {}, "the images of branches enter left, right, .*take deep_ensemble"),
         (depthwise, MIMO(2), {}, "first gives .*take deep_ensemble, packed or batch_ensemble"),
-        (convolved, MIMO(2), {}, "last is no Dense layer .*take deep_ensemble"),
+        (convolved, MIMO(2), {}, "last is not a Dense layer .*take deep_ensemble"),
         (convolved, MIMO(2), {"tile_at": 0.5}, "leave tile_at out"),
-        (grouped, Packed(2, alpha=1.5), {}, "grouped cannot be another width, .*deep_ensemble"),
+        (grouped, Packed(2, alpha=1.5), {}, "grouped cannot have another width, .*deep_ensemble"),
         (written, "batch_ensemble", {}, "written is a Lambda layer"),
         (written, "nonsense", {}, "method must be one of zoo.methods"),
     ]
@@ -214,5 +214,5 @@ def test_a_cell_cannot_be_narrowed(raises_line):
         layers.Dense(3),
         shape=(6, 6, 3),
     )
-    with raises_line(ValueError, "rnn .RNN. cannot be another width.*deep_ensemble"):
+    with raises_line(ValueError, "rnn .RNN. cannot have another width.*deep_ensemble"):
         zoo.convert(source, Packed(4, 2))

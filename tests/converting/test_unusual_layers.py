@@ -97,7 +97,7 @@ def mixed(kind):
 @pytest.mark.parametrize("kind", ["pooled", "averaged"])
 def test_means_of_softmaxes_are_not_taken_for_logits(kind, raises_line):
     model = mixed(kind)
-    with raises_line(ValueError, "mixes the softmax .* pass from_logits=False"):
+    with raises_line(ValueError, "has layers between the softmax .* pass from_logits=False"):
         zoo.convert(model, "batch_ensemble")
     with raises_line(ValueError, "pass from_logits=False"):
         zoo.ensemble([model])

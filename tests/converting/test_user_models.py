@@ -234,7 +234,7 @@ def test_what_cannot_be_converted_is_refused(user, raises_line):
         (user, "batch_ensemble", {"preprocessing": "numpy"}, "preprocessing must be"),
         (user, "batch_ensemble", {"preprocessing": np.sqrt}, "pass a Keras layer"),
         (user, "batch_ensemble", {"num_classes": 1}, "num_classes must be"),
-        (Unreadable(), "single", {}, "no built functional or sequential model"),
+        (Unreadable(), "single", {}, "not a built functional or sequential model"),
         (model_of(layers.Conv2D(3, 1)), "single", {}, "pool it"),
         (model_of(layers.Flatten(), layers.Dense(1, "sigmoid")), "single", {}, "ends small with sigmoid"),
         (model_of(layers.Dense(2), shape=(7,)), "single", {}, "not images"),
@@ -244,7 +244,7 @@ def test_what_cannot_be_converted_is_refused(user, raises_line):
         ),
         (
             model_of(layers.Conv2D(3, 3, data_format="channels_first", name="planes"), layers.Flatten(), layers.Dense(2)),
-            "batch_ensemble", {}, "planes is no layer for batch_ensemble .*take deep_ensemble",
+            "batch_ensemble", {}, "planes cannot be a layer of batch_ensemble .*take deep_ensemble",
         ),
     ]  # fmt: skip
     for model, method, options, message in cases:

@@ -5,12 +5,8 @@ import io
 import numpy as np
 import pytest
 
+from helpers.images import split
 from zoo.data import arrays
-
-
-def split(count):
-    images = np.arange(count, dtype="uint8")[:, None, None, None] * np.ones((1, 2, 2, 1), "uint8")
-    return arrays.Split(images, np.arange(count, dtype="int32"))
 
 
 def test_held_out_examples_are_a_fixed_part():
@@ -81,10 +77,12 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
-def test_what_is_no_whole_data_set_is_refused_in_one_line(kind, tmp_path, raises_line):
+def test_an_incomplete_data_set_is_refused_in_one_line(kind, tmp_path, raises_line):
     contents, line = DAMAGED[kind]
     (tmp_path / "mnist.npz").write_bytes(contents)
-    with raises_line(ValueError, rf"mnist.npz is no whole data set \(.*{line}.*\); prepare it again"):
+    with raises_line(
+        ValueError, rf"mnist.npz is not a complete data set \(.*{line}.*\); prepare it again"
+    ):
         arrays.load("mnist", "train", tmp_path)
 
 

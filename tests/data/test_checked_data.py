@@ -72,7 +72,7 @@ BAD = {
     "too_high": (IMAGES, _changed(LABELS, 5, 3).astype(int), "run from 0 to 3, .* 3 classes"),
     "negative": (IMAGES, _changed(LABELS, 5, -1).astype(int), "run from -1 to"),
     "fraction": (IMAGES, _changed(LABELS, 5, 0.5), "integer labels expected, got fractions"),
-    "width": (IMAGES, np.eye(4)[LABELS], r"\(., 4\) fit no model of 3 classes"),
+    "width": (IMAGES, np.eye(4)[LABELS], r"\(., 4\) do not fit a model of 3 classes"),
     "sum": (IMAGES, _changed(SOFT, 5, 0.5), "1 of . soft labels do not sum to 1 .* 1.5"),
     "negative_share": (IMAGES, _changed(SOFT, 5, [1.5, -0.5, 0]), "finite and not negative"),
     "shape": (IMAGES[:, :5], LABELS, r"\(N, 6, 6, 1\); got|images are 5x6"),
@@ -128,7 +128,7 @@ def test_weights_of_another_shape_stop_fit(model, raises_line):
         model.fit(data, verbose=0)
 
 
-def test_a_split_that_is_no_number_is_refused(model, raises_line):
+def test_a_split_that_is_not_a_number_is_refused(model, raises_line):
     with raises_line(ValueError, "validation_split must be a number >= 0 and < 1; got '0.5'"):
         model.fit(IMAGES, LABELS, validation_split="0.5", verbose=0)
 

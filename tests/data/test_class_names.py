@@ -129,7 +129,7 @@ def test_a_data_set_or_its_folder_gives_names(images, labels, tmp_path):
 
 def test_a_source_without_names_is_refused(tmp_path, raises_line):
     for source in (str(tmp_path), "nowhere"):
-        with raises_line(ValueError, "is no folder with a subfolder for each class"):
+        with raises_line(ValueError, "is not a folder with a subfolder for each class"):
             zoo.load("single_mlp", weights=None, class_names=source)
     with raises_line(ValueError, "this data set has no class_names"):
         zoo.load("single_mlp", weights=None, class_names=3)
@@ -178,7 +178,7 @@ def test_imagenet_is_decoded_by_wordnet_ids():
         (np.full((1, 3), 2.0), "sum to 1"),
     ],
 )
-def test_what_is_no_prediction_is_not_decoded(predictions, pattern, raises_line):
+def test_what_is_not_a_prediction_is_not_decoded(predictions, pattern, raises_line):
     with raises_line(ValueError, pattern):
         zoo.decode_predictions(predictions)
 

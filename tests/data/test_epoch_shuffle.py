@@ -2,13 +2,9 @@
 
 import numpy as np
 
+from helpers.images import split
 from zoo.data import arrays
 from zoo.data.epoch_shuffle import EpochShuffle
-
-
-def split(count):
-    images = np.arange(count, dtype="uint8")[:, None, None, None] * np.ones((1, 2, 2, 1), "uint8")
-    return arrays.Split(images, np.arange(count, dtype="int32"))
 
 
 def test_shuffle_is_decided_by_seed_and_epoch():

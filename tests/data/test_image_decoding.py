@@ -6,16 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.images import encode
+
 tf = pytest.importorskip("tensorflow")
 
 from zoo.data import image_decoding  # noqa: E402
-
-
-def encode(array, form="JPEG", mode=None, **options):
-    encoded = io.BytesIO()
-    image = Image.fromarray(array)
-    image.convert(mode or image.mode).save(encoded, form, **options)
-    return encoded.getvalue()
 
 
 def places(height, width):

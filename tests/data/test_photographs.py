@@ -15,7 +15,7 @@ NAMES = ["cat", "dog", "owl"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Nine photographs of three sizes and four formats in three folders of classes, and what is no image."""
+    """Nine photographs of three sizes and four formats in three folders of classes, and a file that is not an image."""
     rng = np.random.default_rng(4)
     root = tmp_path_factory.mktemp("photographs")
     for name in NAMES:
@@ -43,7 +43,7 @@ def test_a_folder_has_the_pixels_of_the_data_set_that_fit_reads(resize, folder, 
         folder, image_size=(16, 16), crop_to_aspect_ratio=resize == "crop", batch_size=4, shuffle=False,
         verbose=False,
     )  # fmt: skip
-    images = photographs.of(folder, (16, 16, 3), resize)
+    images = photographs.open_images(folder, (16, 16, 3), resize)
     given = np.concatenate(list(images.batches(4)))
     expected = np.concatenate([np.asarray(x) for x, _ in dataset])
     np.testing.assert_allclose(given, expected, atol=1e-3)
@@ -204,7 +204,7 @@ BAD = {
     "narrow": (
         lambda _: Image.new("RGB", (0, 9)),
         ValueError,
-        r"image 0 has .*\(9, 0, 3\), so no pixels",
+        r"image 0 has .*\(9, 0, 3\), which has no pixels",
     ),
     "flat": (
         lambda _: [np.zeros((0, 9, 3), "uint8")],

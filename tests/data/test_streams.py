@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.images import encode
 from helpers.paths import ROOT
 
 tf = pytest.importorskip("tensorflow")
@@ -16,6 +17,7 @@ tfds = pytest.importorskip("tensorflow_datasets")
 
 from zoo.data import arrays, streams, tfrecords  # noqa: E402
 from zoo.data.epoch_shuffle import EpochShuffle  # noqa: E402
+from zoo.training import streams as public_streams  # noqa: E402
 
 SIZE, BATCH = (16, 16), 6
 SETTINGS = {
@@ -61,13 +63,6 @@ def written(benchmark, tmp_path):
     return write
 
 
-def encode(array, form="JPEG", mode=None, **options):
-    encoded = io.BytesIO()
-    image = Image.fromarray(array)
-    image.convert(mode or image.mode).save(encoded, form, **options)
-    return encoded.getvalue()
-
-
 def batches(source, batch_size=BATCH, epoch=0, seed=3, **options):
     stream = streams.training(source, batch_size, seed=seed, epoch=epoch, image_size=SIZE, **options)
     return list(stream.as_numpy_iterator())
@@ -86,6 +81,10 @@ def joined(parts):
         tuple(np.concatenate(piece) for piece in zip(*step, strict=True))
         for step in zip(*parts, strict=True)
     ]
+
+
+def test_the_public_module_has_the_old_name_of_open_split():
+    assert public_streams.open is public_streams.open_split is streams.open_split
 
 
 @pytest.mark.slow

@@ -14,8 +14,8 @@ from zoo import counts
 from zoo.exporting import litert
 from zoo.exporting.folding import folded
 from zoo.layers import MemberLogits
+from zoo.step_cost import step_cost
 from zoo.training import recipes
-from zoo.training.cost.step_cost import step_cost
 from zoo.training.memory.graph_cuts import costs, ordered
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "extending.md"

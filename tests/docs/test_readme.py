@@ -74,7 +74,9 @@ def test_training_commands_are_understood(command, python):
         return
     process = python(*words, succeeds=False)
     said = (process.stdout + process.stderr).strip()
-    assert process.returncode and re.search("no folder|no config.json|no imagenet|no plan", said), said
+    assert process.returncode and re.search("no folder|no config.json|no imagenet|not a plan", said), (
+        said
+    )
     assert len(said.splitlines()) == 1
 
 
@@ -85,9 +87,14 @@ def test_links_lead_somewhere():
     assert not [target for target in targets if not (ROOT / target).exists()]
 
 
+def test_the_list_of_backbones_is_that_of_the_registry():
+    found = re.search(r"the backbones are (.*?)\.\s", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert re.findall(r"`(\w+)`", found[1]) == list(registry.BACKBONES)
+
+
 def test_the_table_of_methods_is_that_of_the_weights():
     text = (ROOT / "README.md").read_text()
     shown = text.split("made by zoo.training.publish -->\n")[1].split("\n<!-- end of methods")[0]
     assert shown == method_overview.table(list(registry.index()), ROOT / "docs" / "speed")
     below = text.split("<!-- end of methods")[1]
-    assert not [method for method in method_overview.TAKE_IT_WHEN if f"| `{method}` |" not in below]
+    assert not [method for method in registry.METHODS if f"| `{method}` |" not in below]

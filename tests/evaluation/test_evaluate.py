@@ -14,7 +14,7 @@ from zoo.evaluation import cached_models
 from zoo.evaluation.equivalents import equivalents
 from zoo.evaluation.evaluate import evaluate
 from zoo.evaluation.ood import ood_sets
-from zoo.evaluation.scores import FIGURES, calibrated_figures, curves, figures
+from zoo.evaluation.scores import SCORES, calibrated_scores, curves, scores
 from zoo.uncertainty import Prediction
 
 NAMES = ["single_lenet", "packed_lenet"]
@@ -102,9 +102,9 @@ def test_calibration_is_cross_fitted_and_helps_where_it_can():
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     labels = np.array([rng.choice(5, p=row[0]) for row in p])
     sharp = np.exp(3 * logits) / np.exp(3 * logits).sum(-1, keepdims=True)
-    scaled = calibrated_figures(Prediction(sharp), labels)
+    scaled = calibrated_scores(Prediction(sharp), labels)
     assert scaled["temperature"] == pytest.approx(3, rel=0.1)
-    assert scaled["ece"] < 0.03 < figures(Prediction(sharp), labels)["ece"]
+    assert scaled["ece"] < 0.03 < scores(Prediction(sharp), labels)["ece"]
     assert scaled["nll"] == pytest.approx(log_loss(labels, p[:, 0]), rel=0.02)
 
 
@@ -119,7 +119,7 @@ def test_curves_of_a_case_by_hand():
 
 def test_every_figure_has_a_value(report):
     shown = report[1]["models"]["packed_lenet"]["figures"]
-    assert list(shown) == list(FIGURES)
+    assert list(shown) == list(SCORES)
     assert all(np.isfinite(value) for value in shown.values())
 
 
@@ -130,14 +130,14 @@ def test_equivalents_are_interpolated_between_deep_ensembles():
     members = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     labels = np.array([rng.choice(3, p=np.exp(row[0]) / np.exp(row[0]).sum()) for row in truth])
     predictions = {"s": Prediction(members[:, :1]), "d": Prediction(members)}
-    scaled = {label: calibrated_figures(given, labels) for label, given in predictions.items()}
-    two = calibrated_figures(Prediction(members[:, :2]), labels)["nll"]
+    scaled = {label: calibrated_scores(given, labels) for label, given in predictions.items()}
+    two = calibrated_scores(Prediction(members[:, :2]), labels)["nll"]
     one, three = scaled["s"]["nll"], scaled["d"]["nll"]
     assert one > two > three
     for label, nll in (("between", (two + three) / 2), ("better", three - 0.1), ("other", 9.0)):
         predictions[label], scaled[label] = predictions["s"], {"nll": nll}
-    models = [_subject("s", "single"), _subject("d", "deep_ensemble"), _subject("between", "packed"),
-              _subject("better", "hyper_deep"), _subject("other", "single", "mlp")]  # fmt: skip
+    models = [_find_model("s", "single"), _find_model("d", "deep_ensemble"), _find_model("between", "packed"),
+              _find_model("better", "hyper_deep"), _find_model("other", "single", "mlp")]  # fmt: skip
     worth, missing = equivalents(models, predictions, scaled, labels)
     assert worth == {
         "s": {"networks": 1, "of": 3},
@@ -154,7 +154,7 @@ def test_equivalents_are_interpolated_between_deep_ensembles():
     assert "too few" in equivalents(models[:2], {"s": None, "d": None}, few, labels)[1]["lenet"]
 
 
-def _subject(label, method, backbone="lenet"):
+def _find_model(label, method, backbone="lenet"):
     spec = {"method": {"name": method}, "backbone": backbone}
     return types.SimpleNamespace(label=label, config={"spec": spec})
 
@@ -197,7 +197,7 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path, raises_line):
 
 def test_a_report_on_top_of_a_file_is_refused(data, tmp_path, raises_line):
     (tmp_path / "report").write_text("mine")
-    with raises_line(ValueError, "report is no folder"):
+    with raises_line(ValueError, "report is not a folder"):
         evaluate(NAMES, "mnist", data, tmp_path / "report", progress=False)
     assert (tmp_path / "report").read_text() == "mine"
 
@@ -205,13 +205,13 @@ def test_a_report_on_top_of_a_file_is_refused(data, tmp_path, raises_line):
 def test_damaged_files_are_refused_or_named(data, tmp_path, raises_line):
     for name in ("mnist", "fashion_mnist"):
         (tmp_path / f"{name}.npz").write_bytes(b"PK damaged")
-    with raises_line(ValueError, "mnist.npz is no whole data set"):
+    with raises_line(ValueError, "mnist.npz is not a complete data set"):
         evaluate(NAMES, "mnist", tmp_path, tmp_path / "report", progress=False)
     [near, *_] = ood_sets("mnist", (28, 28, 1), tmp_path)
     assert (
         near.images is None
         and "fashion_mnist.npz" in near.missing
-        and "no whole data set" in near.missing
+        and "not a complete data set" in near.missing
     )
 
 
@@ -227,7 +227,7 @@ def test_damaged_files_are_refused_or_named(data, tmp_path, raises_line):
         (np.zeros((3, 28, 28, 1), "uint8"), [0, 1], "3 images and 2 labels"),
         (np.zeros((3, 28, 28, 1), "uint8"), [0, 1, 10], "10 classes; the labels go to 10"),
         (np.zeros((3, 28, 28, 1), "uint8"), [0, 1, -1], "labels must be >= 0.*-1"),
-        (np.zeros((3, 28, 28, 1), "uint8"), ["a", "b", "c"], "no whole data set.*'a'"),
+        (np.zeros((3, 28, 28, 1), "uint8"), ["a", "b", "c"], "not a complete data set.*'a'"),
         (np.full((3, 28, 28, 1), math.nan), [0, 1, 2], "uint8.*float64"),
     ],
 )
@@ -241,4 +241,4 @@ def test_test_splits_that_do_not_fit_are_refused(images, labels, pattern, tmp_pa
 def test_a_run_that_was_trained_on_other_data_is_refused(tmp_path, raises_line):
     folder = zoo.registry.home() / "single_lenet-mnist"
     with raises_line(ValueError, "trained on mnist, not on cifar10"):
-        cached_models.subjects([folder], "cifar10", tmp_path)
+        cached_models.find_models([folder], "cifar10", tmp_path)

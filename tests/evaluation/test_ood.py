@@ -102,6 +102,21 @@ def test_missing_sets_are_named(folder):
         np.testing.assert_array_equal(sets[0].images, arrays["x_test"])
 
 
+@pytest.mark.parametrize("place", ["data", "./data", "/"])
+def test_what_is_missing_is_said_without_the_path_of_the_folder(place, tmp_path, monkeypatch):
+    """The name of the folder may be part of a word of the sentence."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mnist.npz").write_bytes(b"damaged")
+    missing = {s.name: s.missing for s in ood_sets("cifar10", (32, 32, 3), place)}
+    assert missing["svhn_cropped"] == (
+        "no svhn_cropped in the data folder: neither svhn_cropped.npz nor a folder prepared by TensorFlow "
+        "Datasets; docs/datasets.md says how to prepare it"
+    )
+    if place != "/":
+        assert missing["mnist"].startswith("the data folder/mnist.npz is not a complete data set (")
+
+
 def test_detection_scores_what_is_there(folder):
     calls = []
 

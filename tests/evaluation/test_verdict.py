@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from zoo.evaluation.scores import FIGURES, measure
+from zoo.evaluation.scores import SCORES, measure
 from zoo.evaluation.verdict import Difference, bootstrap, compare, difference, sentences
 from zoo.uncertainty import Prediction
 
@@ -29,7 +29,7 @@ def case():
 def test_the_first_value_is_that_of_the_metric(key, case):
     labels, predict = case
     probabilities = predict(1.0)
-    expected = measure(FIGURES[key].metric, labels, probabilities)
+    expected = measure(SCORES[key].metric, labels, probabilities)
     assert bootstrap(probabilities, labels)[key][0] == pytest.approx(expected, rel=1e-4)
 
 

@@ -208,9 +208,9 @@ BAD = [
         {"format": "litert", "quantize": "int8", "representative": np.zeros((4, 8, 8, 3))},
         r"images must be \(N, 16, 16, 3\)",
     ),
-    ({"format": "litert", "representative": np.zeros((4, 16, 16, 3))}, 'goes with quantize="int8"'),
-    ({"quantize": "int8"}, 'go with format="litert"'),
-    ({"representative": np.zeros((4, 16, 16, 3))}, 'go with format="litert"'),
+    ({"format": "litert", "representative": np.zeros((4, 16, 16, 3))}, 'needs quantize="int8"'),
+    ({"quantize": "int8"}, 'need format="litert"'),
+    ({"representative": np.zeros((4, 16, 16, 3))}, 'need format="litert"'),
 ]
 
 

@@ -213,11 +213,11 @@ def test_values_of_the_cache_that_cannot_be(value, server, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_a_draft_that_is_no_plain_file(make, server, tmp_path):
+def test_a_draft_that_is_not_a_regular_file(make, server, tmp_path):
     drafts = tmp_path / "cache" / f".{ENTRY['folder']}.part"
     drafts.mkdir(parents=True)
     make(drafts / "config.json")
-    assert "config.json is no plain file; delete it" in refused()
+    assert "config.json is not a regular file; delete it" in refused()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")

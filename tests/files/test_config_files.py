@@ -20,7 +20,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("kind", TEXTS)
-def test_files_that_are_no_config(kind, tmp_path, raises_line):
+def test_files_that_are_not_a_config(kind, tmp_path, raises_line):
     (tmp_path / "config.json").write_text(TEXTS[kind], errors="surrogateescape")
     with raises_line(zoo.WeightsError, "config.json"):
         config_files.read_config(tmp_path)
@@ -85,7 +85,7 @@ def test_special_files_are_not_waited_for(tmp_path, raises_line):
     (tmp_path / "folder.weights.h5").mkdir()
     (tmp_path / "circle.weights.h5").symlink_to(tmp_path / "circle.weights.h5")
     for path in tmp_path.iterdir():
-        with raises_line(zoo.WeightsError, "plain file|empty|cannot be read"):
+        with raises_line(zoo.WeightsError, "regular file|empty|cannot be read"):
             json_files.check_regular(path)
     with raises_line(zoo.WeightsError, "cannot be read|missing"):
         json_files.check_regular("nul\0byte")

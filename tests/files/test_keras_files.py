@@ -265,7 +265,7 @@ def test_files_that_mean_harm_are_refused(kind, content, tmp_path, raises_line):
     assert time.process_time() - started < 20
 
 
-def test_files_that_are_no_archive_are_refused(content, tmp_path, raises_line):
+def test_files_that_are_not_archives_are_refused(content, tmp_path, raises_line):
     path = tmp_path / "model.keras"
     for damaged in (
         b"",
@@ -279,5 +279,5 @@ def test_files_that_are_no_archive_are_refused(content, tmp_path, raises_line):
             zoo.load(str(path))
     path.unlink()
     os.mkfifo(path)
-    with raises_line(zoo.WeightsError, "no plain file"):
+    with raises_line(zoo.WeightsError, "not a regular file"):
         zoo.load(str(path))

@@ -16,6 +16,7 @@ from keras import layers
 
 import zoo
 from zoo.backbones import BACKBONES
+from zoo.precision import precision
 from zoo.training import recipes
 from zoo.training.devices import choose
 from zoo.training.devices.placement import TENSORFLOW
@@ -68,7 +69,7 @@ def train(data_dir, folder, placement, method, steps_per_execution=1, **fields):
     updates = (
         zoo.layers.TopologyUpdates("rigl", tuple(splits[0]), every=5, batch_size=16) if sparse else None
     )
-    with from_recipe.precision(recipe.precision), placement.active():
+    with precision(recipe.precision), placement.active():
         model, _ = run.train_model(
             recipe, splits, classes, folder, [updates] if sparse else [],
             {"steps_per_execution": steps_per_execution}, make=tickets if sparse else None,

@@ -38,7 +38,7 @@ CASES = [
 
 @pytest.mark.parametrize("value", ["x", float("nan"), -3, [], {}], ids=str)
 @pytest.mark.parametrize(("layer", "good", "names"), CASES, ids=[case[0].__name__ for case in CASES])
-def test_what_is_no_such_number_is_refused_by_name(layer, good, names, value, raises_line):
+def test_what_is_not_such_a_number_is_refused_by_name(layer, good, names, value, raises_line):
     layer(**good)
     for name in names:
         with raises_line(ValueError, name):

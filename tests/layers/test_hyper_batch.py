@@ -277,7 +277,7 @@ def test_bad_arguments_fail_before_training(model, small, tiny, raises_line):
         zoo.methods.HyperBatch(0)
     with raises_line(ValueError, "0 < low < high"):
         zoo.methods.HyperBatch(2, l2_min=1.0, l2_max=0.5)
-    with raises_line(ValueError, "none of index 5"):
+    with raises_line(ValueError, "none has index 5"):
         HyperBatchEnsembleDense(2, ranges=RANGES, l2_index=5)
 
 

@@ -170,7 +170,7 @@ def test_keras_layers_are_read(layer, expected):
     assert tuple(noise_of(layer).values()) == expected
 
 
-def test_noise_that_is_no_dropout_is_not_read():
+def test_noise_that_is_not_dropout_is_not_read():
     assert [noise_of(x) for x in (keras.layers.GaussianNoise(0.1), keras.layers.ReLU(), None)] == [
         None
     ] * 3

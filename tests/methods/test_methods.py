@@ -105,7 +105,7 @@ def test_answers_are_members_and_do_not_depend_on_the_batch(name, backbone):
 @pytest.mark.fast(*EACH_CHEAP)
 @pytest.mark.parametrize(("name", "backbone"), CHEAP)
 def test_fit_takes_plain_labels_and_any_batch(name, backbone):
-    """Batches of four and of one: fewer than members, and no multiple of them."""
+    """Batches of four and of one: fewer than members, and not a multiple of them."""
     model, images, labels = build(name, backbone), images_of(backbone), np.array([0, 1, 2, 1, 1])
     trained = model.network(images, training=True)
     assert trained.shape == (5, IN_TRAINING.get(name, METHODS[name].num_members), 3)
@@ -135,7 +135,7 @@ def test_spec_tells_the_method(name, backbone):
     assert methods.deserialize(json.loads(json.dumps(methods.serialize(method)))) == method
     assert methods.deserialize(model.spec["method"]) == method
     if backbone == "mlp":
-        twin = zoo.building.build_from_spec(json.loads(json.dumps(model.spec)))
+        twin = zoo.composing.build_from_spec(json.loads(json.dumps(model.spec)))
         for ours, theirs in zip(model.network.layers, twin.network.layers, strict=True):
             assert ours.name == theirs.name
             assert [v.shape for v in ours.weights] == [v.shape for v in theirs.weights]

@@ -53,7 +53,7 @@ def test_wrong_input_is_one_line_and_status_2(module, tmp_path):
 
 SCRIPT = """
 import sys
-from zoo.commands.errors import CommandError
+from zoo.command_errors import CommandError
 from zoo.training.start import start
 def main(argv):
     raise {"any": KeyError("a\\nb"), "plain": CommandError("no more"), "Ctrl-C": KeyboardInterrupt()}[argv[1]]

@@ -10,25 +10,10 @@ import time
 
 import pytest
 
+from helpers.plans import PLAN, plan_of
 from zoo.files import config_files
 from zoo.training import fill
-from zoo.training.cost import dry_run
-from zoo.training.loop import run
-
-PLAN = """
-[[run]]
-recipe = "mnist_single_mlp"
-seeds = [71, 72]
-batch_size = 5
-epochs = 40
-learning_rate = 0.01
-"""
-
-
-def plan_of(folder, text=PLAN):
-    path = folder / "plan.toml"
-    path.write_text(text)
-    return path
+from zoo.training.loop import dry_run, run
 
 
 def test_states_are_read_off_the_folder(tmp_path):

@@ -39,7 +39,7 @@ def test_the_ensemble_is_the_mean_of_its_runs(runs, data_dir, images, tmp_path):
     assert len(config["joined"]) == 2 and config["parameters"] == 2 * parts[0]["parameters"]
 
 
-def test_no_run_is_no_ensemble(data_dir, tmp_path, raises_line):
+def test_no_runs_make_no_ensemble(data_dir, tmp_path, raises_line):
     with raises_line(ValueError, "runs must be one or more folders .*; got none"):
         join_runs([], data_dir, tmp_path)
 

@@ -4,24 +4,11 @@ import pathlib
 
 import pytest
 
+from helpers.plans import plan_of
 from zoo.training.fill import DEFAULT_PLAN
 from zoo.training.plan import read_plan
 
 FIELDS = {"batch_size": 5, "epochs": 40, "learning_rate": 0.01}
-PLAN = """
-[[run]]
-recipe = "mnist_single_mlp"
-seeds = [71, 72]
-batch_size = 5
-epochs = 40
-learning_rate = 0.01
-"""
-
-
-def plan_of(folder, text=PLAN):
-    path = folder / "plan.toml"
-    path.write_text(text)
-    return path
 
 
 def test_the_default_plan_names_recipes_that_exist():
@@ -44,7 +31,7 @@ def test_a_plan_is_one_run_a_seed_with_its_fields(tmp_path):
     assert {"--recipe=mnist_single_mlp", "--epochs=40", "--seed=71"} <= set(command)
 
 
-def test_a_folder_of_weights_is_no_folder_in_a_name(tmp_path):
+def test_a_folder_of_weights_is_not_a_folder_in_a_name(tmp_path):
     path = tmp_path / "plan.toml"
     path.write_text('[[run]]\nrecipe = "mnist_single_mlp"\nseeds = [1]\nweights = "runs/single"\n')
     (run,) = read_plan(path)
@@ -54,10 +41,10 @@ def test_a_folder_of_weights_is_no_folder_in_a_name(tmp_path):
 @pytest.mark.parametrize(
     ("text", "pattern"),
     [
-        ("[[run", "is no plan"),
-        ("a = 1", "is no plan.*'run'.*entries"),
-        ("run = []", "is no plan .*takes .*run.* entries"),
-        ("run = 5", "is no plan .run = 5.*entries"),
+        ("[[run", "is not a plan"),
+        ("a = 1", "is not a plan.*'run'.*entries"),
+        ("run = []", "is not a plan .*takes .*run.* entries"),
+        ("run = 5", "is not a plan .run = 5.*entries"),
         ('[[run]]\nrecipe = "mnist_single_mlp"\nseeds = 3', "seeds and join .* are lists"),
         ("[[run]]\nseeds = [0]", "every .*run.* names a recipe"),
         ('[[run]]\nrecipe = "mnist_single_vgg"', "unknown recipe 'mnist_single_vgg'"),

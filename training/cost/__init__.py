@@ -1,1 +1,1 @@
-"""What training costs: counts of work and memory, a model of its time, and the dry run."""
+"""What training costs: counts of work and memory, and a model of its time."""

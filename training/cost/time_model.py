@@ -8,8 +8,14 @@ Communication Operations in MPICH, 2005).  Each layer waits for the statistics o
 normalisation; gradients can be exchanged during the backward pass, which is two thirds of the compute.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zoo.step_cost import StepCost
 
 BACKWARD = 2 / 3  # share of a step's compute
 
@@ -45,8 +51,8 @@ class Machine:
         share: float in (0, 1], the share of the peak that training achieves.
         devices_a_node: int, devices in a node; each has its own link to other nodes.
         inside: `Link` between two devices of a node.
-        between: `Link` from a device to one of another node; None for a single node. Default None.
-        images_per_second: float, images that the host prepares for each device. Default infinity.
+        between: `Link` from a device to one of another node; None for a single node. Default: None.
+        images_per_second: float, images that the host prepares for each device. Default: infinity.
 
     Raises:
         ValueError: if a number is out of range.
@@ -167,11 +173,11 @@ def all_reduce(devices: int, size: float, machine: Machine) -> float:
     return min(ways)
 
 
-def step_time(cost, machine: Machine, devices: int, batch_a_device: float) -> StepTime:
+def step_time(cost: StepCost, machine: Machine, devices: int, batch_a_device: float) -> StepTime:
     """Predict the time of a training step.
 
     Args:
-        cost: `zoo.training.cost.step_cost.StepCost`.
+        cost: `zoo.step_cost.StepCost`.
         machine: `Machine`.
         devices: int, the devices that split the batch.
         batch_a_device: float, images on each device; the mean if devices have different numbers.
@@ -201,5 +207,5 @@ def _check_devices(devices, machine):
         raise ValueError(f"{devices} devices are more than the {machine.devices_a_node} of one node")
     if devices % machine.devices_a_node:
         raise ValueError(
-            f"{devices} devices are no whole nodes; take a multiple of {machine.devices_a_node}"
+            f"{devices} devices do not fill whole nodes; take a multiple of {machine.devices_a_node}"
         )

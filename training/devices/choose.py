@@ -12,9 +12,9 @@ def place(strategy: str = "none", num_devices: int | None = None) -> Placement:
         strategy: str. "none": one device. "mirrored": all devices of one machine. "multi_worker":
             several machines, each started with the same command and found by TF_CONFIG or SLURM's
             variables. "tpu": all cores of a TPU. "data_parallel", on JAX: one process or several.
-            Default "none".
+            Default: "none".
         num_devices: int or None, the number of devices of this machine. None takes all GPUs, or else one
-            CPU. A CPU is divided into that many logical devices. Default None.
+            CPU. A CPU is divided into that many logical devices. Default: None.
 
     Returns:
         A `Placement`.

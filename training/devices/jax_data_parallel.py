@@ -63,16 +63,16 @@ class JaxPlacement(Placement):
         names = [f"{device.platform}:{device.id}" for device in devices]
         self.distribution = keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)
 
-    def active(self):
+    def active(self) -> contextlib.AbstractContextManager:
         return _distributed_by(self.distribution)
 
-    def one_device(self):
+    def one_device(self) -> contextlib.AbstractContextManager:
         return _distributed_by(None)
 
-    def lost(self, error):
+    def lost(self, error: Exception) -> bool:
         return self.workers > 1 and isinstance(error, jax.errors.JaxRuntimeError)
 
-    def sum(self, array):
+    def sum(self, array: np.ndarray) -> np.ndarray:
         array = np.asarray(array, "int32")
         if self.workers == 1 or not array.size:
             return array

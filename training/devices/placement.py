@@ -4,11 +4,18 @@ This module has the interface, training on one device, and the checks made befor
 `tf_strategies.py` has the strategies of `tf.distribute`, `jax_data_parallel.py` JAX's data parallelism.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from zoo.training.recipes import Recipe
 
 TENSORFLOW = ("mirrored", "multi_worker", "tpu")
 STRATEGIES = ("none", *TENSORFLOW, "parameter_server", "data_parallel")
@@ -56,7 +63,7 @@ class Placement:
         """
         return False
 
-    def feed(self, batches) -> dict:
+    def feed(self, batches: Any) -> dict:
         """Return the arguments by which `fit` trains on batches.
 
         Args:
@@ -89,7 +96,7 @@ class Placement:
         """
         return bool(self.sum(np.array([flag], "int32"))[0])
 
-    def gather(self, row) -> np.ndarray:
+    def gather(self, row: Sequence[int]) -> np.ndarray:
         """Collect the same number of integers from each worker.
 
         Args:
@@ -121,12 +128,12 @@ class Placement:
 
 def check(
     placement: Placement,
-    recipe,
+    recipe: Recipe,
     *,
     steps_per_execution: int = 1,
     jit_compile: bool | str = "auto",
     steps: int | None = None,
-    **_,
+    **_: Any,
 ) -> None:
     """Refuse, before the first step, whatever a placement cannot do exactly or at all.
 
@@ -134,9 +141,9 @@ def check(
         placement: `Placement`.
         recipe: `zoo.training.recipes.Recipe`, for its batch size, accumulation and clipping.
         steps_per_execution: int, `compile`'s argument; other options of `compile` are accepted and
-            ignored. Default 1.
-        jit_compile: bool or "auto", `compile`'s argument. Default "auto".
-        steps: int or None, steps of an epoch; None skips the check of `steps_per_execution`. Default
+            ignored. Default: 1.
+        jit_compile: bool or "auto", `compile`'s argument. Default: "auto".
+        steps: int or None, steps of an epoch; None skips the check of `steps_per_execution`. Default:
             None.
 
     Raises:

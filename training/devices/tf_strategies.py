@@ -1,7 +1,9 @@
 """Placements of `tf.distribute`: several devices of one machine, several machines, or a TPU."""
 
+import contextlib
 import json
 import os
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -31,8 +33,8 @@ class StrategyPlacement(Placement):
     Args:
         name: str, the name of the strategy.
         strategy: `tf.distribute.Strategy`.
-        worker: int, the index of this process. Default 0.
-        workers: int, the number of processes. Default 1.
+        worker: int, the index of this process. Default: 0.
+        workers: int, the number of processes. Default: 1.
     """
 
     def __init__(self, name: str, strategy: tf.distribute.Strategy, worker: int = 0, workers: int = 1):
@@ -41,25 +43,31 @@ class StrategyPlacement(Placement):
         self.replicas = strategy.num_replicas_in_sync
         self._sum = tf.function(self._sum_over_replicas, reduce_retracing=True)
 
-    def scope(self):
+    def scope(self) -> contextlib.AbstractContextManager:
         return self.strategy.scope()
 
-    def lost(self, error):
+    def lost(self, error: Exception) -> bool:
         gone = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
                 tf.errors.InternalError, tf.errors.DeadlineExceededError)  # fmt: skip
         return self.workers > 1 and isinstance(error, gone)
 
-    def feed(self, batches):
+    def feed(self, batches: Any) -> dict:
         """Distribute the batches: each device gets its contiguous part of each global batch.
 
         This is not `experimental_distribute_dataset`: its automatic sharding would give workers other
         images than one device sees in the same step.
+
+        Args:
+            batches: batches with a method `dataset` and a length.
+
+        Returns:
+            dict of keyword arguments of `fit`.
         """
         local = self.replicas // self.workers
         feed = self.strategy.distribute_datasets_from_function(lambda context: batches.dataset(local))
         return {"x": feed, "steps_per_epoch": len(batches)}
 
-    def sum(self, array):
+    def sum(self, array: np.ndarray) -> np.ndarray:
         array = np.asarray(array, "int32")
         if self.workers == 1 or not array.size:
             return array

@@ -26,7 +26,7 @@ def working_folder(parent: pathlib.Path, name: str, attempt: int | str) -> pathl
     return folder
 
 
-def appear(folder: pathlib.Path, whole: pathlib.Path) -> None:
+def publish_folder(folder: pathlib.Path, whole: pathlib.Path) -> None:
     """Rename a complete folder, or delete it if another worker was faster with the same contents.
 
     Args:

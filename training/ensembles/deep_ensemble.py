@@ -18,10 +18,11 @@ import keras
 
 from zoo import methods
 from zoo.files import config_files
+from zoo.precision import precision
 from zoo.training import recipes
 from zoo.training.ensembles import run_identity, task_queue
-from zoo.training.ensembles.attempts import appear, working_folder
-from zoo.training.join_runs import join_runs
+from zoo.training.ensembles.attempts import publish_folder, working_folder
+from zoo.training.ensembles.joined_runs import join_runs
 from zoo.training.loop import from_recipe, run
 from zoo.training.loop.preemption import CannotGoOn, Preempted
 
@@ -50,14 +51,14 @@ def member_ensemble(
         data_dir: str or path of the folder of the data set.
         output_dir: str or path of the folder of the members and the result, shared by all workers.
         member: int in [0, M), the only member to train, without a queue; the last one to finish joins
-            the ensemble. None takes members from the queue until all are trained. Default None.
-        storage: str, URL of a database for Optuna, or None for an SQLite file in `output_dir`. Default
+            the ensemble. None takes members from the queue until all are trained. Default: None.
+        storage: str, URL of a database for Optuna, or None for an SQLite file in `output_dir`. Default:
             None.
-        heartbeat: int, seconds between a worker's signs of life. Default 60.
-        pause: float, seconds between checks while other workers train. Default 2.0.
-        limit: int or None, how many images to train and test on; None for all. Default None.
-        command: str, the command that `config.json` records. Default "".
-        options: dict or None, further arguments of `zoo.training.loop.run.train`. Default None.
+        heartbeat: int, seconds between a worker's signs of life. Default: 60.
+        pause: float, seconds between checks while other workers train. Default: 2.0.
+        limit: int or None, how many images to train and test on; None for all. Default: None.
+        command: str, the command that `config.json` records. Default: "".
+        options: dict or None, further arguments of `zoo.training.loop.run.train`. Default: None.
 
     Returns:
         The dictionary written to `config.json`; None if a call with `member` leaves others to be
@@ -105,9 +106,8 @@ def member_recipe(recipe: recipes.Recipe) -> tuple[recipes.Recipe, int]:
     Raises:
         ValueError: for another method, naming the script for it, or for wrong arguments.
     """
-    scripts = {"hyper_deep": "hyper_deep", "dst_tickets": "tickets", "edst_tickets": "tickets"}
     if recipe.method != "deep_ensemble":
-        script = scripts.get(recipe.method, "train")
+        script = recipes.SCRIPTS.get(recipe.method, "train")
         method = "single" if script == "hyper_deep" else recipe.method
         raise ValueError(
             f"members that are trained apart make a deep_ensemble; for {recipe.method} start python -m "
@@ -122,7 +122,7 @@ def _check(recipe, data_dir, limit):
     """Fail before training if training would fail; return the data."""
     splits, classes = from_recipe.load_splits(recipe, data_dir, limit)
     from_recipe.learning_rate(recipe, 1)
-    with from_recipe.precision(recipe.precision):
+    with precision(recipe.precision):
         from_recipe.model_of(recipe, splits[0].images.shape[1:], classes)
     return splits
 
@@ -156,9 +156,10 @@ class Members:
         recipe: `zoo.training.recipes.Recipe` of the first member.
         count: int, number of members.
         data_dir: str or path of the folder of the data set.
-        limit: int or None, how many images to train and test on; None for all. Default None.
-        command: str, the command to record for the ensemble; --member is added for a member. Default "".
-        options: dict or None, further arguments of `zoo.training.loop.run.train`. Default None.
+        limit: int or None, how many images to train and test on; None for all. Default: None.
+        command: str, the command to record for the ensemble; --member is added for a member.
+            Default: "".
+        options: dict or None, further arguments of `zoo.training.loop.run.train`. Default: None.
     """
 
     def __init__(
@@ -235,7 +236,7 @@ class Members:
             )  # fmt: skip
         for checkpoint in folder.glob("checkpoint*"):
             checkpoint.unlink()
-        appear(folder, self.parts / name)
+        publish_folder(folder, self.parts / name)
 
     def is_joined(self) -> bool:
         """Tell whether the ensemble is written."""
@@ -256,7 +257,7 @@ class Members:
             folders = [self.parts / name for name in self.names]
             try:
                 join_runs(folders, self.data_dir, draft, self.limit, self.command)
-                appear(draft, whole)
+                publish_folder(draft, whole)
             except Exception:
                 if not whole.is_dir():  # else another worker was faster, and has cleared up
                     raise

@@ -75,7 +75,7 @@ def greedy_selection(
         labels: integer array (n,) with values in [0, K).
         num_members: int >= 1, the most different networks.
         max_size: int >= 1, the most choices, repeats included, or None for 4 * num_members; the paper
-            leaves it open. Default None.
+            leaves it open. Default: None.
 
     Returns:
         (indices into the networks in the order of choice, NLL of the ensemble after each choice).
@@ -84,9 +84,10 @@ def greedy_selection(
         ValueError: if num_members or max_size is < 1, shapes do not match, or no network has a finite
             NLL.
 
-    Reference: Wenzel et al., Hyperparameter Ensembles for Robustness and Uncertainty Quantification,
-        NeurIPS 2020, arXiv 2006.13570, section 3; after Caruana et al., Ensemble Selection from
-        Libraries of Models, ICML 2004.
+    References:
+        Wenzel et al., Hyperparameter Ensembles for Robustness and Uncertainty Quantification, NeurIPS
+        2020, arXiv 2006.13570, section 3; after Caruana et al., Ensemble Selection from Libraries of
+        Models, ICML 2004.
     """
     max_size = 4 * num_members if max_size is None else max_size
     if num_members < 1 or max_size < 1:

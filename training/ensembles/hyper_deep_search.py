@@ -15,6 +15,7 @@ import keras
 
 from zoo import methods
 from zoo.joining import fuse
+from zoo.precision import precision
 from zoo.training.ensembles import run_identity, task_queue
 from zoo.training.ensembles.greedy_selection import greedy_selection
 from zoo.training.ensembles.network_store import NetworkStore, name_of, numbers_of
@@ -33,16 +34,16 @@ class SearchOptions:
     The defaults of `l2` and `label_smoothing` are the paper's for CIFAR-10, whose L2 is c * |w|^2.
 
     Args:
-        trials: int, the configurations tried, kappa in the paper; the first is the recipe's own. Default
-            50.
+        trials: int, the configurations tried, kappa in the paper; the first is the recipe's own.
+            Default: 50.
         members: int, the most different networks in the ensemble and the seeds that each chosen
-            configuration is trained on, K in the paper. Default 4.
-        tune: tuple of names from `search_space.TUNABLE`. Default ("l2", "label_smoothing").
-        l2: (low, high) of a log-uniform range, divided by the number of training images. Default (0.02,
+            configuration is trained on, K in the paper. Default: 4.
+        tune: tuple of names from `search_space.TUNABLE`. Default: ("l2", "label_smoothing").
+        l2: (low, high) of a log-uniform range, divided by the number of training images. Default: (0.02,
             200).
-        label_smoothing: (low, high) of a log-uniform range. Default (1e-5, 0.2).
-        learning_rate: (low, high) of a log-uniform range, times the recipe's. Default (0.3, 3).
-        dropout: (low, high) of a log-uniform range. Default (0.01, 0.5).
+        label_smoothing: (low, high) of a log-uniform range. Default: (1e-5, 0.2).
+        learning_rate: (low, high) of a log-uniform range, times the recipe's. Default: (0.3, 3).
+        dropout: (low, high) of a log-uniform range. Default: (0.01, 0.5).
     """
 
     trials: int = 50
@@ -74,15 +75,15 @@ def search_ensemble(
         data_dir: str or path of the folder of the data set.
         output_dir: str or path of the folder of the networks, the search and its result, shared by all
             workers.
-        options: `SearchOptions`; `trials` and `members` may differ when a search is resumed. Default
+        options: `SearchOptions`; `trials` and `members` may differ when a search is resumed. Default:
             `SearchOptions()`.
-        storage: str, URL of a database for Optuna, or None for an SQLite file in `output_dir`. Default
+        storage: str, URL of a database for Optuna, or None for an SQLite file in `output_dir`. Default:
             None.
-        heartbeat: int, seconds between a worker's signs of life. Default 60.
-        pause: float, seconds between checks while other workers train. Default 2.0.
-        limit: int or None, how many images to train and test on; None for all. Default None.
-        command: str, the command that `config.json` records. Default "".
-        compile_options: dict or None, further arguments of `compile`. Default None.
+        heartbeat: int, seconds between a worker's signs of life. Default: 60.
+        pause: float, seconds between checks while other workers train. Default: 2.0.
+        limit: int or None, how many images to train and test on; None for all. Default: None.
+        command: str, the command that `config.json` records. Default: "".
+        compile_options: dict or None, further arguments of `compile`. Default: None.
 
     Returns:
         The dictionary written to `config.json`: that of any run, with `hyper_deep`.
@@ -92,14 +93,15 @@ def search_ensemble(
         FileNotFoundError: if the data set is not in `data_dir`.
         TaskFailed: if a network's training keeps killing its workers.
 
-    Reference: Wenzel et al., Hyperparameter Ensembles for Robustness and Uncertainty Quantification,
-        NeurIPS 2020, arXiv 2006.13570, algorithm 1.
+    References:
+        Wenzel et al., Hyperparameter Ensembles for Robustness and Uncertainty Quantification, NeurIPS
+        2020, arXiv 2006.13570, algorithm 1.
     """
     _check(recipe, options)
     splits, classes = from_recipe.load_splits(recipe, data_dir, limit)
     if not len(splits[1]):
         raise ValueError(f"held_out={recipe.held_out} leaves no image to select by; take a larger share")
-    with from_recipe.precision(recipe.precision):
+    with precision(recipe.precision):
         model = from_recipe.model_of(recipe, splits[0].images.shape[1:], classes)
     from_recipe.learning_rate(recipe, 1)  # fails for an unknown schedule
     ranges = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)[2:]}
@@ -235,7 +237,7 @@ class _Search:
             "configurations": {name: networks.result(name)["configuration"] for name in sorted(singles)},
         }
         seconds = sum(networks.result(name)["seconds"] for name in networks.names())
-        with from_recipe.precision(recipe.precision):
+        with precision(recipe.precision):
             model = fuse([singles[name] for name in chosen], method=methods.HyperDeep(count))
             run_record.write_run(
                 model, recipe, networks.splits, self.folder, command, seconds, hyper_deep=details

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -12,7 +13,8 @@ from zoo import weights
 from zoo.checked_training import NotFiniteError
 from zoo.classifier import EnsembleClassifier
 from zoo.files import hashes
-from zoo.training.ensembles.attempts import appear, working_folder
+from zoo.precision import precision
+from zoo.training.ensembles.attempts import publish_folder, working_folder
 from zoo.training.ensembles.greedy_selection import likelihoods, negative_log_likelihood
 from zoo.training.ensembles.search_space import configure, configured_recipe, without_decay
 from zoo.training.loop import from_recipe, run, run_record
@@ -57,7 +59,7 @@ class NetworkStore:
             s.
         splits: (training, held out, test), from `from_recipe.load_splits`.
         classes: int K, from `from_recipe.load_splits`.
-        options: dict or None, further arguments of `compile`. Default None.
+        options: dict or None, further arguments of `compile`. Default: None.
     """
 
     keeps_diverged = True  # with NaN for predictions, so that a search knows and never chooses it
@@ -85,7 +87,13 @@ class NetworkStore:
         """
         return (self.folder / name).is_dir()
 
-    def ensure_trained(self, name: str, configuration: dict, attempt: int | str, callbacks=()) -> float:
+    def ensure_trained(
+        self,
+        name: str,
+        configuration: dict,
+        attempt: int | str,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> float:
         """Train a network unless it is trained, resuming an earlier attempt.
 
         Args:
@@ -93,7 +101,7 @@ class NetworkStore:
             configuration: dict from hyperparameter to value, from `SearchSpace.sample`; {} for the
                 recipe's own.
             attempt: int or str that no other attempt at this network has.
-            callbacks: sequence of Keras callbacks. Default ().
+            callbacks: sequence of Keras callbacks. Default: ().
 
         Returns:
             float, its held-out NLL in nats.
@@ -106,7 +114,11 @@ class NetworkStore:
         return self.nll(name)
 
     def train_one(
-        self, recipe: Recipe, configuration: dict, folder: pathlib.Path, callbacks
+        self,
+        recipe: Recipe,
+        configuration: dict,
+        folder: pathlib.Path,
+        callbacks: Sequence[keras.callbacks.Callback],
     ) -> tuple[EnsembleClassifier, float, dict]:
         """Train one network; subclasses train theirs in another way.
 
@@ -130,7 +142,7 @@ class NetworkStore:
         return from_recipe.model_of(self.recipe, self.splits[0].images.shape[1:], self.classes)
 
     def _train_and_keep(self, name, recipe, configuration, folder, callbacks):
-        with from_recipe.precision(recipe.precision):
+        with precision(recipe.precision):
             try:
                 model, seconds, more = self.train_one(recipe, configuration, folder, callbacks)
                 held_out = np.exp(model.predict(self.splits[1].images, batch_size=250, verbose=0))
@@ -153,7 +165,7 @@ class NetworkStore:
         (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
         for checkpoint in folder.glob("checkpoint*"):
             checkpoint.unlink()
-        appear(folder, self.folder / name)
+        publish_folder(folder, self.folder / name)
 
     def held_out(self, name: str) -> np.ndarray:
         """Read a network's predictions of the held-out images.
@@ -177,7 +189,7 @@ class NetworkStore:
                 return probabilities
             problem = f"it has shape {probabilities.shape}, not {expected}"
         raise ValueError(
-            f"{path} is no prediction of this search ({problem}); delete its folder and start again"
+            f"{path} is not a prediction of this search ({problem}); delete its folder and start again"
         )
 
     def nll(self, name: str) -> float:
@@ -220,7 +232,7 @@ class NetworkStore:
         Returns:
             `zoo.classifier.EnsembleClassifier`.
         """
-        with from_recipe.precision(self.recipe.precision):
+        with precision(self.recipe.precision):
             model = self.blank()
         weights.load_file(model, self.folder / name / "network.weights.h5")
         return model

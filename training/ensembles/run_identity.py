@@ -17,7 +17,7 @@ def agree(folder: str | os.PathLike, kind: str, this: dict, splits: tuple | None
         kind: str, the kind of run, such as "search"; it names the file.
         this: dict of all that decides the run besides its data, JSON-serialisable.
         splits: (training, held out, test) from `load_splits`, whose images and labels must be the same
-            for all workers. Default None, nothing is compared.
+            for all workers. Default: None, nothing is compared.
 
     Returns:
         str, a name that all workers of the run share.

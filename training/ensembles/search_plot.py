@@ -1,6 +1,7 @@
 """The plot of a search: held-out NLL against each hyperparameter."""
 
 import math
+import os
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -25,13 +26,13 @@ _MARKS = {
 
 
 def draw_search(
-    path,
+    path: str | os.PathLike,
     networks: NetworkStore,
     space: SearchSpace,
     tried: list[str],
     first: list[str],
     chosen: list[str],
-):
+) -> str | os.PathLike:
     """Draw a search, with one panel per hyperparameter.
 
     Args:

@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
-from zoo.building import HEAD
 from zoo.classifier import EnsembleClassifier
+from zoo.composing import HEAD
 from zoo.training.recipes import Recipe
 
 TUNABLE = ("l2", "label_smoothing", "learning_rate", "dropout")
@@ -21,7 +22,7 @@ class SearchSpace:
         ranges: dict from name to (low, high) with 0 < low <= high. Names are `l2_GROUP`, the coefficient
             c of c * w in the gradient, like the recipe's weight decay; `label_smoothing`;
             `learning_rate`, the peak rate; and `dropout`, the rate before the head.
-        seed: int, the seed of the samples. Default 0.
+        seed: int, the seed of the samples. Default: 0.
 
     Raises:
         ValueError: if a range is invalid.
@@ -58,7 +59,7 @@ def search_space(
     recipe: Recipe,
     network: keras.Model,
     num_images: int,
-    tune,
+    tune: Sequence[str],
     l2: tuple,
     label_smoothing: tuple,
     learning_rate: tuple,

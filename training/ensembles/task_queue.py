@@ -34,7 +34,7 @@ def open_storage(url: str, heartbeat: int = 60) -> optuna.storages.RDBStorage:
     Args:
         url: str, a database, such as sqlite:///search.db or postgresql://user:password@host/name.
         heartbeat: int, seconds between a worker's signs of life; without three of them it counts as
-            dead. Default 60.
+            dead. Default: 60.
 
     Returns:
         `optuna.storages.RDBStorage`.
@@ -100,7 +100,7 @@ def work_off(
     is_done: Callable[[str], bool],
     pause: float = 2.0,
     on_wait: Callable | None = None,
-    stopped=KeyboardInterrupt,
+    stopped: type[BaseException] | tuple[type[BaseException], ...] = KeyboardInterrupt,
 ) -> None:
     """Do tasks until every task is done, by this worker or others.
 
@@ -110,10 +110,10 @@ def work_off(
         perform: function of (name, trial) that does a task and returns the trial's value; it must return
             soon if the task is done already.
         is_done: function of a name; it must return True after `perform` has returned.
-        pause: float, seconds between checks while only other workers have tasks. Default 2.0.
-        on_wait: function called at each such check, or None. Default None.
+        pause: float, seconds between checks while only other workers have tasks. Default: 2.0.
+        on_wait: function called at each such check, or None. Default: None.
         stopped: exception class or tuple of them. When `perform` raises one, its task is queued again at
-            once. Default KeyboardInterrupt.
+            once. Default: KeyboardInterrupt.
 
     Raises:
         TaskFailed: if a task keeps killing its workers.

@@ -1,5 +1,7 @@
 """Standard augmentation, compiled into the training step and run on the network's device."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -11,10 +13,10 @@ class RandomShiftFlip(keras.layers.Layer):
     """Pad images, crop them back at a random place, and mirror half of them.
 
     Args:
-        shift: int, the most pixels that an image moves, each way. Default 4.
-        flip: bool, whether to mirror half of the images from left to right. Default True.
-        seed: int or None, the seed of the random draws. Default None.
-        padding: str, "zeros", or "reflect" for the mirrored border of the image. Default "zeros".
+        shift: int, the most pixels that an image moves, each way. Default: 4.
+        flip: bool, whether to mirror half of the images from left to right. Default: True.
+        seed: int or None, the seed of the random draws. Default: None.
+        padding: str, "zeros", or "reflect" for the mirrored border of the image. Default: "zeros".
         kwargs: further arguments of `keras.layers.Layer`.
 
     Input and output shape: (B, H, W, C).  Outside training images pass unchanged.
@@ -22,18 +24,25 @@ class RandomShiftFlip(keras.layers.Layer):
     Raises:
         ValueError: for an unknown padding.
 
-    Reference: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, arXiv 1512.03385.
+    References:
+        He et al., Deep Residual Learning for Image Recognition, CVPR 2016, arXiv 1512.03385.
     """
 
-    def __init__(self, shift: int = 4, flip: bool = True, seed: int | None = None,
-                 padding: str = "zeros", **kwargs):  # fmt: skip
+    def __init__(
+        self,
+        shift: int = 4,
+        flip: bool = True,
+        seed: int | None = None,
+        padding: str = "zeros",
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         if padding not in ("zeros", "reflect"):
             raise ValueError(f'padding must be "zeros" or "reflect"; got {padding!r}')
         self.shift, self.flip, self.seed, self.padding = shift, flip, seed, padding
         self.generator = keras.random.SeedGenerator(seed)
 
-    def call(self, images, training=False):
+    def call(self, images: Any, training: bool | None = False) -> Any:
         if not training:
             return images
         batch, height, width = ops.shape(images)[0], images.shape[1], images.shape[2]
@@ -56,10 +65,10 @@ class RandomShiftFlip(keras.layers.Layer):
     def _coins(self, rows):
         return keras.random.uniform((rows, 1), seed=self.generator)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("shift", "flip", "seed", "padding")}
         return {**super().get_config(), **own}
 
@@ -70,22 +79,23 @@ class RandomCutout(keras.layers.Layer):
 
     Args:
         size: int, pixels of a side; the part of a square beyond the border is cut off.
-        value: float, the value of the blanked pixels. Default 127.5.
-        seed: int or None, the seed of the random draws. Default None.
+        value: float, the value of the blanked pixels. Default: 127.5.
+        seed: int or None, the seed of the random draws. Default: None.
         kwargs: further arguments of `keras.layers.Layer`.
 
     Input and output shape: (B, H, W, C).  Outside training images pass unchanged.
 
-    Reference: DeVries & Taylor, Improved Regularization of Convolutional Neural Networks with Cutout,
-        2017, arXiv 1708.04552.
+    References:
+        DeVries & Taylor, Improved Regularization of Convolutional Neural Networks with Cutout, 2017,
+        arXiv 1708.04552.
     """
 
-    def __init__(self, size: int, value: float = 127.5, seed: int | None = None, **kwargs):
+    def __init__(self, size: int, value: float = 127.5, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.size, self.value, self.seed = size, value, seed
         self.generator = keras.random.SeedGenerator(seed)
 
-    def call(self, images, training=False):
+    def call(self, images: Any, training: bool | None = False) -> Any:
         if not training:
             return images
         rows = self._inside(images, 1)[:, :, None, None]
@@ -103,8 +113,8 @@ class RandomCutout(keras.layers.Layer):
         lowest = -(self.size // 2)
         return keras.random.randint((rows, 1), lowest, pixels + lowest, seed=self.generator)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size, "value": self.value, "seed": self.seed}

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import time
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -15,7 +16,7 @@ from zoo.files.hashes import fingerprint
 from zoo.files.json_files import check_regular, digest
 from zoo.training.devices.placement import Placement
 from zoo.training.loop import identity
-from zoo.training.recipes import recorded
+from zoo.training.recipes import Recipe, recorded
 
 NAMES = ("checkpoint-0.weights.h5", "checkpoint-1.weights.h5")
 _ENTRIES = {"epochs": int, "steps": int, "weights": str, "sha256": str, "random": list,
@@ -33,15 +34,20 @@ class Checkpoint(keras.callbacks.Callback):
         folder: `pathlib.Path` of the folder of the files.
         recipe: `zoo.training.recipes.Recipe`; a checkpoint of another recipe is refused.
         variables: sequence of Keras variables to save besides those of the model and its optimiser.
-            Default ().
+            Default: ().
         remat: bool, whether the model is rematerialised, which changes the keys in its weights files.
-            Default False.
+            Default: False.
         data: dict that identifies the data (`zoo.training.loop.identity.of_splits`); a checkpoint of
-            other data is refused. Default None, no check.
+            other data is refused. Default: None, no check.
     """
 
     def __init__(
-        self, folder: pathlib.Path, recipe, variables=(), remat: bool = False, data: dict | None = None
+        self,
+        folder: pathlib.Path,
+        recipe: Recipe,
+        variables: Sequence[keras.Variable] = (),
+        remat: bool = False,
+        data: dict | None = None,
     ):
         super().__init__()
         self.remat = remat
@@ -117,7 +123,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.saved = 1 + NAMES.index(state["weights"])
         return state["epochs"], state["steps"]
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.save(epoch + 1)
 
     def save(self, epochs: int, steps: int = 0) -> None:
@@ -125,7 +131,7 @@ class Checkpoint(keras.callbacks.Callback):
 
         Args:
             epochs: int, whole epochs since the start of training.
-            steps: int, steps of the next epoch. Default 0.
+            steps: int, steps of the next epoch. Default: 0.
 
         Raises:
             NotFiniteError: for weights with NaN or infinite values; the last checkpoint stays.

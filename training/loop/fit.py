@@ -115,7 +115,7 @@ def _held_out(model, split, placement):
 class _HeldOut(keras.callbacks.Callback):
     """Held-out loss and accuracy after each epoch, on one device: all images, whatever their number.
 
-    Under a strategy `fit` would drop or misweigh the images of a last batch that does not divide by the
+    Under a strategy `fit` would drop or misweigh the images of a last batch that is not divisible by the
     devices, or fail on it.
     """
 

@@ -1,8 +1,9 @@
 """What a recipe stands for: splits, model, augmentation, learning rate and optimiser."""
 
-import contextlib
 import dataclasses
+import os
 import random
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,24 +17,10 @@ from zoo.data import arrays
 from zoo.files.config_files import MOST_CLASSES, MOST_MEMBERS
 from zoo.files.json_files import is_number
 from zoo.loading import load
+from zoo.registry import method_arguments
 from zoo.training import recipes
 from zoo.training.loop.augmentation import RandomCutout, RandomShiftFlip
 from zoo.training.loop.learning_rates import WarmUpCosine, WarmUpLinear, WarmUpSteps
-
-
-@contextlib.contextmanager
-def precision(name: str):
-    """A context that sets Keras's dtype policy; half precision keeps float32 weights.
-
-    Args:
-        name: str, a dtype; "bfloat16" and "float16" mean Keras's mixed policies.
-    """
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(f"mixed_{name}" if name in ("bfloat16", "float16") else name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(policy)
 
 
 def set_seed(seed: int) -> None:
@@ -72,7 +59,7 @@ def model_of(recipe: recipes.Recipe, input_shape: tuple, num_classes: int) -> En
         for name, value in dataclasses.asdict(recipe).items()
         if name in methods.arguments(method) and (name, value) != ("num_members", 0)
     }
-    arguments |= recipes.method_arguments(recipe.arguments)
+    arguments |= method_arguments(recipe.arguments)
     unknown = sorted(set(arguments) - set(methods.arguments(method)))
     if unknown:
         raise ValueError(f"{recipe.method} takes no argument {', '.join(unknown)}")
@@ -101,13 +88,15 @@ def _started(recipe, method, input_shape, num_classes):
     return model
 
 
-def load_splits(recipe: recipes.Recipe, data_dir, limit: int | None = None) -> tuple[tuple, int]:
+def load_splits(
+    recipe: recipes.Recipe, data_dir: str | os.PathLike, limit: int | None = None
+) -> tuple[tuple, int]:
     """Load the data of a recipe.
 
     Args:
         recipe: `zoo.training.recipes.Recipe`.
         data_dir: str or path of the folder of the data sets.
-        limit: int or None, how many images of the training and test data to take; None for all. Default
+        limit: int or None, how many images of the training and test data to take; None for all. Default:
             None.
 
     Returns:
@@ -212,7 +201,9 @@ def augmented(
     return EnsembleClassifier(keras.Model(images, network(x)), member_loss=model.member_loss)
 
 
-def learning_rate(recipe: recipes.Recipe, steps_per_epoch: int):
+def learning_rate(
+    recipe: recipes.Recipe, steps_per_epoch: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
     """Return the learning-rate schedule of a recipe.
 
     Args:
@@ -236,7 +227,11 @@ def learning_rate(recipe: recipes.Recipe, steps_per_epoch: int):
     raise ValueError(f'schedule must be "cosine", "linear" or "step"; got {recipe.schedule!r}')
 
 
-def optimizer(recipe: recipes.Recipe, model: EnsembleClassifier, rate) -> keras.optimizers.Optimizer:
+def optimizer(
+    recipe: recipes.Recipe,
+    model: EnsembleClassifier,
+    rate: keras.optimizers.schedules.LearningRateSchedule | float,
+) -> keras.optimizers.Optimizer:
     """Return the optimiser of a recipe: SGD with Nesterov momentum, and weight decay on kernels alone.
 
     Args:
@@ -287,7 +282,7 @@ def bias_factors(recipe: recipes.Recipe, model: EnsembleClassifier) -> list[tupl
     ]
 
 
-def adapt(network: keras.Model, split) -> None:
+def adapt(network: keras.Model, split: Any) -> None:
     """Adapt layers such as `PatchWhitening` to the first 5,000 training images.
 
     Args:

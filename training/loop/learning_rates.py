@@ -1,6 +1,8 @@
 """The learning rate as a function of the step: a warm-up, then a cosine, a line or steps."""
 
 import math
+from collections.abc import Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -16,9 +18,10 @@ class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         peak: float, the highest rate.
         steps: int, all steps of training.
-        warm_up: int, steps of the rise. Default 0.
+        warm_up: int, steps of the rise. Default: 0.
 
-    Reference: Smith, A Disciplined Approach to Neural Network Hyper-Parameters, 2018, arXiv 1803.09820.
+    References:
+        Smith, A Disciplined Approach to Neural Network Hyper-Parameters, 2018, arXiv 1803.09820.
     """
 
     def __init__(self, peak: float, steps: int, warm_up: int = 0):
@@ -31,7 +34,7 @@ class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
         fall = 0.5 * (1 + ops.cos(math.pi * ops.clip(progress, 0.0, 1.0)))
         return self.peak * ops.where(step < self.warm_up, rise, fall)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"peak": self.peak, "steps": self.steps, "warm_up": self.warm_up}
 
 
@@ -42,7 +45,7 @@ class WarmUpLinear(WarmUpCosine):
     Args:
         peak: float, the highest rate.
         steps: int, all steps of training.
-        warm_up: int, steps of the rise. Default 0.
+        warm_up: int, steps of the rise. Default: 0.
     """
 
     def __call__(self, step):
@@ -59,11 +62,13 @@ class WarmUpSteps(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         peak: float, the highest rate.
         milestones: sequence of ints, steps.
-        factor: float, or one float per milestone. Default 0.1.
-        warm_up: int, steps of the rise. Default 0.
+        factor: float, or one float per milestone. Default: 0.1.
+        warm_up: int, steps of the rise. Default: 0.
     """
 
-    def __init__(self, peak: float, milestones, factor: float | list = 0.1, warm_up: int = 0):
+    def __init__(
+        self, peak: float, milestones: Sequence[int], factor: float | list = 0.1, warm_up: int = 0
+    ):
         self.peak, self.milestones = peak, list(milestones)
         self.factor, self.warm_up = factor, warm_up
 
@@ -75,7 +80,7 @@ class WarmUpSteps(keras.optimizers.schedules.LearningRateSchedule):
             rate = rate * ops.where(step >= milestone, factor, 1.0)
         return rate
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "peak": self.peak,
             "milestones": self.milestones,
@@ -91,11 +96,11 @@ class Rewound(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         rate: Keras `LearningRateSchedule` to follow.
         at: int, the step at which it is rewound.
-        to: int or None, the step of `rate` that it is rewound to. Default None.
-        constant: float or None, the rate from step `at` on if `to` is None. Default None.
+        to: int or None, the step of `rate` that it is rewound to. Default: None.
+        constant: float or None, the rate from step `at` on if `to` is None. Default: None.
     """
 
-    def __init__(self, rate, at: int, to: int | None = None, constant: float | None = None):
+    def __init__(self, rate: Any, at: int, to: int | None = None, constant: float | None = None):
         self.rate, self.at, self.to, self.constant = rate, at, to, constant
 
     def __call__(self, step):
@@ -104,11 +109,11 @@ class Rewound(keras.optimizers.schedules.LearningRateSchedule):
             return ops.where(step < self.at, self.rate(step), self.constant)
         return self.rate(ops.where(step < self.at, step, step - self.at + self.to))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         rate = keras.optimizers.schedules.serialize(self.rate)
         return {"rate": rate, "at": self.at, "to": self.to, "constant": self.constant}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         rate = keras.optimizers.schedules.deserialize(config["rate"])
         return cls(**{**config, "rate": rate})

@@ -1,11 +1,18 @@
 """Save and stop at SIGTERM, by which clusters announce that they take a machine away."""
 
+from __future__ import annotations
+
 import signal
 import threading
+from typing import TYPE_CHECKING
 
 import keras
 
-from zoo.commands.errors import CommandError
+from zoo.command_errors import CommandError
+
+if TYPE_CHECKING:
+    from zoo.training.devices.placement import Placement
+    from zoo.training.loop.checkpoint import Checkpoint
 
 EVERY = 4  # steps between two questions to the other workers
 
@@ -26,13 +33,13 @@ class SaveOnSignal(keras.callbacks.Callback):
     Args:
         checkpoint: `zoo.training.loop.checkpoint.Checkpoint`.
         placement: `zoo.training.devices.placement.Placement`.
-        first: int, steps of the first epoch that an earlier run has done. Default 0.
+        first: int, steps of the first epoch that an earlier run has done. Default: 0.
 
     Raises:
         Preempted: out of `fit`, when the state is saved.
     """
 
-    def __init__(self, checkpoint, placement, first: int = 0):
+    def __init__(self, checkpoint: Checkpoint, placement: Placement, first: int = 0):
         super().__init__()
         self.checkpoint, self.placement, self.first = checkpoint, placement, first
         self.received = self.agreed = False
@@ -50,10 +57,10 @@ class SaveOnSignal(keras.callbacks.Callback):
         if self.previous is not None:
             signal.signal(signal.SIGTERM, self.previous)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.epoch, self.seen = epoch, 0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         before, self.seen = self.seen, batch + 1
         asks = self.placement.workers == 1 or self.seen // EVERY > before // EVERY
         if not (asks and self.placement.any(self.received)):
@@ -66,7 +73,7 @@ class SaveOnSignal(keras.callbacks.Callback):
             self.checkpoint.save(self.epoch, steps)
             raise Preempted(f"stopped after step {steps} of epoch {self.epoch + 1}, and saved")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.first = 0
         if self.agreed:
             raise Preempted(f"stopped after epoch {epoch + 1}, and saved")

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -15,11 +15,13 @@ from zoo.errors import WeightsError, one_line
 from zoo.files import config_files
 from zoo.losses import CrossEntropy
 from zoo.metrics import Accuracy
+from zoo.precision import precision
+from zoo.progress_line import ProgressLine
 from zoo.training import recipes
 from zoo.training.devices.placement import Placement, check
 from zoo.training.loop import from_recipe, identity
+from zoo.training.loop.dry_run import run_flops
 from zoo.training.loop.fit import fit_with_checkpoints
-from zoo.training.loop.progress import ProgressLine
 from zoo.training.loop.run_record import write_run
 from zoo.training.memory.rematerialize import rematerialize
 from zoo.training.recipe_checks import check_limit
@@ -47,16 +49,16 @@ def train(
         recipe: `zoo.training.recipes.Recipe`.
         data_dir: str or path of the folder of the data sets.
         output_dir: str or path of the folder of this run.
-        command: str, the command that `config.json` records. Default "".
-        steps_per_execution: int, `compile`'s argument. Default 1.
-        jit_compile: bool or "auto", `compile`'s argument. Default "auto".
-        tensorboard: bool, whether to write TensorBoard events. Default False.
-        limit: int or None, how many images to train and test on; None for all. Default None.
+        command: str, the command that `config.json` records. Default: "".
+        steps_per_execution: int, `compile`'s argument. Default: 1.
+        jit_compile: bool or "auto", `compile`'s argument. Default: "auto".
+        tensorboard: bool, whether to write TensorBoard events. Default: False.
+        limit: int or None, how many images to train and test on; None for all. Default: None.
         placement: `Placement` from `zoo.training.devices.choose.place`; None trains on one device.
-            Default None.
-        remat: bool, whether the backward pass computes blocks again to keep fewer activations. Default
+            Default: None.
+        remat: bool, whether the backward pass computes blocks again to keep fewer activations. Default:
             False.
-        alone: bool, whether to refuse a folder in which another process trains. Default True.
+        alone: bool, whether to refuse a folder in which another process trains. Default: True.
 
     Returns:
         The dictionary in `config.json`; None on workers other than the first.
@@ -80,7 +82,7 @@ def train(
         options = {"steps_per_execution": steps_per_execution, "jit_compile": jit_compile}
         callbacks = [ProgressLine(), *(_tensorboard(folder) if tensorboard else [])]
         try:
-            with from_recipe.precision(recipe.precision), placement.active():
+            with precision(recipe.precision), placement.active():
                 config = _finished(output_dir, recipe, data) if placement.chief else None
                 if not placement.any(config is not None):
                     model, seconds = train_model(
@@ -150,8 +152,6 @@ def _finished(folder, recipe, data):
 
 
 def _flops(recipe, training, classes):
-    from zoo.training.cost.dry_run import run_flops  # which imports this module
-
     whole = dataclasses.replace(recipe, held_out=0.0)  # they are held out already
     return run_flops(whole, training.image_shape, classes, len(training))
 
@@ -165,12 +165,12 @@ def train_model(
     splits: tuple,
     classes: int,
     folder: pathlib.Path,
-    callbacks=(),
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     options: dict | None = None,
     *,
     student_of: Callable | None = None,
     make: Callable | None = None,
-    rate=None,
+    rate: keras.optimizers.schedules.LearningRateSchedule | None = None,
     placement: Placement | None = None,
     remat: bool = False,
 ) -> tuple[EnsembleClassifier, float]:
@@ -183,16 +183,16 @@ def train_model(
         classes: int K, from `load_splits`.
         folder: `pathlib.Path` of the folder of the checkpoint and `log.csv`.
         callbacks: sequence of Keras callbacks; checkpoints include the variables that one lists in
-            `variables`. Default ().
-        options: dict or None, further arguments of `compile`. Default None.
+            `variables`. Default: ().
+        options: dict or None, further arguments of `compile`. Default: None.
         student_of: None, or a function from the model to the network that is trained in place of
-            `model.network`, with the same weights. Default None.
+            `model.network`, with the same weights. Default: None.
         make: None, or a function from recipe, input shape and classes to the model; None for `model_of`.
-            Default None.
-        rate: Keras `LearningRateSchedule` in place of the recipe's, or None. Default None.
+            Default: None.
+        rate: Keras `LearningRateSchedule` in place of the recipe's, or None. Default: None.
         placement: `Placement` from `zoo.training.devices.choose.place`; None trains on one device.
-            Default None.
-        remat: bool, whether the backward pass computes blocks again to keep fewer activations. Default
+            Default: None.
+        remat: bool, whether the backward pass computes blocks again to keep fewer activations. Default:
             False.
 
     Returns:

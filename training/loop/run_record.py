@@ -6,29 +6,31 @@ import json
 import pathlib
 import subprocess
 import time
+from typing import Any
 
 import keras
 
 from zoo import counts, files
 from zoo import weights as weight_files
-from zoo.building import build_from_spec
 from zoo.classifier import EnsembleClassifier
+from zoo.composing import build_from_spec
 from zoo.files.json_files import digest
 from zoo.latency import cores
 from zoo.metrics import Accuracy, ExpectedCalibrationError, NegativeLogLikelihood
+from zoo.precision import precision
 from zoo.probes import probe_images
-from zoo.training.loop import from_recipe
+from zoo.training.recipes import Recipe
 from zoo.uncertainty import predict
 
 
 def write_run(
     model: EnsembleClassifier,
-    recipe,
+    recipe: Recipe,
     splits: tuple,
     folder: pathlib.Path,
     command: str,
     seconds: float,
-    **more,
+    **more: Any,
 ) -> dict:
     """Write the weights as they are shipped, load them back, evaluate those, and record the run.
 
@@ -48,7 +50,7 @@ def write_run(
     """
     training, held_out, test = splits
     written = weight_files.write(model, folder)
-    with from_recipe.precision("float32"):
+    with precision("float32"):
         shipped = build_from_spec(model.spec)
     weight_files.load_folder(shipped, folder, {"files": written})
     metrics = {recipe.dataset: measure(shipped, test)}
@@ -123,7 +125,7 @@ def _commit():
         return None
 
 
-def measure(model: EnsembleClassifier, split) -> dict:
+def measure(model: EnsembleClassifier, split: Any) -> dict:
     """Evaluate a model on a split.
 
     Args:

@@ -86,7 +86,7 @@ def best_cuts(sizes: list[int], crossing: list[int], tries: int = 64) -> list[in
         sizes: list of n numbers, the size of what each computation makes.
         crossing: list of n + 1 numbers, the size of what is made before a computation and used by it or
             later.
-        tries: int, how many sizes of the largest segment are tried, or all if there are fewer. Default
+        tries: int, how many sizes of the largest segment are tried, or all if there are fewer. Default:
             64.
 
     Returns:

@@ -9,6 +9,7 @@ saves nothing in residual networks, because most memory is taken by what lies be
 
 import functools
 import itertools
+from typing import Any
 
 import keras
 from keras import ops
@@ -41,7 +42,8 @@ def rematerialize(network: keras.Model) -> "Rematerialized":
         ValueError: if the model is not functional or cannot be cut. The first step raises it if a layer
             assigns to variables that are not its own, such as a generator shared by all layers.
 
-    Reference: Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016, arXiv 1604.06174.
+    References:
+        Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016, arXiv 1604.06174.
     """
     if not (isinstance(network, keras.Model) and hasattr(network, "operations")):
         raise ValueError(
@@ -57,14 +59,14 @@ class Rematerialized(keras.Model):
     Args:
         inputs: Keras tensors, as in `keras.Model`.
         outputs: Keras tensors, as in `keras.Model`.
-        name: str or None. Default None.
+        name: str or None. Default: None.
         kwargs: further arguments of `keras.Model`.
 
     Raises:
         ValueError: if no cut saves memory.
     """
 
-    def __init__(self, inputs, outputs, name=None, **kwargs):
+    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any):
         super().__init__(inputs, outputs, name=name, **kwargs)
         # Variables are handed to segments as they are; their layers cast them.
         self.autocast, self.dtype_policy = False, "float32"
@@ -79,7 +81,7 @@ class Rematerialized(keras.Model):
         """Names of the layers in each segment; all segments but the last are computed again."""
         return [[node.operation.name for node in part.nodes] for part in self._plan.segments]
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         if not training:
             return super().call(inputs, training=training, mask=mask)
         values = {

@@ -25,7 +25,7 @@ class AtSteps(StepCallback):
         super().__init__()
         self.steps = sorted(steps)
 
-    def due(self, before, now):
+    def due(self, before: int, now: int) -> int | None:
         return max((step for step in self.steps if before < step <= now), default=None)
 
 
@@ -54,17 +54,17 @@ class KeepTickets(AtSteps):
         """Variables that checkpoints include."""
         return [self.best]
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         self.network = model.network.get_layer("network")
         # A separate model, so that fit's metrics and state do not change.
         self.eval_model = EnsembleClassifier(self.network)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if self.step not in self.steps:
             self._look(self.step)
 
-    def act(self, step):
+    def act(self, step: int) -> None:
         self._look(step)
 
     def _look(self, step):
@@ -101,7 +101,7 @@ class Hops(AtSteps):
         super().__init__(steps)
         self.updates, self.fraction = updates, fraction
 
-    def act(self, step):
+    def act(self, step: int) -> None:
         self.updates.update(step, self.fraction)
 
 
@@ -113,19 +113,20 @@ class Rewind(AtSteps):
         early: int, the step whose weights are kept.
         late: int, the step at which they are restored.
 
-    Reference: Frankle et al., Linear Mode Connectivity and the Lottery Ticket Hypothesis, ICML 2020,
-        arXiv 1912.05671.
+    References:
+        Frankle et al., Linear Mode Connectivity and the Lottery Ticket Hypothesis, ICML 2020, arXiv
+        1912.05671.
     """
 
     def __init__(self, path: pathlib.Path, early: int, late: int):
         super().__init__({early, late} - {0})
         self.path, self.early, self.late = path, early, late
 
-    def begin(self, stop):
+    def begin(self, stop: int | None) -> None:
         if self.early == self.step == 0:
             self.act(0)
 
-    def act(self, step):
+    def act(self, step: int) -> None:
         masks = {id(layer.mask): None for layer in sparse_layers(self.model)}
         variables = [v for v in self.model.network.weights if id(v) not in masks]
         if step == self.early:

@@ -14,13 +14,14 @@ import keras
 
 from zoo import methods
 from zoo.joining import fuse
+from zoo.precision import precision
+from zoo.progress_line import ProgressLine
 from zoo.training import recipes
 from zoo.training.ensembles import run_identity, task_queue
 from zoo.training.ensembles.network_store import name_of
 from zoo.training.ensembles.progress import SearchProgress
 from zoo.training.loop import from_recipe, run_record
 from zoo.training.loop.preemption import Preempted
-from zoo.training.loop.progress import ProgressLine
 from zoo.training.sparse_tickets.networks import TicketNetworks
 from zoo.training.sparse_tickets.phases import TicketOptions
 
@@ -46,13 +47,13 @@ def ticket_ensemble(
         data_dir: str or path of the folder of the data set.
         output_dir: str or path of the folder of the networks and the result, shared by all workers.
         options: `TicketOptions`.
-        storage: str, URL of a database for Optuna, or None for an SQLite file in `output_dir`. Default
+        storage: str, URL of a database for Optuna, or None for an SQLite file in `output_dir`. Default:
             None.
-        heartbeat: int, seconds between a worker's signs of life. Default 60.
-        pause: float, seconds between checks while other workers train. Default 2.0.
-        limit: int or None, how many images to train and test on; None for all. Default None.
-        command: str, the command that `config.json` records. Default "".
-        compile_options: dict or None, further arguments of `compile`. Default None.
+        heartbeat: int, seconds between a worker's signs of life. Default: 60.
+        pause: float, seconds between checks while other workers train. Default: 2.0.
+        limit: int or None, how many images to train and test on; None for all. Default: None.
+        command: str, the command that `config.json` records. Default: "".
+        compile_options: dict or None, further arguments of `compile`. Default: None.
 
     Returns:
         The dictionary written to `config.json`: that of any run, with `tickets`.
@@ -62,8 +63,9 @@ def ticket_ensemble(
         FileNotFoundError: if the data set is not in `data_dir`.
         TaskFailed: if a network's training keeps killing its workers.
 
-    Reference: Liu et al., Deep Ensembling with No Overhead for either Training or Testing, ICLR 2022,
-        arXiv 2106.14568.
+    References:
+        Liu et al., Deep Ensembling with No Overhead for either Training or Testing, ICLR 2022, arXiv
+        2106.14568.
     """
     method = ticket_method(recipe, options)
     splits, classes = from_recipe.load_splits(recipe, data_dir, limit)
@@ -147,7 +149,7 @@ def _write(networks, names, recipe, folder, command):
     chosen = [ticket for result in results for ticket in result["tickets"]]
     rows = [f"{i},{t['step']},{t['held_out_accuracy']}" for i, t in enumerate(chosen)]
     (folder / "log.csv").write_text("\n".join(["ticket,step,held_out_accuracy", *rows]) + "\n")
-    with from_recipe.precision(recipe.precision):
+    with precision(recipe.precision):
         model = fuse(models, method=networks.method)
         seconds = sum(result["seconds"] for result in results)
         config = run_record.write_run(

@@ -3,7 +3,9 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Sequence
 
+import keras
 from keras import ops
 
 from zoo import counts, methods, weights
@@ -11,6 +13,7 @@ from zoo.classifier import EnsembleClassifier
 from zoo.latency import conditions, latencies
 from zoo.layers import TopologyUpdates, sparsify
 from zoo.layers.sparse.pruning import MagnitudePruning
+from zoo.precision import precision
 from zoo.training.ensembles.network_store import NetworkStore
 from zoo.training.loop import from_recipe, run
 from zoo.training.pruning_schedules import constant_sparsity, polynomial_decay
@@ -29,7 +32,7 @@ class TicketNetworks(NetworkStore):
         method: `zoo.methods.Tickets`.
         splits: (training, held out, test), from `from_recipe.load_splits`.
         classes: int K, from `from_recipe.load_splits`.
-        options: dict or None, further arguments of `compile`. Default None.
+        options: dict or None, further arguments of `compile`. Default: None.
     """
 
     keeps_diverged = False  # every ticket is part of the ensemble
@@ -54,8 +57,8 @@ class TicketNetworks(NetworkStore):
         """Build a sparse network as it is before training; one that will be pruned is dense.
 
         Args:
-            recipe: `zoo.training.recipes.Recipe` of a single network, or None for that of run 0. Default
-                None.
+            recipe: `zoo.training.recipes.Recipe` of a single network, or None for that of run 0.
+                Default: None.
 
         Returns:
             `zoo.classifier.EnsembleClassifier`.
@@ -69,7 +72,11 @@ class TicketNetworks(NetworkStore):
         return sparsify(model, sparsity, self.ticket_options.distribution, seed=recipe.seed)
 
     def train_one(
-        self, recipe: Recipe, configuration: dict, folder: pathlib.Path, callbacks
+        self,
+        recipe: Recipe,
+        configuration: dict,
+        folder: pathlib.Path,
+        callbacks: Sequence[keras.callbacks.Callback],
     ) -> tuple[EnsembleClassifier, float, dict]:
         """Train one network by the plan, and keep its tickets.
 
@@ -133,7 +140,7 @@ class TicketNetworks(NetworkStore):
         models = []
         for name in names:
             for index in range(len(self.plan.windows)):
-                with from_recipe.precision(self.recipe.precision):
+                with precision(self.recipe.precision):
                     model = self.blank()
                 weights.load_file(model, self.folder / name / f"ticket{index}.weights.h5")
                 models.append(model)
@@ -145,7 +152,7 @@ class TicketNetworks(NetworkStore):
         Raises:
             ValueError: if topology updates would never happen, or the network has nothing to mask.
         """
-        with from_recipe.precision(self.recipe.precision):
+        with precision(self.recipe.precision):
             model = self.blank()
         for callback in self._changes(self.recipe, self.folder):
             if isinstance(callback, TopologyUpdates):
@@ -165,7 +172,7 @@ class TicketNetworks(NetworkStore):
             dict.
         """
         options, method, moving = self.ticket_options, self.method, self._moving()
-        with from_recipe.precision(self.recipe.precision):
+        with precision(self.recipe.precision):
             dense = from_recipe.model_of(self.recipe, self.splits[0].images.shape[1:], self.classes)
         times = latencies({"tickets": model, "dense": dense}, batch_sizes=[1])
         return {

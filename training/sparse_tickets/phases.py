@@ -21,24 +21,25 @@ class TicketOptions:
     """The options of ticket training beside the recipe.
 
     Args:
-        procedure: str, one of `PROCEDURES`. Default "dst".
-        distribution: "erk" or "uniform", how non-zeros are distributed over layers. Default "erk".
-        growth: str, "set", "rigl" or "momentum", as in `zoo.layers.TopologyUpdates`. Default "rigl".
-        every: int, DeltaT, the steps between topology updates. Default 100.
-        drop_fraction: float r, the fraction of connections that an update moves. Default 0.3.
-        drop_schedule: "constant" or "cosine", how the fraction changes over a stretch. Default "cosine".
-        moving: float, the share of a stretch in which connections move. Default 0.75.
-        reset_dense_layers: bool, as in `zoo.layers.TopologyUpdates`. Default False.
-        exploration: float in [0, 1), for edst, the share of all steps before the first ticket. Default
+        procedure: str, one of `PROCEDURES`. Default: "dst".
+        distribution: "erk" or "uniform", how non-zeros are distributed over layers. Default: "erk".
+        growth: str, "set", "rigl" or "momentum", as in `zoo.layers.TopologyUpdates`. Default: "rigl".
+        every: int, DeltaT, the steps between topology updates. Default: 100.
+        drop_fraction: float r, the fraction of connections that an update moves. Default: 0.3.
+        drop_schedule: "constant" or "cosine", how the fraction changes over a stretch.
+            Default: "cosine".
+        moving: float, the share of a stretch in which connections move. Default: 0.75.
+        reset_dense_layers: bool, as in `zoo.layers.TopologyUpdates`. Default: False.
+        exploration: float in [0, 1), for edst, the share of all steps before the first ticket. Default:
             1/3.
-        hop_fraction: float q, for edst, the fraction of connections that hop between tickets. Default
+        hop_fraction: float q, for edst, the fraction of connections that hop between tickets. Default:
             0.8.
         ramp: "constant" or "polynomial", for pruned and lottery, TensorFlow Model Optimization's
-            schedule. Default "constant".
-        fine_tuning: float, for pruned, the share of the recipe's epochs after dense training. Default
+            schedule. Default: "constant".
+        fine_tuning: float, for pruned, the share of the recipe's epochs after dense training. Default:
             0.5.
-        fine_tuning_rate: float, for pruned, the learning rate as a share of its peak. Default 0.01.
-        rewind: float in [0, 1), for lottery, the share of dense training that is not repeated. Default
+        fine_tuning_rate: float, for pruned, the learning rate as a share of its peak. Default: 0.01.
+        rewind: float in [0, 1), for lottery, the share of dense training that is not repeated. Default:
             0.05.
 
     Raises:
@@ -94,9 +95,10 @@ class Phase:
         name: str.
         start: int, its first step.
         stop: int, the step after its last.
-        factor: float, times the peak learning rate, or None for the recipe's own schedule. Default None.
-        ticket: int, the ticket that the best weights in it become, or None. Default None.
-        hop: bool, whether connections hop when it begins. Default False.
+        factor: float, times the peak learning rate, or None for the recipe's own schedule.
+            Default: None.
+        ticket: int, the ticket that the best weights in it become, or None. Default: None.
+        hop: bool, whether connections hop when it begins. Default: False.
     """
 
     name: str
@@ -149,7 +151,7 @@ class Plan:
         epochs: int, epochs of all phases together.
         rate: Keras `LearningRateSchedule`.
         phases: list of `Phase`.
-        rewound_to: int, the step whose weights are restored when the dense phase ends, or None. Default
+        rewound_to: int, the step whose weights are restored when the dense phase ends, or None. Default:
             None.
     """
 

@@ -25,6 +25,7 @@ import sys
 from absl import flags
 
 from zoo.data.presence import check_present
+from zoo.training import queue_flags
 from zoo.training.start import start
 
 FLAGS = flags.FLAGS
@@ -34,17 +35,12 @@ flags.DEFINE_integer("workers", 1, "processes, each with one thread", lower_boun
 flags.DEFINE_integer("seeds", 5, "runs of a configuration", lower_bound=1)
 flags.DEFINE_list("configurations", [], "names of those to run (default: all)")
 flags.DEFINE_integer("epochs", 4, "passes over the training images", lower_bound=1)
-flags.DEFINE_integer("batch_size", 128, "images an update", lower_bound=4)
+flags.DEFINE_integer("batch_size", 128, "images per update", lower_bound=4)
 flags.DEFINE_float("learning_rate", 2e-3, "initial learning rate of Adam", lower_bound=0.0)
 flags.DEFINE_integer("limit", 0, "images of each split for a trial run, 0 for all", lower_bound=0)
 flags.DEFINE_string("docs", None, "a document with markers for the tables")
 flags.DEFINE_bool("report", True, "write the report when all runs are finished")
-flags.DEFINE_integer(
-    "heartbeat",
-    20,
-    "seconds between a worker's signs of life; dead when three are missed",
-    lower_bound=1,
-)
+queue_flags.define_heartbeat(20)
 
 # Another process with this one's flags, which leaves the report to this one.
 _WORKER = [sys.executable, "-m", "zoo.training.studies.batch_ensemble_diversity"]

@@ -14,14 +14,21 @@ Result: OUT/results.json, with an entry per run, which is then not repeated; `--
 also puts a table into that page.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import pathlib
+from typing import TYPE_CHECKING
 
 from absl import flags
 
+from zoo.onednn import switch_onednn_on
 from zoo.training import marked_sections
-from zoo.training.start import start, switch_onednn_on
+from zoo.training.start import start
+
+if TYPE_CHECKING:
+    import numpy as np
 
 COMMAND = "zoo.training.studies.clothing"
 FLAGS = flags.FLAGS
@@ -183,11 +190,11 @@ def scores(answers: dict, labels: dict) -> dict[str, float]:
     import numpy as np
 
     from zoo import metrics
-    from zoo.evaluation.scores import FIGURES, measure
+    from zoo.evaluation.scores import SCORES, measure
 
     test = answers["test"]
     found = {
-        key: measure(FIGURES[key].metric, labels["test"], test) for key in ("accuracy", "nll", "ece")
+        key: measure(SCORES[key].metric, labels["test"], test) for key in ("accuracy", "nll", "ece")
     }
     confidence, right = answers["validation"].max(1), answers["validation"].argmax(1)
     order = np.argsort(-confidence)
@@ -208,7 +215,7 @@ def scores(answers: dict, labels: dict) -> dict[str, float]:
     return found
 
 
-def varied(images, size, rng):
+def varied(images: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """Return a variant of each image: a part of at least half its area, maybe mirrored.
 
     Args:
@@ -233,7 +240,7 @@ def varied(images, size, rng):
     return np.stack(made)
 
 
-def resized(images, size):
+def resized(images: np.ndarray, size: int) -> np.ndarray:
     """Return images at another size.
 
     Args:

@@ -1,5 +1,7 @@
 """The picture of the BatchEnsemble study: results by rank, beside single network and deep ensemble."""
 
+import os
+
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -21,7 +23,7 @@ _BATCHES = {"tile": "tiled", "split": "split"}
 _BANDS = {"single": (GREY, "single network"), "deep_ensemble": (GREEN, "deep ensemble")}
 
 
-def draw(path, summary: dict):
+def draw(path: str | os.PathLike, summary: dict) -> str | os.PathLike:
     """Draw a summary as far as it goes.
 
     Args:

@@ -1,6 +1,7 @@
 """The report of the BatchEnsemble study: means and deviations over seeds, as JSON and Markdown."""
 
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -140,7 +141,7 @@ def _mean(pair, digits, seeds):
     return f"{pair[0]:.{digits}f}" + (f" ± {pair[1]:.{digits}f}" if seeds > 1 else "")
 
 
-def write(folder, summary: dict, settings: dict, seconds: float) -> str:
+def write(folder: str | os.PathLike, summary: dict, settings: dict, seconds: float) -> str:
     """Write `report.json` and `report.md`.
 
     Args:

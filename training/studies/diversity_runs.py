@@ -9,6 +9,7 @@ import pathlib
 import random
 import time
 from collections.abc import Callable, Collection
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,7 +19,7 @@ from zoo.backbones import mlp
 from zoo.classifier import EnsembleClassifier
 from zoo.data import arrays as datasets
 from zoo.data.epoch_shuffle import EpochShuffle
-from zoo.evaluation.scores import FIGURES, measure
+from zoo.evaluation.scores import SCORES, measure
 from zoo.losses import CrossEntropy
 from zoo.training.loop.learning_rates import WarmUpCosine
 from zoo.uncertainty import predict
@@ -38,12 +39,12 @@ class Settings:
     """What all runs of a study have in common.
 
     Args:
-        members: int M, members of every ensemble. Default 4.
-        hidden_units: tuple of ints, units of the MLP's hidden layers. Default (64, 32, 16).
-        epochs: int, the same for all methods, and so the number of updates. Default 4.
-        batch_size: int, images of an update. Default 128.
-        learning_rate: float, the peak rate of Adam, which falls to 0 along a cosine. Default 2e-3.
-        limit: int, images of each split, or 0 for all. Default 0.
+        members: int M, members of every ensemble. Default: 4.
+        hidden_units: tuple of ints, units of the MLP's hidden layers. Default: (64, 32, 16).
+        epochs: int, the same for all methods, and so the number of updates. Default: 4.
+        batch_size: int, images of an update. Default: 128.
+        learning_rate: float, the peak rate of Adam, which falls to 0 along a cosine. Default: 2e-3.
+        limit: int, images of each split, or 0 for all. Default: 0.
     """
 
     members: int = 4
@@ -72,7 +73,7 @@ def configurations(members: int = 4) -> dict[str, Callable]:
     """List all configurations, in the order of the report.
 
     Args:
-        members: int M. Default 4.
+        members: int M. Default: 4.
 
     Returns:
         dict from name to a function from a seed to the method.
@@ -97,7 +98,7 @@ def chosen(names: Collection[str], members: int = 4) -> dict[str, Callable]:
 
     Args:
         names: collection of str; all configurations if it is empty.
-        members: int M. Default 4.
+        members: int M. Default: 4.
 
     Returns:
         dict from name to a function from a seed to the method.
@@ -127,7 +128,7 @@ class Data:
         ValueError: if there are fewer training images than a batch has.
     """
 
-    def __init__(self, data_dir, settings: Settings):
+    def __init__(self, data_dir: str | os.PathLike, settings: Settings):
         end = settings.limit or None
         self.training, self.test, self.ood = (
             datasets.load(name, split, data_dir).subset(slice(end))
@@ -164,7 +165,7 @@ def make(method: methods.Method, settings: Settings) -> EnsembleClassifier:
 
 
 def train_mlp(
-    method: methods.Method, settings: Settings, training, seed: int
+    method: methods.Method, settings: Settings, training: Any, seed: int
 ) -> tuple[EnsembleClassifier, float | None]:
     """Train the MLP of a method.
 
@@ -187,7 +188,7 @@ def train_mlp(
     return model, start
 
 
-def figures_of(model: EnsembleClassifier, test, ood) -> dict[str, float | None]:
+def figures_of(model: EnsembleClassifier, test: Any, ood: Any) -> dict[str, float | None]:
     """Evaluate a trained model.
 
     Args:
@@ -200,7 +201,7 @@ def figures_of(model: EnsembleClassifier, test, ood) -> dict[str, float | None]:
     """
     inside, outside = (predict(model, split.images, 1000, False) for split in (test, ood))
     found = {
-        key: measure(FIGURES[key].metric, test.labels, inside.probabilities)
+        key: measure(SCORES[key].metric, test.labels, inside.probabilities)
         for key in ("accuracy", "nll", "ece")
     }
     own = (inside.members.argmax(axis=-1) == test.labels[:, None]).mean()
@@ -209,7 +210,7 @@ def figures_of(model: EnsembleClassifier, test, ood) -> dict[str, float | None]:
         "mutual_information": lambda: float(inside.mutual_information.mean()),
         "disagreement": lambda: float(inside.disagreement.mean()),
         **{
-            key: lambda key=key: measure(FIGURES[key].metric, test.labels, inside.members)
+            key: lambda key=key: measure(SCORES[key].metric, test.labels, inside.members)
             for key in ("normalized_disagreement", "pairwise_kl", "jensen_gap")
         },
         "ood_mutual_information": lambda: float(outside.mutual_information.mean()),
@@ -242,7 +243,7 @@ def _norm(model):
     return float(np.sqrt(squares).mean())
 
 
-def path_of(folder, task: str) -> pathlib.Path:
+def path_of(folder: str | os.PathLike, task: str) -> pathlib.Path:
     """Return the path of a run's file.
 
     Args:
@@ -255,7 +256,7 @@ def path_of(folder, task: str) -> pathlib.Path:
     return pathlib.Path(folder) / "runs" / f"{task}.json"
 
 
-def read(folder, task: str) -> dict:
+def read(folder: str | os.PathLike, task: str) -> dict:
     """Read a run's file.
 
     Args:
@@ -269,7 +270,12 @@ def read(folder, task: str) -> dict:
 
 
 def perform(
-    folder, task: str, method: methods.Method, seed: int, settings: Settings, data: Data
+    folder: str | os.PathLike,
+    task: str,
+    method: methods.Method,
+    seed: int,
+    settings: Settings,
+    data: Data,
 ) -> dict:
     """Train and evaluate one run unless its file exists, and write the file in one step.
 

@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 import subprocess
+from collections.abc import Collection, Sequence
 
 import keras
 import optuna
@@ -18,17 +20,17 @@ COMMAND = "zoo.training.studies.batch_ensemble_diversity"
 
 
 def study(
-    data_dir,
+    data_dir: str | os.PathLike,
     folder: pathlib.Path,
     settings: runs.Settings,
     seeds: int,
-    names=(),
+    names: Collection[str] = (),
     *,
     heartbeat: int = 20,
     pause: float = 2.0,
-    docs=None,
+    docs: str | os.PathLike | None = None,
     report: bool = True,
-    others=(),
+    others: Sequence[list[str]] = (),
 ) -> dict | None:
     """Do the missing runs of a study, shared with other processes, and write the report.
 
@@ -37,13 +39,13 @@ def study(
         folder: `pathlib.Path` of the study's folder, shared by all workers.
         settings: `diversity_runs.Settings`.
         seeds: int, runs of each configuration.
-        names: collection of configurations' names; all if it is empty. Default ().
-        heartbeat: int, seconds between a worker's signs of life. Default 20.
-        pause: float, seconds between checks while other workers train. Default 2.0.
-        docs: None, or path of a document to put the tables in, and the picture beside it. Default None.
-        report: bool, whether to write the report. Default True.
+        names: collection of configurations' names; all if it is empty. Default: ().
+        heartbeat: int, seconds between a worker's signs of life. Default: 20.
+        pause: float, seconds between checks while other workers train. Default: 2.0.
+        docs: None, or path of a document to put the tables in, and the picture beside it. Default: None.
+        report: bool, whether to write the report. Default: True.
         others: sequence of commands of processes that share the work; their output goes to
-            `worker-N.log`. Default ().
+            `worker-N.log`. Default: ().
 
     Returns:
         The summary in `report.json`; None without a report.

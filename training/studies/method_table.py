@@ -9,6 +9,7 @@ latency, where the single network is the line to beat.
 """
 
 import json
+import os
 import pathlib
 import statistics
 
@@ -28,7 +29,7 @@ COLUMNS = (
     ("ECE", 4, lambda model: model["figures"]["ece"]),
     ("NLL, scaled", 4, lambda model: model["calibrated"]["nll"]),
     ("ECE, scaled", 4, lambda model: model["calibrated"]["ece"]),
-    ("DEE", 1, lambda model: model["equivalent"]),
+    ("DEE", 1, lambda model: (model["equivalent"] or {}).get("networks")),
     ("corrupted accuracy", 3, lambda model: _mean(model, "accuracy")),
     ("corrupted NLL", 3, lambda model: _mean(model, "nll")),
     ("AUROC near", 3, lambda model: _auroc(model, "near")),
@@ -37,7 +38,7 @@ COLUMNS = (
 )
 
 
-def rows(report, backbone):
+def rows(report: dict, backbone: str) -> list[dict]:
     """Gather the models of a backbone, runs that differ in their seed together.
 
     Args:
@@ -45,7 +46,8 @@ def rows(report, backbone):
         backbone: str, such as "cifarnet".
 
     Returns:
-        A list of dictionaries, sorted by NLL: `name`, `members`, `seeds`, `parameters`, `macs`,
+        A list of dictionaries, sorted by NLL: `name`, `members`, `seeds`, `updates` (of each network, or
+        None), `parameters`, `macs`,
         `latency` (milliseconds of one image, mean over runs, or None) and `values`, by column (mean,
         standard deviation), the latter None for one seed and both None where nothing was measured.
 
@@ -68,6 +70,7 @@ def _row(name, models):
         "name": name,
         "members": models[0]["members"],
         "seeds": len(models),
+        "updates": models[0].get("updates"),
         "parameters": models[0]["parameters"],
         "macs": models[0]["macs"],
         "latency": statistics.mean(latencies) if latencies else None,
@@ -93,7 +96,7 @@ def _auroc(model, group):
     return statistics.mean(found) if found else None
 
 
-def table(found):
+def table(found: list[dict]) -> str:
     """Write rows as a Markdown table; columns that no model has are left out.
 
     Args:
@@ -106,11 +109,21 @@ def table(found):
         column for column in COLUMNS if any(row["values"][column[0]][0] is not None for row in found)
     ]
     timed = any(row["latency"] is not None for row in found)
-    head = ["method", "M", "seeds", *(title for title, *_ in columns), "parameters", "MACs"]
+    counted = any(row["updates"] for row in found)
+    head = [
+        "method",
+        "M",
+        "seeds",
+        *(["updates"] if counted else []),
+        *(title for title, *_ in columns),
+        "parameters",
+        "MACs",
+    ]
     head += ["ms an image"] if timed else []
     lines = [head, ["---", *["--:"] * (len(head) - 1)]]
     for row in found:
         cells = [f"`{row['name']}`", str(row["members"]), str(row["seeds"])]
+        cells += [f"{row['updates']:,}" if row["updates"] else ""] if counted else []
         cells += [_cell(*row["values"][title], digits) for title, digits, _ in columns]
         cells += [f"{row['parameters']:,}", f"{row['macs'] / 1e6:.1f} M"]
         cells += [_cell(row["latency"], None, 1)] if timed else []
@@ -124,7 +137,7 @@ def _cell(mean, deviation, digits):
     return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if deviation is not None else "")
 
 
-def draw(path, found, title):
+def draw(path: str | os.PathLike, found: list[dict], title: str) -> None:
     """Draw NLL against latency; everything below the dashed line beats the single network.
 
     Args:
@@ -159,7 +172,7 @@ def draw(path, found, title):
     figure.savefig(path, dpi=130)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Fill the page's section and draw the picture.
 
     Args:

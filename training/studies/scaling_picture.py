@@ -1,5 +1,7 @@
 """The picture of docs/scaling.md: predicted efficiency against the number of GPUs."""
 
+import os
+
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -18,7 +20,7 @@ DEVICES = [2**power for power in range(10)]
 SHARE = given.SHARES[-1]
 
 
-def draw(path, counted: dict[str, dict]):
+def draw(path: str | os.PathLike, counted: dict[str, dict]) -> str | os.PathLike:
     """Draw weak and strong scaling of each network.
 
     Args:

@@ -4,9 +4,9 @@ import keras
 
 import zoo
 from zoo import methods
-from zoo.training.cost.step_cost import StepCost, step_cost
+from zoo.precision import precision as policy
+from zoo.step_cost import StepCost, step_cost
 from zoo.training.cost.time_model import Link, Machine, StepTime, step_time
-from zoo.training.loop.from_recipe import precision as policy
 
 DEVICES, SHARES = (8, 64, 512), (0.2, 0.4)
 
@@ -90,7 +90,7 @@ def costs(network: str, precision: str = "mixed_bfloat16") -> dict[str, StepCost
 
     Args:
         network: str, a name in `NETWORKS`.
-        precision: str, the dtype policy. Default "mixed_bfloat16".
+        precision: str, the dtype policy. Default: "mixed_bfloat16".
 
     Returns:
         dict from method to `StepCost`.

@@ -5,7 +5,7 @@ from zoo.backbones.efficientnet_lite import efficientnet_lite0
 from zoo.backbones.resnet import resnet18, resnet20, resnet50
 from zoo.backbones.simple import lenet, mlp
 from zoo.backbones.wide_resnet import wide_resnet28_10
-from zoo.registry import BACKBONES
+from zoo.names import BACKBONES
 
 __all__ = [
     "BACKBONES",

@@ -59,5 +59,5 @@ def cifarnet(method: Method, images: Any, stem: str | None = None) -> Any:
     return method.per_member(layers.Rescaling(1 / 9, name="scale"))(x)
 
 
-cifarnet.stages = 2
-cifarnet.preprocess = whitened
+cifarnet.stages = 2  # type: ignore[attr-defined]
+cifarnet.preprocess = whitened  # type: ignore[attr-defined]

@@ -4,9 +4,16 @@ Without squeeze-and-excitation, and with ReLU6 in place of swish; the stem and t
 keep their widths.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from keras import layers
 
 from zoo.layers.initializers import HeNormal
+
+if TYPE_CHECKING:
+    from zoo.methods import Method
 
 # (blocks, kernel size, stride of the first block, expansion, filters) of every stage.
 _STAGES = (
@@ -53,7 +60,7 @@ def _block(method, x, inputs, filters, kernel_size, strides, expansion, name):
     return method.per_member(layers.Add(name=f"{name}_add"))([y, x])
 
 
-def efficientnet_lite0(method, images, stem="imagenet"):
+def efficientnet_lite0(method: Method, images: Any, stem: str = "imagenet") -> Any:
     """Seven stages of 16 inverted residual blocks, 16 to 320 filters, and 1280 features.
 
     The stem has stride 2, for small images (`stem="cifar"`) stride 1.  Padding is TensorFlow's "same",
@@ -80,4 +87,5 @@ def efficientnet_lite0(method, images, stem="imagenet"):
     return method.per_member(layers.GlobalAveragePooling2D(name="pool"))(_relu6(method, x, "top"))
 
 
-efficientnet_lite0.stages = 7  # that it announces to its method by `begin_stage`
+# The stages that it announces to its method by `begin_stage`.
+efficientnet_lite0.stages = 7  # type: ignore[attr-defined]

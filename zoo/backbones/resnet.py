@@ -113,8 +113,7 @@ def resnet50(method: Method, images: Any, stem: str | None = "cifar") -> Any:
     return _resnet(method, images, stem, _bottleneck, (64, 128, 256, 512), (3, 4, 6, 3))
 
 
-resnet20.stages, resnet18.stages, resnet50.stages = (
-    3,
-    4,
-    4,
-)  # that each announces to its method by `begin_stage`
+# The stages that each announces to its method by `begin_stage`.
+resnet20.stages = 3  # type: ignore[attr-defined]
+resnet18.stages = 4  # type: ignore[attr-defined]
+resnet50.stages = 4  # type: ignore[attr-defined]

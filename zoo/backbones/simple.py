@@ -66,4 +66,6 @@ def lenet(method: Method, images: Any, stem: str | None = None) -> Any:
     return x
 
 
-mlp.stages, lenet.stages = 1, 2  # that each announces to its method by `begin_stage`
+# The stages that each announces to its method by `begin_stage`.
+mlp.stages = 1  # type: ignore[attr-defined]
+lenet.stages = 2  # type: ignore[attr-defined]

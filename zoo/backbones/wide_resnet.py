@@ -66,4 +66,5 @@ def wide_resnet28_10(method: Method, images: Any, stem: str | None = "cifar") ->
     return method.per_member(layers.GlobalAveragePooling2D(name="pool"))(x)
 
 
-wide_resnet28_10.stages = 3  # that it announces to its method by `begin_stage`
+# The stages that it announces to its method by `begin_stage`.
+wide_resnet28_10.stages = 3  # type: ignore[attr-defined]

@@ -5,24 +5,24 @@ import json
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from zoo.benchmarking import fresh_process
 from zoo.benchmarking.machine import machine
-from zoo.benchmarking.models import METHODS, from_scratch, published
+from zoo.benchmarking.models import METHODS, Settings, from_scratch, published
 from zoo.benchmarking.output import write_markdown
 from zoo.benchmarking.peers import Peer
 from zoo.benchmarking.picture import write_picture
 from zoo.benchmarking.roofline import peaks
-from zoo.benchmarking.rounds import race, summary
+from zoo.benchmarking.rounds import summary, time_in_rounds
 from zoo.latency import cores
-from zoo.training.loop.from_recipe import precision
+from zoo.precision import precision
 
 
 def benchmark(
-    settings,
-    methods=METHODS,
+    settings: Settings,
+    methods: Sequence[str] = METHODS,
     *,
     weights: str | None = None,
     rounds: int = 20,
@@ -36,7 +36,7 @@ def benchmark(
 ) -> dict:
     """Measure what methods cost, side by side, and write the results to files.
 
-    All models live in this process and take turns, a call of each in every round (`rounds.race`); a
+    All models live in this process and take turns, a call of each in every round (`rounds.time_in_rounds`); a
     peer's live in another process and take their turns in the same rounds while this one waits. A ratio
     is the median over rounds of the time over the single network's in the same round; a peer's is to its
     own single network. Sizes, cold loading and peak memory are measured afterwards in fresh processes.
@@ -79,9 +79,9 @@ def benchmark(
         labels = [one.label for one in ours]
         theirs = guest.models(settings, cores()) if peer else []
         theirs = [one for one in theirs if one.label in labels]
-        contestants = sorted([*ours, *theirs], key=lambda one: labels.index(one.label))
+        models = sorted([*ours, *theirs], key=lambda one: labels.index(one.label))
         baselines = [*ours[:1], *theirs[:1]]
-        times, skipped = race(contestants, baselines, settings.tasks, rounds, seconds, say)
+        times, skipped = time_in_rounds(models, baselines, settings.tasks, rounds, seconds, say)
     results = {
         "command": command,
         "date": time.strftime("%Y-%m-%d"),
@@ -105,16 +105,16 @@ def _write(results, directory):
     write_picture(results, directory / "benchmark.png")
 
 
-def _record(contestant, single, times, skipped):
-    """What is known of a contestant after the rounds."""
-    record = {"label": contestant.label, "of": contestant.of, "name": contestant.name}
-    if contestant in skipped:
-        return record | {"skipped": skipped[contestant]}
+def _record(model, single, times, skipped):
+    """What is known of a model after the rounds."""
+    record = {"label": model.label, "of": model.of, "name": model.name}
+    if model in skipped:
+        return record | {"skipped": skipped[model]}
     tasks = {}
     for task, measured in times.items():
-        tasks[task] = summary(measured[contestant], measured[single])
-        tasks[task]["seconds"] = measured[contestant].round(6).tolist()
-    return record | contestant.facts() | {"compile_s": contestant.compile_seconds, "tasks": tasks}
+        tasks[task] = summary(measured[model], measured[single])
+        tasks[task]["seconds"] = measured[model].round(6).tolist()
+    return record | model.facts() | {"compile_s": model.compile_seconds, "tasks": tasks}
 
 
 def _in_fresh_processes(results, ours, skipped, say):

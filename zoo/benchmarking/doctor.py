@@ -26,7 +26,7 @@ class Setting:
 
     Args:
         backend: str, "tensorflow", "torch" or "jax".
-        onednn: "1" or "0", TF_ENABLE_ONEDNN_OPTS of TensorFlow; None for others.
+        onednn: "1" or "0", TF_ENABLE_ONEDNN_OPTS of TensorFlow. Default: None, for others.
     """
 
     backend: str
@@ -61,12 +61,14 @@ def diagnose(backbone: str = "resnet20", input_shape: tuple = (32, 32, 3), *, tr
     Times are wall times, so nothing else should run meanwhile.
 
     Args:
-        backbone: str, a backbone of the zoo.
-        input_shape: (height, width, channels) of the images.
-        train_batch_size: int, images of a training step.
+        backbone: str, a backbone of the zoo. Default: "resnet20".
+        input_shape: (height, width, channels) of the images. Default: (32, 32, 3).
+        train_batch_size: int, images of a training step. Default: 64.
         forms: tuple of str, forms of packed convolutions, see `zoo.layers.set_grouped_convolution`.
-        seconds: float, time for the rounds of a setting, beside compilation.
+            Default: all.
+        seconds: float, time for the rounds of a setting, beside compilation. Default: 10.
         say: function of a line of progress, which also gets each setting's numbers once measured.
+            Default: prints nothing.
 
     Returns:
         dict from the text of a setting to {form: {"train": images/s, "bfloat16": images/s of training in

@@ -65,15 +65,15 @@ def _emulates_bfloat16(backbone, images, labels):
     return seconds["bfloat16"] > _EMULATED * seconds["float32"]
 
 
-def _model(form, backbone, shape, precision="float32"):
+def _model(form, backbone, shape, policy="float32"):
     """A single or packed classifier, compiled."""
     import keras
 
     import zoo
-    from zoo.training.loop import from_recipe
+    from zoo.precision import precision
 
     method = zoo.methods.Single() if form == "single" else zoo.methods.Packed(4, alpha=2)
-    with from_recipe.precision(precision):
+    with precision(policy):
         model = zoo.build(method, backbone, 10, shape)
     model.compile(keras.optimizers.SGD(1e-3, momentum=0.9, nesterov=True), model.loss)
     return model

@@ -15,20 +15,20 @@ from zoo import weights as weight_files
 PROBE = pathlib.Path(__file__).with_name("probe.py")
 
 
-def write(contestant: Any, folder: Any) -> int:
-    """Write a contestant's weights as they are published.
+def write(benchmarked: Any, folder: Any) -> int:
+    """Write a model's weights as they are published.
 
     Args:
-        contestant: a `Contestant` whose model is built.
+        benchmarked: a `BenchmarkedModel` whose model is built.
         folder: path of a new folder.
 
     Returns:
         Their size in bytes.
     """
     folder.mkdir(parents=True)
-    model = contestant.model
+    model = benchmarked.model
     files = weight_files.write(model, folder)
-    config = {"name": contestant.name, "spec": model.spec, "files": files}
+    config = {"name": benchmarked.name, "spec": model.spec, "files": files}
     (folder / "config.json").write_text(json.dumps(config))
     return sum(file["bytes"] for file in files.values())
 
@@ -53,11 +53,11 @@ def probe(**request: Any) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measured(contestant: Any, folder: Any, settings: Any) -> dict:
+def measured(benchmarked: Any, folder: Any, settings: Any) -> dict:
     """Measure cold loading and peak memory.
 
     Args:
-        contestant: a `Contestant`.
+        benchmarked: a `BenchmarkedModel`.
         folder: path, from `write`.
         settings: a `Settings`.
 
@@ -66,7 +66,7 @@ def measured(contestant: Any, folder: Any, settings: Any) -> dict:
     """
     try:
         return probe(
-            name=contestant.name, folder=str(folder), batch_size=max(settings.batch_sizes),
+            name=benchmarked.name, folder=str(folder), batch_size=max(settings.batch_sizes),
             train_batch_size=settings.train_batch_size, precision=settings.precision,
         )  # fmt: skip
     except ValueError as error:

@@ -1,8 +1,7 @@
 """What takes part in a benchmark: models of the zoo, each with the calls that are timed."""
 
 import dataclasses
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -11,12 +10,13 @@ from zoo import counts, methods, registry
 from zoo.benchmarking.roofline import training_work
 from zoo.building import build
 from zoo.checks import check_batch
+from zoo.classifier import EnsembleClassifier
 from zoo.latency import timed
 from zoo.loading import load
 from zoo.losses import CrossEntropy
 from zoo.metrics import Accuracy
-from zoo.training.cost.step_cost import step_cost
-from zoo.training.recipes import method_arguments
+from zoo.registry import method_arguments
+from zoo.step_cost import step_cost
 
 METHODS = (
     "single", "packed", "packed:gamma=2", "batch_ensemble", "mimo", "masksembles", "mc_dropout",
@@ -28,7 +28,7 @@ PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is the same for all contestants of a run.
+    """What is the same for all models of a run.
 
     Args:
         backbone: str. Default: "resnet18".
@@ -73,7 +73,7 @@ class Settings:
             raise ValueError(f"num_members must be at least 1; got {self.num_members}")
 
     @property
-    def tasks(self):
+    def tasks(self) -> list[str]:
         """The names of what is timed: a training step, and inference by batch size."""
         return [TRAIN, *map(predict, self.batch_sizes)]
 
@@ -90,7 +90,7 @@ def predict(size: int) -> str:
     return f"predict {size}"
 
 
-class Contestant:
+class BenchmarkedModel:
     """A model of the zoo under measurement: it is built, warmed up and then timed, one call at a time.
 
     A training step is `model.train_on_batch`: a batch of NumPy images to the device, forward, backward,
@@ -107,7 +107,14 @@ class Contestant:
 
     of = "zoo"
 
-    def __init__(self, label, name, make, settings, known=None):
+    def __init__(
+        self,
+        label: str,
+        name: str,
+        make: Callable[[], EnsembleClassifier],
+        settings: Settings,
+        known: dict | None = None,
+    ):
         self.label, self.name, self.make, self.settings = label, name, make, settings
         self.known = known or {}
         self.model = None
@@ -124,7 +131,7 @@ class Contestant:
         self.calls = self._calls()
         first, warm = {}, {}
         for task, call in self.calls.items():
-            first[task], warm[task] = _seconds(call), min(_seconds(call) for _ in range(2))
+            first[task], warm[task] = timed(call)()[0], min(timed(call)()[0] for _ in range(2))
         kinds = {TRAIN: TRAIN, "predict": predict(self.settings.batch_sizes[0])}
         self.compile_seconds = {kind: max(first[t] - warm[t], 0.0) for kind, t in kinds.items()}
         return warm
@@ -162,21 +169,15 @@ class Contestant:
         return calls | {predict(n): inference(n) for n in settings.batch_sizes}
 
 
-def _seconds(call):
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def from_scratch(texts: Sequence[str], settings: Settings) -> list[Contestant]:
-    """Make untrained contestants of one backbone, the single network always first.
+def from_scratch(texts: Sequence[str], settings: Settings) -> list[BenchmarkedModel]:
+    """Make untrained models of one backbone, the single network always first.
 
     Args:
         texts: methods with or without arguments, such as "packed" or "packed:gamma=2:alpha=3".
         settings: a `Settings`.
 
     Returns:
-        A list of `Contestant`s.
+        A list of `BenchmarkedModel`s.
 
     Raises:
         ValueError: for an unknown method or argument, one out of range, or a training batch too small to
@@ -204,18 +205,18 @@ def _untrained(text, settings):
         return build(method, settings.backbone, settings.num_classes, settings.input_shape)
 
     label = " ".join([name, *filter(None, given.split(":"))])
-    return Contestant(label, f"{name}_{settings.backbone}", make, settings)
+    return BenchmarkedModel(label, f"{name}_{settings.backbone}", make, settings)
 
 
-def published(dataset: str, settings: Settings) -> list[Contestant]:
-    """Make contestants with the published weights of a backbone, the single network always first.
+def published(dataset: str, settings: Settings) -> list[BenchmarkedModel]:
+    """Make models with the published weights of a backbone, the single network always first.
 
     Args:
         dataset: str, the data set that they were trained on.
         settings: a `Settings`.
 
     Returns:
-        A list of `Contestant`s.
+        A list of `BenchmarkedModel`s.
 
     Raises:
         ValueError: if there are none; the message lists the data sets there are.
@@ -243,4 +244,4 @@ def _trained(entry, settings):
         return load(name, weights=dataset)
 
     known = {"accuracy": entry["metrics"][dataset]["accuracy"], "dataset": dataset}
-    return Contestant(registry.parse(name)[0], name, make, settings, known)
+    return BenchmarkedModel(registry.parse(name)[0], name, make, settings, known)

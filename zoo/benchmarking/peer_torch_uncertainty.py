@@ -19,7 +19,7 @@ import time
 def main() -> None:
     """Answer the requests on standard input, one JSON object a line, until it ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # what libraries print is not an answer
     models = None
     for line in sys.stdin:
         request = json.loads(line)
@@ -37,9 +37,13 @@ def main() -> None:
 
 
 class Models:
-    """Models by label, made when they are asked for."""
+    """Models by label, made when they are asked for.
 
-    def __init__(self, settings):
+    Args:
+        settings: dict, the request's.
+    """
+
+    def __init__(self, settings: dict):
         import torch
 
         torch.set_num_threads(settings["threads"])
@@ -52,11 +56,11 @@ class Models:
                 + ", ".join(BACKBONES)
             )
 
-    def describe(self):
+    def describe(self) -> dict:
         version = importlib.metadata.version("torch_uncertainty")
         return {"version": version, "models": list(self.makers)}
 
-    def prepare(self, label):
+    def prepare(self, label: str) -> dict:
         members, make, rows_in, rows_out = self.makers[label]
         model = make()
         calls = _calls(model, self.settings, members, rows_in, rows_out)
@@ -74,7 +78,7 @@ class Models:
             "facts": {"members": members, "parameters": parameters},
         }
 
-    def measure(self, label, task):
+    def measure(self, label: str, task: str) -> dict:
         return {"times": _times(self.calls[label][task])}
 
 

@@ -37,7 +37,7 @@ class Peer:
         ValueError: for an unknown peer, or an interpreter that is not there or does not have it.
     """
 
-    def __init__(self, name, python=None):
+    def __init__(self, name: str, python: str | None = None):
         if name not in PEERS:
             raise ValueError(f"unknown peer {name!r}; there are {', '.join(PEERS)}")
         self.name, self.python, self.process = name, python or sys.executable, None
@@ -103,7 +103,7 @@ class Peer:
         return answer
 
     def models(self, settings: Any, threads: int) -> list:
-        """Return the peer's contestants, and keep its version.
+        """Return the peer's models, and keep its version.
 
         Args:
             settings: a `Settings`.
@@ -118,14 +118,14 @@ class Peer:
 
 
 class PeerModel:
-    """A contestant that runs in a peer's process, with the interface of `Contestant`.
+    """A model that runs in a peer's process, with the interface of `BenchmarkedModel`.
 
     Args:
         peer: a `Peer`.
         label: str, its name in tables.
     """
 
-    def __init__(self, peer, label):
+    def __init__(self, peer: Peer, label: str):
         self.peer, self.label, self.of, self.name = peer, label, peer.name, label
 
     def prepare(self) -> dict[str, float]:

@@ -63,16 +63,19 @@ class Memory:
 
     Linux's own high-water mark (VmHWM) begins with this process and can be set back.  `ru_maxrss`, which
     serves elsewhere, is inherited from the parent on Linux and never falls.
+
+    Args:
+        backend: str, Keras's backend, whose GPU is meant.
     """
 
-    def __init__(self, backend):
+    def __init__(self, backend: str):
         self.backend = backend
 
-    def now(self):
+    def now(self) -> float:
         """Resident memory."""
         return _status("VmRSS") or self.peak()
 
-    def peak(self):
+    def peak(self) -> float:
         """The most that was resident since `restart`, or at all where that cannot be set back."""
         found = _status("VmHWM")
         if found is not None:
@@ -82,7 +85,7 @@ class Memory:
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
 
-    def restart(self):
+    def restart(self) -> None:
         """Begin to look for a new peak."""
         try:
             with open("/proc/self/clear_refs", "w") as file:
@@ -100,7 +103,7 @@ class Memory:
             if tf.config.list_physical_devices("GPU"):
                 tf.config.experimental.reset_memory_stats("GPU:0")
 
-    def gpu_peak(self):
+    def gpu_peak(self) -> float | None:
         """The most that was allocated on the first GPU, or None; with JAX since the process began."""
         if self.backend == "torch":
             import torch

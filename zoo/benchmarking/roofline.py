@@ -1,11 +1,12 @@
 """How near a model comes to what its device can do: peaks measured there, and work counted from layers."""
 
-import time
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from zoo.latency import timed
 
 LONG = 0.03  # seconds a call must take for its clock, and what starts it, not to matter
 CHAIN = 4
@@ -33,7 +34,7 @@ def training_work(cost: Any, batch_size: int) -> tuple[float, float]:
     and writes the first two.
 
     Args:
-        cost: a `zoo.training.cost.step_cost.StepCost`.
+        cost: a `zoo.step_cost.StepCost`.
         batch_size: int >= 1, images per step.
 
     Returns:
@@ -68,7 +69,7 @@ def _rate(work, sizes, dtype):
     for size in sizes:
         amount, call = work(size, dtype)
         call()
-        fastest = min(_seconds(call) for _ in range(5))
+        fastest = min(timed(call)()[0] for _ in range(5))
         if fastest > LONG:
             break
     return amount / fastest
@@ -102,9 +103,3 @@ def _bytes(dtype):
 
 def _wait(scalar):
     return np.asarray(ops.convert_to_numpy(ops.cast(scalar, "float32")))
-
-
-def _seconds(call):
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""The timed part of a benchmark: who fits into the time, rounds of calls, and ratios of what they took."""
+"""The timed part of a benchmark: which models fit into the time, rounds of calls, and ratios of times."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,15 +12,15 @@ LEAST_ROUNDS = 3
 SHORT = 0.1  # seconds; of shorter calls each is made twice, and the second one counts
 
 
-def race(
-    contestants: Sequence[Any],
+def time_in_rounds(
+    models: Sequence[Any],
     baselines: Sequence[Any],
     tasks: Sequence[str],
     rounds: int,
     seconds: float,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[dict, dict]:
-    """Warm up all contestants and time them, one call of each after the other in every round.
+    """Warm up all models and time them, one call of each after the other in every round.
 
     A call of less than 0.1 s comes right after an untimed one, so that it does not matter whether
     another model or another process has used the caches and threads just before.
@@ -29,22 +29,22 @@ def race(
     out until three rounds of all others fit into the rest; baselines are measured in any case.
 
     Args:
-        contestants: objects with `label`, `of`, `prepare()` and `measure(task)`, see `Contestant`.
+        models: objects with `label`, `of`, `prepare()` and `measure(task)`, see `BenchmarkedModel`.
         baselines: those among them that the others are compared with.
         tasks: strings, names of what is timed.
-        rounds: int >= 1, calls of each contestant and task, at most.
+        rounds: int >= 1, calls of each model and task, at most.
         seconds: float > 0, the time for everything; a round that has begun is completed.
         say: function of a line of progress. Default: prints nothing.
 
     Returns:
-        ({task: {contestant: array (rounds, 2) of wall and CPU seconds}}, {contestant: why it was not
+        ({task: {model: array (rounds, 2) of wall and CPU seconds}}, {model: why it was not
         measured}).
 
     Raises:
         ValueError: if a baseline cannot be built.
     """
     start, warm, skipped = time.perf_counter(), {}, {}
-    for one in contestants:
+    for one in models:
         gone = time.perf_counter() - start
         if one not in baselines and gone > seconds / 2:
             skipped[one] = f"not begun: {gone:.0f} s of {seconds:g} s were gone before its warm-up"
@@ -72,19 +72,19 @@ def race(
     return times, skipped
 
 
-def _measuring(contestant, task, short):
+def _measuring(model, task, short):
     """A function that times a call: a short one after another, for whose turn it was before matters to it."""
 
     def measure():
         if short:
-            contestant.measure(task)
-        return contestant.measure(task)
+            model.measure(task)
+        return model.measure(task)
 
     return measure
 
 
 def _too_expensive(warm, baselines, left, seconds):
-    """{contestant: why} of the most expensive ones, until the least rounds of all others fit."""
+    """{model: why} of the most expensive ones, until the least rounds of all others fit."""
     costs = {one: LEAST_ROUNDS * sum(times.values()) for one, times in warm.items()}
     skipped = {}
     for one in sorted(costs, key=costs.get, reverse=True):
@@ -93,8 +93,8 @@ def _too_expensive(warm, baselines, left, seconds):
             break
         if one not in baselines:
             skipped[one] = (
-                f"left out: {LEAST_ROUNDS} rounds of it take {costs[one]:.0f} s, and of {seconds:g} s "
-                f"{max(left, 0):.0f} s are left for {total:.0f} s of all; give more by --seconds"
+                f"left out: {LEAST_ROUNDS} rounds of it take {costs[one]:.0f} s; those of all remaining models take "
+                f"{total:.0f} s, and only {max(left, 0):.0f} s of {seconds:g} s are left; allow more with --seconds"
             )
     return skipped
 
@@ -103,7 +103,7 @@ def summary(times: np.ndarray, baseline: np.ndarray) -> dict:
     """Summarise rounds: medians, and the median over rounds of each round's ratio to the baseline.
 
     Args:
-        times: array (rounds, 2), wall and CPU seconds of a contestant's calls.
+        times: array (rounds, 2), wall and CPU seconds of a model's calls.
         baseline: array (rounds, 2), the single network's in the same rounds.
 
     Returns:

@@ -19,11 +19,15 @@ def add_arguments(command: Any) -> None:
     Args:
         command: an `argparse.ArgumentParser`.
     """
-    command.add_argument("name", help="a model's name, a .keras file or hf://owner/name")
-    command.add_argument("examples", nargs="*", metavar="PATH", help="images that the page offers")
+    command.add_argument("name", metavar="NAME", help="a model's name, a .keras file or hf://owner/name")
+    command.add_argument(
+        "examples", nargs="*", metavar="PATH", help="example images that the page offers"
+    )
     command.add_argument("--weights", default="default", help="a data set's name or a folder")
     command.add_argument(
-        "--resize", choices=("crop", "squash"), help="default: as the model does, or crop"
+        "--resize",
+        choices=("crop", "squash"),
+        help="how to resize images to the model's size; by default as the model does, or crop",
     )
     command.add_argument(
         "--threshold", type=float, metavar="T", help="answer at this confidence or above"
@@ -32,7 +36,9 @@ def add_arguments(command: Any) -> None:
         "--labelled", metavar="FOLDER",
         help="find thresholds on these photographs, in a subfolder for each class",
     )  # fmt: skip
-    command.add_argument("--port", type=int, default=7860)
+    command.add_argument(
+        "--port", type=int, default=7860, help="port of the page; 0 takes any free port"
+    )
 
 
 def run(options: Any) -> int:

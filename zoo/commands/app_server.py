@@ -185,9 +185,9 @@ def _picture(content, channels):
         image = Image.open(io.BytesIO(content))
         return pixels.from_pillow(image, channels), pixels.is_turned(image)
     except UnidentifiedImageError:  # its message names an object in memory
-        raise ValueError("this is no image that Pillow can read") from None
+        raise ValueError("this is not an image that Pillow can read") from None
     except Exception as error:  # what Pillow raises for a damaged file may be anything
-        raise ValueError(f"this is no image that Pillow can read ({one_line(error)})") from None
+        raise ValueError(f"this is not an image that Pillow can read ({one_line(error)})") from None
 
 
 def _split(address):
@@ -214,7 +214,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         "img-src 'self' blob: data:; connect-src 'self'"
     )
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         if not self._is_local():
             return
         path = _split(self.path).path
@@ -229,7 +229,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self._send_json(404, {"error": "there is no such page"})
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         if not self._is_local():
             return
         parts, length = _split(self.path), self.headers.get("Content-Length", "")
@@ -276,7 +276,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *arguments):
+    def log_message(self, *arguments: Any) -> None:
         pass
 
 

@@ -99,7 +99,7 @@ def images_of(model: EnsembleClassifier, paths: Iterable[str]) -> Images:
     """
     from zoo.data import photographs
 
-    images = photographs.of(list(paths), model.input_shape[1:], model.resize)
+    images = photographs.open_images(list(paths), model.input_shape[1:], model.resize)
     images.advice = "pass --resize=crop or --resize=squash"
     return images
 
@@ -110,13 +110,13 @@ def predict_labelled(model: EnsembleClassifier, folder: str, progress: bool | No
     Args:
         model: an `EnsembleClassifier`.
         folder: str.
-        progress: bool, see `zoo.predict`. Default None.
+        progress: bool, see `zoo.predict`. Default: None.
 
     Returns:
         A `Prediction` with targets.
 
     Raises:
-        ValueError: before any is read, for a subfolder that is no class of the model.
+        ValueError: before any is read, for a subfolder that is not a class of the model.
     """
     from zoo.data import photographs
     from zoo.uncertainty import predict_images

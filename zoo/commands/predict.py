@@ -1,4 +1,4 @@
-"""`zoo predict`: a table, a CSV file or a page of what a model says of photographs, and whom to ask."""
+"""`zoo predict`: classify photographs, and mark those that a person should check."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pathlib
 import sys
 from typing import Any
 
+from zoo.command_errors import printable
 from zoo.commands import arguments
-from zoo.commands.errors import printable
 from zoo.deciding import Threshold, threshold
 from zoo.uncertainty import Prediction, predict_images
 
@@ -21,10 +21,14 @@ def add_arguments(command: Any) -> None:
     Args:
         command: an `argparse.ArgumentParser`.
     """
-    command.add_argument("name", help="a model's name, a .keras file or hf://owner/name")
+    command.add_argument("name", metavar="NAME", help="a model's name, a .keras file or hf://owner/name")
     command.add_argument("paths", nargs="+", metavar="PATH", help="images and folders of images")
     command.add_argument("--weights", default="default", help="a data set's name or a folder")
-    command.add_argument("--resize", choices=("crop", "squash"), help="as the model does by default")
+    command.add_argument(
+        "--resize",
+        choices=("crop", "squash"),
+        help="how to resize images to the model's size; by default as the model does",
+    )
     command.add_argument(
         "--threshold", type=float, nargs="?", const=0.95, metavar="T",
         help="answer at this confidence or above, else ask a person; 0.95 without a value",
@@ -160,7 +164,7 @@ def _print(rows):
 
 
 def _write_csv(rows, path):
-    # Names that are no UTF-8 are written byte for byte.
+    # Names that are not UTF-8 are written byte for byte.
     with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["image"])
         writer.writeheader()

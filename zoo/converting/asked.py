@@ -14,7 +14,7 @@ _NORM_OPTIONS = ("name", "trainable", "dtype", "momentum", "epsilon", "center", 
 _SIZES = {"conv": ("filters", "kernel_size"), "dense": ("units",), "depthwise_conv": ("kernel_size",)}
 
 
-class Asked:
+class HookBuilder:
     """Build a network by asking a method for each layer, as this zoo's backbones do.
 
     A layer keeps its weights where their shapes stay, and starts from new ones elsewhere.
@@ -35,8 +35,8 @@ class Asked:
         if len(entrances) != 1:
             named = ", ".join(step.name for step in stems[:4]) or "its head"
             raise ValueError(
-                f"{graph.name} reads its images by {named}, and {method.name} needs one first layer before "
-                "the head; take deep_ensemble, packed or batch_ensemble"
+                f"the images of {graph.name} enter {named}, and {method.name} needs a single first layer "
+                "before the head; take deep_ensemble, packed or batch_ensemble"
             )
         (self.entrance,) = entrances.values()
         self._check_head()
@@ -48,8 +48,8 @@ class Asked:
         after = self.graph.steps[self.graph.steps.index(head) + 1 :]
         if type(head.operation) is not keras.layers.Dense or rank != 2 or set(after) - set(tail):
             raise ValueError(
-                f"{head.name} is no Dense layer that ends {self.graph.name}, as {self.method.name} needs; pass "
-                "its features and num_classes=, or take deep_ensemble, packed or batch_ensemble"
+                f"{head.name} is not a Dense layer at the end of {self.graph.name}, which {self.method.name} needs; "
+                "pass its features and num_classes=, or take deep_ensemble, packed or batch_ensemble"
             )
         self.head = head
 
@@ -75,7 +75,7 @@ class Asked:
         self.new_weights = []
         for step, layer in self.made:
             same = type(layer) is type(step.operation)
-            give = copying.load if same else copying.fit
+            give = copying.load if same else copying.load_matching
             if step.fresh or not give(step.operation, layer):
                 layer.trainable = True  # even where the source is frozen
                 self.new_weights += [step.name] * (step.name not in self.new_weights)
@@ -113,7 +113,7 @@ class Asked:
         except (TypeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(
-                f"{step.name} is no layer for {self.method.name} ({reason}); take deep_ensemble"
+                f"{step.name} cannot be a layer of {self.method.name} ({reason}); take deep_ensemble"
             ) from None
         shape = None if is_list_of_members(outputs) else outputs.shape
         if step is not self.head and shape and shape[1:] != step.outputs[0].shape[1:]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
 from zoo import methods
-from zoo.building import compile_default
 from zoo.checks import check_dense
 from zoo.classifier import EnsembleClassifier
+from zoo.composing import compile_default
 from zoo.converting import cut, dropouts, graphs, heads, zoo_models
-from zoo.converting.asked import Asked
+from zoo.converting.asked import HookBuilder
 from zoo.converting.copies import Copies
 from zoo.converting.narrow import Narrow
 from zoo.converting.preprocessing import checked_preprocessing, preprocess
@@ -97,7 +98,7 @@ def convert(
     method = methods.instance(method)
     if not spread >= 0:
         raise ValueError(f"spread must be >= 0; got {spread!r}")
-    kept = {}
+    kept: dict[str, Any] = {}
     if isinstance(model, EnsembleClassifier):
         single, model = model, _network_of_single(model)
         kept = {"resize": single.resize}
@@ -115,7 +116,7 @@ def convert(
     network = builder.build(functools.partial(preprocess, into), spread, seed)
     if isinstance(method, methods.Tickets):
         network = sparsify(network, method.sparsity, criterion="magnitude", seed=seed)
-    if builder.new_weights and isinstance(builder, (Narrow, Asked)):
+    if builder.new_weights and isinstance(builder, (Narrow, HookBuilder)):
         warnings.warn(_new_weights(method, builder.new_weights), stacklevel=2)
     name = name or f"{method.name}_{model.name}"
     converted = EnsembleClassifier(network, activation, method.member_loss, name=name, **kept)
@@ -151,7 +152,7 @@ def _graph(model):
         )
     if not graphs.is_graph(model):
         raise ValueError(
-            f"{model.name} ({type(model).__name__}) is no built functional or sequential model, so its layers "
+            f"{model.name} ({type(model).__name__}) is not a built functional or sequential model, so its layers "
             "cannot be read; build it of keras.Input and layers"
         )
     if len(model.inputs) != 1 or len(model.outputs) != 1:
@@ -172,8 +173,10 @@ def _builder(graph, method, tile_at):
     """What builds the network, after all checks."""
     if not isinstance(method, _SHARING) and not _makes_copies(method):
         if tile_at is not None:
-            raise ValueError(f"{method.name}'s members part at the images; leave tile_at out")
-        return Asked(graph, method)
+            raise ValueError(
+                f"the members of {method.name} are separate from the first layer on; leave tile_at out"
+            )
+        return HookBuilder(graph, method)
     start = _start(graph, method, tile_at)
     if isinstance(method, _SHARING):
         return Rows(graph, method, start)

@@ -117,7 +117,7 @@ def share(source: Any, layer: Any, spread: float, rng: np.random.Generator) -> N
             weight.assign(np.broadcast_to(values[weight.name], weight.shape))
 
 
-def fit(source: Any, layer: Any) -> bool:
+def load_matching(source: Any, layer: Any) -> bool:
     """Copy those weights of a plain layer that match a method's layer in name and shape.
 
     Args:

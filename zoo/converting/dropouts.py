@@ -72,7 +72,7 @@ def check(graph: graphs.Graph, first: int) -> None:
     if hidden:
         warnings.warn(
             f"the dropout inside {', '.join(hidden[:4])} stays off at inference: mc_dropout with rate=None draws "
-            "layers Dropout only",
+            "only Dropout layers",
             stacklevel=5,
         )
 
@@ -87,7 +87,7 @@ def _missing(first, named, acting, hidden):
 
 
 def _has_inside(step):
-    """Whether a layer holds dropout that is no step of the graph, as attention and recurrent layers may."""
+    """Whether a layer holds dropout that is not a step of the graph, as attention and recurrent layers may."""
     if not isinstance(step.operation, keras.Layer) or noise_of(step.operation):
         return False
     for layer in all_layers(step.operation):

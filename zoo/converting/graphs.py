@@ -29,9 +29,9 @@ class Step:
         outputs: list of symbolic tensors.
         name: str, unique in the list for each operation.
         path: names of the models around the operation, and its own.
-        changes: dict, how the copy's configuration differs.
-        fresh: bool, whether the copy starts from new weights.
-        dropped: bool, whether the step only passes its input on (a final softmax).
+        changes: dict, how the copy's configuration differs. Default: {}.
+        fresh: bool, whether the copy starts from new weights. Default: False.
+        dropped: bool, whether the step only passes its input on (a final softmax). Default: False.
     """
 
     operation: Any
@@ -66,7 +66,14 @@ class Step:
         return self.fresh or any(len(w.shape) > 1 for w in getattr(self.operation, "weights", ()))
 
     def filled(self, values: dict) -> tuple:
-        """(args, kwargs) with `values[id(tensor)]` in place of each symbolic tensor."""
+        """(args, kwargs) with `values[id(tensor)]` in place of each symbolic tensor.
+
+        Args:
+            values: dict from a symbolic tensor's `id` to its value.
+
+        Returns:
+            A tuple and a dictionary.
+        """
 
         def fill(x):
             return values[id(x)] if isinstance(x, keras.KerasTensor) else x
@@ -81,7 +88,14 @@ class Step:
 
 @dataclasses.dataclass
 class Graph:
-    """A model as steps in an order of computation, from `images` to `output`."""
+    """A model as steps in an order of computation, from `images` to `output`.
+
+    Attributes:
+        name: str, the model's.
+        images: symbolic tensor (B, H, W, C), the input.
+        steps: list of `Step`.
+        output: symbolic tensor, the last step's.
+    """
 
     name: str
     images: keras.KerasTensor
@@ -89,7 +103,14 @@ class Graph:
     output: keras.KerasTensor
 
     def producer(self, tensor: keras.KerasTensor) -> Step | None:
-        """The step that a tensor comes from; None for the images."""
+        """The step that a tensor comes from; None for the images.
+
+        Args:
+            tensor: one of the graph's symbolic tensors.
+
+        Returns:
+            A `Step` or None.
+        """
         return next((s for s in self.steps if any(tensor is out for out in s.outputs)), None)
 
 

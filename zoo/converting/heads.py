@@ -34,7 +34,7 @@ def with_logits(
         The graph.
 
     Raises:
-        ValueError: for a model that is no classifier.
+        ValueError: for a model that is not a classifier.
     """
     tail = graphs.tail(graph)
     for step in tail if from_logits is not True else []:
@@ -48,8 +48,8 @@ def with_logits(
         head.changes["activation"] = "linear"
     elif softmax:
         raise ValueError(
-            f"{head.name} is no Dense or Conv2D layer and has a softmax of its own; give it to a layer "
-            "Softmax after it"
+            f"{head.name} has a softmax of its own but is not a Dense or Conv2D layer; move the softmax to a "
+            "Softmax layer after it"
         )
     if from_logits is None and num_classes is None and not any(step.dropped for step in tail):
         _check_unmixed(graph)
@@ -77,7 +77,7 @@ def _check_unmixed(graph):
         inside = getattr(step.operation, "activation", None) is keras.activations.softmax
         if graphs.is_softmax(step) or (inside and "activation" not in step.changes):
             raise ValueError(
-                f"{graph.name} mixes the softmax {step.name} before its output: pass from_logits=False if it "
+                f"{graph.name} has layers between the softmax {step.name} and its output: pass from_logits=False if it "
                 "gives probabilities, or True if it gives logits"
             )
         if not step.kernel:

@@ -44,7 +44,7 @@ class Narrow(Copies):
             return
         if not {"filters", "units"} & set(_inner(step.operation.get_config())):
             raise ValueError(
-                f"{step.name} ({kind.__name__}) cannot be another width, as packed needs; take deep_ensemble, packed "
+                f"{step.name} ({kind.__name__}) cannot have another width, as packed needs; take deep_ensemble, packed "
                 "with alpha = num_members and gamma = 1, or a later tile_at"
             )
 
@@ -61,7 +61,7 @@ class Narrow(Copies):
         except (TypeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(
-                f"{step.name} cannot be another width, as packed needs ({reason}); take an earlier or later "
+                f"{step.name} cannot have another width, as packed needs ({reason}); take an earlier or later "
                 "tile_at, deep_ensemble, or packed with alpha = num_members and gamma = 1"
             ) from None
 

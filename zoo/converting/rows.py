@@ -72,7 +72,7 @@ class Rows:
         except (TypeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(
-                f"{step.name} is no layer for {self.method.name} ({reason}); take deep_ensemble or single"
+                f"{step.name} cannot be a layer of {self.method.name} ({reason}); take deep_ensemble or single"
             ) from None
         return None if type(made) is type(step.operation) else made
 

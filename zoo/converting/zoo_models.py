@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo.building import build_from_spec
 from zoo.classifier import EnsembleClassifier
+from zoo.composing import build_from_spec
 from zoo.converting import copying
 from zoo.methods import Method
 

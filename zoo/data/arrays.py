@@ -32,7 +32,7 @@ class Split:
     Args:
         images: array (N, H, W, C) of uint8.
         labels: array (N,) of int32.
-        class_names: tuple of K str, or empty where the data set does not name its classes.
+        class_names: tuple of K str, or empty where the data set does not name its classes. Default: ().
     """
 
     images: np.ndarray
@@ -108,7 +108,7 @@ def load(name: str, split: str, data_dir: Any) -> Split:
 
     Raises:
         FileNotFoundError: if neither is there.
-        ValueError: for a damaged file, no images, labels that are no class indices, and class names that
+        ValueError: for a damaged file, no images, labels that are not class indices, and class names that
             are not unique or hold control characters.
     """
     data_dir = pathlib.Path(data_dir).expanduser()
@@ -121,7 +121,9 @@ def load(name: str, split: str, data_dir: Any) -> Split:
     except FileNotFoundError:
         raise
     except Exception as error:  # NumPy and zipfile raise many kinds
-        raise ValueError(f"{path} is no whole data set ({one_line(error)}); prepare it again") from None
+        raise ValueError(
+            f"{path} is not a complete data set ({one_line(error)}); prepare it again"
+        ) from None
 
 
 def _checked(images, labels, names):

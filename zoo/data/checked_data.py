@@ -59,7 +59,14 @@ class BatchCheck:
         return batch
 
     def keep(self, error: Exception) -> Exception:
-        """Remember an error as the reason why data ended, and return it."""
+        """Remember an error as the reason why data ended, and return it.
+
+        Args:
+            error: an exception; the first one that is kept stays.
+
+        Returns:
+            The same exception.
+        """
         self.error = self.error or error
         return error
 

@@ -30,7 +30,9 @@ def names_of(source: Any) -> list[str] | None:
     if isinstance(source, (str, os.PathLike)):
         names = class_folders(source) if os.path.isdir(source) else []
         if not names:
-            raise ValueError(f"class_names={str(source)!r} is no folder with a subfolder for each class")
+            raise ValueError(
+                f"class_names={str(source)!r} is not a folder with a subfolder for each class"
+            )
         return names
     names = getattr(source, "class_names", source)
     if names is source and (hasattr(source, "element_spec") or not isinstance(source, Iterable)):

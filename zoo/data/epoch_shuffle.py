@@ -1,10 +1,15 @@
 """Batches of images in memory, in an order that seed and epoch decide."""
 
+from __future__ import annotations
+
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+
+if TYPE_CHECKING:
+    from zoo.data.arrays import Split
 
 
 class EpochShuffle(keras.utils.PyDataset):
@@ -24,7 +29,16 @@ class EpochShuffle(keras.utils.PyDataset):
 
     is_checked = True  # as a whole, when it was loaded
 
-    def __init__(self, split, batch_size, seed, epoch=0, part=0, parts=1, alternate_flips=False):
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        seed: int,
+        epoch: int = 0,
+        part: int = 0,
+        parts: int = 1,
+        alternate_flips: bool = False,
+    ):
         super().__init__()
         self.mirrored = None
         if alternate_flips:
@@ -43,7 +57,7 @@ class EpochShuffle(keras.utils.PyDataset):
         self.epoch, self.first = epoch, first
         self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.split))
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         self.start(self.epoch + 1)
 
     @property

@@ -112,7 +112,7 @@ class Images:
         else:
             array = as_array(image, f"rows of {name}")
         if array.ndim == 3 and not array.size:
-            raise ValueError(f"{name} has shape {array.shape}, so no pixels; leave it out")
+            raise ValueError(f"{name} has shape {array.shape}, which has no pixels; leave it out")
         return array[None]
 
     def _of_dataset(self, batch):
@@ -154,7 +154,7 @@ class Images:
         return resized(images, (height, width), self.resize)
 
 
-def of(images: Any, shape: tuple, resize: str | None) -> Images:
+def open_images(images: Any, shape: tuple, resize: str | None) -> Images:
     """Take images in any form.
 
     Args:
@@ -168,7 +168,7 @@ def of(images: Any, shape: tuple, resize: str | None) -> Images:
 
     Raises:
         FileNotFoundError: for a path that does not exist.
-        ValueError: for a folder without images, or what is no images.
+        ValueError: for a folder without images, or what are not images.
     """
     if isinstance(images, (str, os.PathLike)) or pixels.is_pillow(images):
         images = [images]
@@ -186,7 +186,7 @@ def of(images: Any, shape: tuple, resize: str | None) -> Images:
     first = list(itertools.islice(items, 1))
     items = itertools.chain(first, items)
     if first and isinstance(first[0], (str, os.PathLike)):
-        return of(list(items), shape, resize)
+        return open_images(list(items), shape, resize)
     return Images(items, shape, resize, not (first and pixels.is_pillow(first[0])))
 
 

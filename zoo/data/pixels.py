@@ -48,7 +48,7 @@ def read(path: str | os.PathLike, channels: int) -> np.ndarray:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no image.
+        ValueError: if it is not an image.
     """
     path = existing(pathlib.Path(path))
     by_tensorflow = path.suffix.lower() in BY_TENSORFLOW and _tensorflow()

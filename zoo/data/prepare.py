@@ -20,7 +20,7 @@ import zlib
 
 import numpy as np
 
-from zoo.commands import errors
+from zoo import command_errors
 
 TINY_SIDE, CIFAR_SIDE = 64, 32
 _DAMAGE = (
@@ -28,7 +28,7 @@ _DAMAGE = (
 )  # fmt: skip
 
 
-def prepare(name, archive, data_dir):
+def prepare(name: str, archive: str | os.PathLike, data_dir: str | os.PathLike) -> pathlib.Path:
     """Read an official archive and write DATA_DIR/NAME.npz, in one step.
 
     Args:
@@ -65,7 +65,7 @@ def prepare(name, archive, data_dir):
     return path
 
 
-def tiny_imagenet(archive):
+def tiny_imagenet(archive: str | os.PathLike) -> dict[str, np.ndarray]:
     """Read tiny-imagenet-200.zip; the validation images, whose labels are public, are the test split.
 
     Args:
@@ -112,7 +112,7 @@ def _photographs(files, names, labels):
     return images, np.array(labels, np.int32)[order]
 
 
-def unique_names(synonyms):
+def unique_names(synonyms: dict[str, str]) -> list[str]:
     """Return a unique name for each class.
 
     It is the first synonym, more of them if another class shares it, or else the first synonym with
@@ -137,7 +137,7 @@ def unique_names(synonyms):
     return [next(name for name in names if classes[name] == 1) for names in candidates]
 
 
-def cifar100(archive):
+def cifar100(archive: str | os.PathLike) -> dict[str, np.ndarray]:
     """Read cifar-100-binary.tar.gz, with the 100 fine labels.
 
     Args:
@@ -195,7 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
     Raises:
         SystemExit: for arguments that do not fit, with status 2.
     """
-    parser = errors.Parser(
+    parser = command_errors.Parser(
         prog="python -m zoo.data.prepare", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -206,7 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         path = prepare(options.name, options.archive, options.data_dir)
     except (Exception, KeyboardInterrupt) as error:
-        return errors.report(error, "zoo.data.prepare")
+        return command_errors.report(error, "zoo.data.prepare")
     with np.load(path) as arrays:
         train, test, names = (len(arrays[key]) for key in ("y_train", "y_test", "class_names"))
     print(f"{path}: {train:,} training and {test:,} test images of {names} classes")

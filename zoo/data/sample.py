@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.commands import errors
+from zoo import command_errors
 
 SIDE = 32
 CLASSES = ("digit", "flower", "temple")
@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> int:
             raise ValueError("pass the folder to write, such as photos")
         print(sample_photographs(arguments[0]))
     except (Exception, KeyboardInterrupt) as error:
-        return errors.report(error, "zoo.data.sample")
+        return command_errors.report(error, "zoo.data.sample")
     return 0
 
 

@@ -45,7 +45,7 @@ class StreamedSplit:
         return self.source.num_classes
 
     @property
-    def class_names(self):
+    def class_names(self) -> tuple[str, ...]:
         """K strings, or empty where the data set does not name its classes."""
         return self.source.class_names
 
@@ -86,7 +86,7 @@ class StreamedBatches:
         parts: int >= 1. Default: 1.
     """
 
-    def __init__(self, split, recipe, part=0, parts=1):
+    def __init__(self, split: StreamedSplit, recipe: Any, part: int = 0, parts: int = 1):
         self.split, self.recipe = split, recipe
         self.part, self.parts = part, parts
         self.start(0)

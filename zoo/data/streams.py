@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.data import image_decoding
-from zoo.data.tfrecords import at_random, in_order, open_source
+from zoo.data.tfrecords import Source, at_random, in_order, open_split
 
-open_split = open_source
+__all__ = ["evaluation", "open_split", "order", "training"]
 
 FILES_AT_ONCE = 16  # read side by side with shuffle="files"; part of the order
 
@@ -32,9 +32,26 @@ def order(seed: int, epoch: int, size: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(size)
 
 
-def training(source, batch_size, *, seed, epoch, epochs=1, worker=0, num_workers=1, replicas=1, first_step=0,
-             image_size=(224, 224), crop="random_resized", flip=True, cache=False, shuffle="records",
-             shard="batches", block=4096, broken="raise"):  # fmt: skip
+def training(
+    source: Source,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    epochs: int = 1,
+    worker: int = 0,
+    num_workers: int = 1,
+    replicas: int = 1,
+    first_step: int = 0,
+    image_size: tuple[int, int] = (224, 224),
+    crop: str = "random_resized",
+    flip: bool = True,
+    cache: bool = False,
+    shuffle: str = "records",
+    shard: str = "batches",
+    block: int = 4096,
+    broken: str = "raise",
+) -> tf.data.Dataset:
     """Return this worker's part of each whole batch of an epoch.
 
     Args:
@@ -95,8 +112,15 @@ def training(source, batch_size, *, seed, epoch, epochs=1, worker=0, num_workers
     return _finished(stream, batch_size // num_workers // replicas, True, steps)
 
 
-def evaluation(source, batch_size, *, image_size=(224, 224), crop="centre", drop_remainder=False,
-               broken="raise"):  # fmt: skip
+def evaluation(
+    source: Source,
+    batch_size: int,
+    *,
+    image_size: tuple[int, int] = (224, 224),
+    crop: str = "centre",
+    drop_remainder: bool = False,
+    broken: str = "raise",
+) -> tf.data.Dataset:
     """Return all examples in order, in batches of which the last may be smaller.
 
     Args:

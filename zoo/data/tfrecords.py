@@ -106,7 +106,7 @@ class Source:
         return tf.strings.format("record {} of ", inside) + tf.gather(self.files, number)
 
 
-def open_source(name: str, split: str, data_dir: Any) -> Source:
+def open_split(name: str, split: str, data_dir: Any) -> Source:
     """Open a split of a data set that TFDS has prepared.
 
     Args:

@@ -15,7 +15,7 @@ from zoo.files import config_files
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
+class CachedModel:
     """A model under evaluation, whose predictions are cached by the hash of its weights and images.
 
     Args:
@@ -86,7 +86,7 @@ class Subject:
         return logits
 
 
-def subjects(names: Sequence[str], dataset: str, cache: Any) -> list[Subject]:
+def find_models(names: Sequence[str], dataset: str, cache: Any) -> list[CachedModel]:
     """Find the models of a report.
 
     Args:
@@ -95,7 +95,7 @@ def subjects(names: Sequence[str], dataset: str, cache: Any) -> list[Subject]:
         cache: str or path of the folder of predictions.
 
     Returns:
-        A list of `Subject`s.
+        A list of `CachedModel`s.
 
     Raises:
         ValueError: for no name, an unknown one, one given twice, or weights of another data set.
@@ -103,7 +103,7 @@ def subjects(names: Sequence[str], dataset: str, cache: Any) -> list[Subject]:
     """
     if not names:
         raise ValueError("name at least one model or run to evaluate")
-    found = [_subject(str(name), dataset, pathlib.Path(cache)) for name in names]
+    found = [_find_model(str(name), dataset, pathlib.Path(cache)) for name in names]
     labels = [one.label for one in found]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
@@ -111,16 +111,16 @@ def subjects(names: Sequence[str], dataset: str, cache: Any) -> list[Subject]:
     return found
 
 
-def _subject(name, dataset, cache):
+def _find_model(name, dataset, cache):
     folder = pathlib.Path(name)
     if (folder / "config.json").is_file() or "/" in name:
         config = config_files.read_config(folder)
         if config["dataset"] != dataset:
             raise ValueError(f"{name} was trained on {config['dataset']}, not on {dataset}")
-        return Subject(folder.name, config["name"], folder, config, cache)
+        return CachedModel(folder.name, config["name"], folder, config, cache)
     registry.parse(name)
     folder, config = stored_weights.find(name, dataset)
-    return Subject(name, name, pathlib.Path(folder), config, cache)
+    return CachedModel(name, name, pathlib.Path(folder), config, cache)
 
 
 def _fingerprint_of(images):

@@ -31,7 +31,7 @@ def _draw(rngs, name, shape, *arguments):
 
 
 def gaussian_noise(
-    x: np.ndarray, deviation, scale: float, rngs: Sequence[np.random.Generator]
+    x: np.ndarray, deviation: float, scale: float, rngs: Sequence[np.random.Generator]
 ) -> np.ndarray:
     """Add Gaussian noise.
 
@@ -47,7 +47,9 @@ def gaussian_noise(
     return x + _draw(rngs, "normal", x.shape[1:], 0, deviation)
 
 
-def shot_noise(x: np.ndarray, photons, scale: float, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+def shot_noise(
+    x: np.ndarray, photons: float, scale: float, rngs: Sequence[np.random.Generator]
+) -> np.ndarray:
     """Add shot noise: Poisson-distributed counts of photons.
 
     Args:
@@ -63,7 +65,7 @@ def shot_noise(x: np.ndarray, photons, scale: float, rngs: Sequence[np.random.Ge
 
 
 def impulse_noise(
-    x: np.ndarray, amount, scale: float, rngs: Sequence[np.random.Generator]
+    x: np.ndarray, amount: float, scale: float, rngs: Sequence[np.random.Generator]
 ) -> np.ndarray:
     """Add salt-and-pepper noise.
 
@@ -85,7 +87,7 @@ def _blur(x, deviation, mode="nearest", truncate=4.0):
 
 
 def defocus_blur(
-    x: np.ndarray, parameters, scale: float, rngs: Sequence[np.random.Generator]
+    x: np.ndarray, parameters: tuple, scale: float, rngs: Sequence[np.random.Generator]
 ) -> np.ndarray:
     """Blur with a disk, as a lens out of focus.
 
@@ -111,7 +113,7 @@ def defocus_blur(
 
 
 def glass_blur(
-    x: np.ndarray, parameters, scale: float, rngs: Sequence[np.random.Generator]
+    x: np.ndarray, parameters: tuple, scale: float, rngs: Sequence[np.random.Generator]
 ) -> np.ndarray:
     """Blur as through frosted glass: neighbouring pixels are swapped at random.
 
@@ -155,7 +157,7 @@ def _motion(x, radius, deviation, angles):
 
 
 def motion_blur(
-    x: np.ndarray, parameters, scale: float, rngs: Sequence[np.random.Generator]
+    x: np.ndarray, parameters: tuple, scale: float, rngs: Sequence[np.random.Generator]
 ) -> np.ndarray:
     """Blur along a line of random direction.
 
@@ -188,7 +190,7 @@ def _zoom(x, factor):
 
 
 def zoom_blur(
-    x: np.ndarray, parameters, scale: float, rngs: Sequence[np.random.Generator]
+    x: np.ndarray, parameters: tuple, scale: float, rngs: Sequence[np.random.Generator]
 ) -> np.ndarray:
     """Average the image with enlarged copies of itself.
 
@@ -210,7 +212,9 @@ def _grey(x):
     return x if x.shape[-1] == 1 else (x @ np.array(_GREY))[..., None]
 
 
-def snow(x: np.ndarray, parameters, scale: float, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+def snow(
+    x: np.ndarray, parameters: tuple, scale: float, rngs: Sequence[np.random.Generator]
+) -> np.ndarray:
     """Add snowflakes and whiten the image.
 
     Args:
@@ -231,7 +235,9 @@ def snow(x: np.ndarray, parameters, scale: float, rngs: Sequence[np.random.Gener
     return x + flakes + flakes[:, ::-1, ::-1]
 
 
-def frost(x: np.ndarray, parameters, scale: float, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+def frost(
+    x: np.ndarray, parameters: tuple, scale: float, rngs: Sequence[np.random.Generator]
+) -> np.ndarray:
     """Overlay generated ice.
 
     Args:
@@ -281,7 +287,9 @@ def _plasma(shape, decay, rngs):
     return field[:, : shape[0], : shape[1], None]
 
 
-def fog(x: np.ndarray, parameters, scale: float, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+def fog(
+    x: np.ndarray, parameters: tuple, scale: float, rngs: Sequence[np.random.Generator]
+) -> np.ndarray:
     """Add fog, a plasma fractal.
 
     Args:
@@ -299,7 +307,9 @@ def fog(x: np.ndarray, parameters, scale: float, rngs: Sequence[np.random.Genera
     return fogged * brightest / (brightest + thickness)
 
 
-def brightness(x: np.ndarray, change, scale: float, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+def brightness(
+    x: np.ndarray, change: float, scale: float, rngs: Sequence[np.random.Generator]
+) -> np.ndarray:
     """Brighten the image.
 
     Args:
@@ -316,7 +326,9 @@ def brightness(x: np.ndarray, change, scale: float, rngs: Sequence[np.random.Gen
     return np.where(value > 0, x * brighter / np.where(value > 0, value, 1), brighter)
 
 
-def contrast(x: np.ndarray, share, scale: float, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+def contrast(
+    x: np.ndarray, share: float, scale: float, rngs: Sequence[np.random.Generator]
+) -> np.ndarray:
     """Lower the contrast.
 
     Args:
@@ -355,7 +367,7 @@ def _fold(i, size, mode):
 
 
 def elastic_transform(
-    x: np.ndarray, parameters, scale: float, rngs: Sequence[np.random.Generator]
+    x: np.ndarray, parameters: tuple, scale: float, rngs: Sequence[np.random.Generator]
 ) -> np.ndarray:
     """Stretch regions by a smooth random displacement.
 
@@ -393,7 +405,9 @@ def _by_pillow(x, change):
     return np.stack(results) / 255
 
 
-def pixelate(x: np.ndarray, share, scale: float, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+def pixelate(
+    x: np.ndarray, share: float, scale: float, rngs: Sequence[np.random.Generator]
+) -> np.ndarray:
     """Pixelate: shrink and enlarge.
 
     Args:
@@ -416,7 +430,7 @@ def pixelate(x: np.ndarray, share, scale: float, rngs: Sequence[np.random.Genera
 
 
 def jpeg_compression(
-    x: np.ndarray, quality, scale: float, rngs: Sequence[np.random.Generator]
+    x: np.ndarray, quality: int, scale: float, rngs: Sequence[np.random.Generator]
 ) -> np.ndarray:
     """Compress as JPEG.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.evaluation.scores import calibrated_figures
+from zoo.evaluation.scores import calibrated_scores
 from zoo.metrics import deep_ensemble_equivalent
 from zoo.uncertainty import Prediction
 
@@ -22,9 +22,9 @@ def equivalents(
     3, ... members of a deep ensemble, and of whole ones.
 
     Args:
-        models: `Subject`s.
+        models: `CachedModel`s.
         predictions: {label: `Prediction` of the test images}.
-        calibrated: {label: what `calibrated_figures` gives}.
+        calibrated: {label: what `calibrated_scores` gives}.
         labels: int array (N,), the labels of the test images.
 
     Returns:
@@ -60,7 +60,7 @@ def _curve(kinds, predictions, calibrated, labels):
         members = predictions[label].members
         for size in range(2, members.shape[1]):
             part = Prediction(members[:, :size])
-            nlls.setdefault(size, []).append(calibrated_figures(part, labels)["nll"])
+            nlls.setdefault(size, []).append(calibrated_scores(part, labels)["nll"])
         nlls.setdefault(members.shape[1], []).append(calibrated[label]["nll"])
     return {size: float(np.mean(values)) for size, values in nlls.items()}
 

@@ -18,7 +18,7 @@ from zoo.evaluation.corrupted_sets import CorruptedSets, means
 from zoo.evaluation.disputed import names_of_classes
 from zoo.evaluation.equivalents import equivalents
 from zoo.evaluation.report import write_html, write_markdown
-from zoo.evaluation.scores import calibrated_figures, curves, figures, quick_figures
+from zoo.evaluation.scores import calibrated_scores, curves, quick_scores, scores
 from zoo.progress import bars
 from zoo.uncertainty import Prediction
 
@@ -110,7 +110,7 @@ def evaluate(
         "images": len(test),
         **source.record(),
         **_latency_record(rounds if times else 0),
-        "missing": _missing(outside[models[0].label], data_dir),
+        "missing": {one["name"]: one["missing"] for one in outside[models[0].label] if one["missing"]},
         **_figures(models, predictions, test.labels),
     }
     for label, model in results["models"].items():
@@ -182,14 +182,6 @@ def _check_kinds(kinds):
         )  # fmt: skip
 
 
-def _missing(sets, data_dir):
-    """{name: why} of OOD sets, without this machine's paths: a report may be shown to others."""
-    return {
-        one["name"]: one["missing"].replace(str(data_dir), "the data folder")
-        for one in sets if one["missing"]
-    }  # fmt: skip
-
-
 def _check(models, test):
     if not len(test) or len(test.images) != len(test):
         raise ValueError(
@@ -217,8 +209,8 @@ def _prediction(logits):
 
 
 def _figures(models, predictions, labels):
-    """What is measured on the test split: {"models": {label: figures}, "missing_equivalents"}."""
-    calibrated = {label: calibrated_figures(given, labels) for label, given in predictions.items()}
+    """What is measured on the test split: {"models": {label: scores}, "missing_equivalents"}."""
+    calibrated = {label: calibrated_scores(given, labels) for label, given in predictions.items()}
     worth, missing = equivalents(models, predictions, calibrated, labels)
     compared = verdict.compare({model.label: model.name for model in models}, predictions, labels)
     return {
@@ -226,7 +218,7 @@ def _figures(models, predictions, labels):
         "models": {
             model.label: {
                 **_cost(model),
-                "figures": figures(predictions[model.label], labels),
+                "figures": scores(predictions[model.label], labels),
                 "calibrated": calibrated[model.label],
                 **compared[model.label],
                 "equivalent": worth[model.label],
@@ -239,6 +231,7 @@ def _figures(models, predictions, labels):
 
 def _cost(model):
     config = model.config
+    steps = config.get("steps_per_epoch")  # None where it was not trained by a recipe
     return {
         "name": model.name,
         "members": config["num_members"],
@@ -246,6 +239,7 @@ def _cost(model):
         "macs": config["macs"],
         "bytes": sum(file["bytes"] for file in config["files"].values()),
         "seed": config["recipe"]["seed"],
+        "updates": steps * config["recipe"]["epochs"] if steps else None,
         "weights": model.fingerprint,
     }
 
@@ -276,12 +270,12 @@ def _out_of_distribution(models, logits, dataset, data_dir, step):
 
 
 def _corrupted(models, source, step):
-    """{label: {kind: five dictionaries of figures, severity 1 to 5}}."""
+    """{label: {kind: five dictionaries of scores, severity 1 to 5}}."""
     results = {model.label: {} for model in models}
     for kind, severity, images, labels in source:
         for model in models:
             given = _prediction(step(model.label, f"{kind} {severity}", model.logits, images))
-            results[model.label].setdefault(kind, []).append(quick_figures(given, labels))
+            results[model.label].setdefault(kind, []).append(quick_scores(given, labels))
     return results
 
 

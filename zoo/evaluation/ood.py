@@ -4,6 +4,8 @@ Out-of-distribution (OOD) is the positive class throughout, and every score is h
 looks OOD.
 """
 
+import pathlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -139,7 +141,7 @@ def ood_sets(dataset: str, input_shape: Sequence[int], data_dir: Any) -> Iterato
 
     Returns:
         An iterator over `OODSet`s. One that is not in data_dir, or cannot be read, has no images and
-        says why in `missing`.
+        says why in `missing`, where data_dir is "the data folder": a report may be shown to others.
 
     Raises:
         ValueError: at once, for a data set without a protocol.
@@ -150,11 +152,15 @@ def ood_sets(dataset: str, input_shape: Sequence[int], data_dir: Any) -> Iterato
 
 
 def _load(name, group, input_shape, data_dir):
+    folder = (
+        pathlib.Path(data_dir).expanduser().absolute()
+    )  # as "data" it would be a word of the error, too
     try:
-        images = arrays.load(name, "test", data_dir).images
+        images = arrays.load(name, "test", folder).images
         return OODSet(name, group, match_images(images, input_shape), None)
     except (FileNotFoundError, ValueError) as error:
-        return OODSet(name, group, None, str(error))
+        why = re.sub(rf"(?<!\w){re.escape(str(folder))}(?![\w-])", "the data folder", str(error))
+        return OODSet(name, group, None, why)
 
 
 def match_images(images: ArrayLike, input_shape: Sequence[int]) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from zoo.data.presence import check_present
-from zoo.evaluation.cached_models import subjects
+from zoo.evaluation.cached_models import find_models
 
 # By the data set that a model was trained on, as (group, name).  Names are TensorFlow Datasets'.
 _FAR = (("far", "mnist"), ("far", "fashion_mnist"), ("far", "svhn_cropped"))
@@ -32,7 +32,7 @@ def check(
         rounds: int >= 0, timed calls.
 
     Returns:
-        A list of `zoo.evaluation.cached_models.Subject`s, not loaded.
+        A list of `zoo.evaluation.cached_models.CachedModel`s, not loaded.
 
     Raises:
         ValueError: for an unknown data set or model, or a number < 0.
@@ -45,6 +45,6 @@ def check(
             raise ValueError(f"{what} >= 0; got {value}")
     folder = pathlib.Path(report)
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{report} is no folder; pass one to write the report to")
+        raise ValueError(f"{report} is not a folder; pass a folder to write the report to")
     check_present(dataset, data_dir)
-    return subjects(names, dataset, folder / "cache")
+    return find_models(names, dataset, folder / "cache")

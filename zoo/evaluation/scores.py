@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
+class Score:
     """A score of a report.
 
     Args:
@@ -33,27 +33,27 @@ class Figure:
     metric: type
 
 
-FIGURES = {
-    "accuracy": Figure("accuracy", "up", "quality", metrics.Accuracy),
-    "nll": Figure("NLL", "down", "quality", metrics.NegativeLogLikelihood),
-    "brier": Figure("Brier", "down", "quality", metrics.BrierScore),
-    "ece": Figure("ECE", "down", "calibration", metrics.ExpectedCalibrationError),
-    "adaptive_ece": Figure("adaptive ECE", "down", "calibration", metrics.AdaptiveCalibrationError),
-    "classwise_ece": Figure("class-wise ECE", "down", "calibration", metrics.ClasswiseCalibrationError),
-    "mce": Figure("MCE", "down", "calibration", metrics.MaximumCalibrationError),
-    "brier_reliability": Figure("Brier reliability", "down", "calibration", metrics.BrierReliability),
-    "brier_resolution": Figure("Brier resolution", "up", "calibration", metrics.BrierResolution),
-    "aurc": Figure("AURC", "down", "selective", metrics.AreaUnderRiskCoverage),
-    "excess_aurc": Figure("excess AURC", "down", "selective", metrics.ExcessAreaUnderRiskCoverage),
-    "coverage": Figure("coverage at 5 % risk", "up", "selective", metrics.CoverageAtRisk),
-    "mutual_information": Figure("mutual information", None, "diversity", metrics.MutualInformation),
-    "disagreement": Figure("disagreement", None, "diversity", metrics.Disagreement),
-    "normalized_disagreement": Figure(
+SCORES = {
+    "accuracy": Score("accuracy", "up", "quality", metrics.Accuracy),
+    "nll": Score("NLL", "down", "quality", metrics.NegativeLogLikelihood),
+    "brier": Score("Brier", "down", "quality", metrics.BrierScore),
+    "ece": Score("ECE", "down", "calibration", metrics.ExpectedCalibrationError),
+    "adaptive_ece": Score("adaptive ECE", "down", "calibration", metrics.AdaptiveCalibrationError),
+    "classwise_ece": Score("class-wise ECE", "down", "calibration", metrics.ClasswiseCalibrationError),
+    "mce": Score("MCE", "down", "calibration", metrics.MaximumCalibrationError),
+    "brier_reliability": Score("Brier reliability", "down", "calibration", metrics.BrierReliability),
+    "brier_resolution": Score("Brier resolution", "up", "calibration", metrics.BrierResolution),
+    "aurc": Score("AURC", "down", "selective", metrics.AreaUnderRiskCoverage),
+    "excess_aurc": Score("excess AURC", "down", "selective", metrics.ExcessAreaUnderRiskCoverage),
+    "coverage": Score("coverage at 5 % risk", "up", "selective", metrics.CoverageAtRisk),
+    "mutual_information": Score("mutual information", None, "diversity", metrics.MutualInformation),
+    "disagreement": Score("disagreement", None, "diversity", metrics.Disagreement),
+    "normalized_disagreement": Score(
         "disagreement / error", None, "diversity", metrics.NormalizedDisagreement
     ),
-    "pairwise_kl": Figure("pairwise KL", None, "diversity", metrics.PairwiseKL),
-    "member_cosine": Figure("cosine", None, "diversity", metrics.MemberCosine),
-    "jensen_gap": Figure("Gibbs - ensemble NLL", None, "diversity", metrics.JensenGap),
+    "pairwise_kl": Score("pairwise KL", None, "diversity", metrics.PairwiseKL),
+    "member_cosine": Score("cosine", None, "diversity", metrics.MemberCosine),
+    "jensen_gap": Score("Gibbs - ensemble NLL", None, "diversity", metrics.JensenGap),
 }
 
 
@@ -76,8 +76,8 @@ def measure(metric: Any, labels: np.ndarray, probabilities: np.ndarray) -> float
     return float(metric.result())
 
 
-def figures(prediction: Prediction, labels: np.ndarray) -> dict[str, float | None]:
-    """Measure all scores of `FIGURES`.
+def scores(prediction: Prediction, labels: np.ndarray) -> dict[str, float | None]:
+    """Measure all scores of `SCORES`.
 
     Args:
         prediction: a `Prediction` of N images.
@@ -87,15 +87,15 @@ def figures(prediction: Prediction, labels: np.ndarray) -> dict[str, float | Non
         {score: value}; those of diversity are None for one member.
     """
     results = {}
-    for key, figure in FIGURES.items():
-        members = figure.group == "diversity"
+    for key, score in SCORES.items():
+        members = score.group == "diversity"
         alone = members and prediction.members.shape[1] < 2
         given = prediction.members if members else prediction.probabilities
-        results[key] = None if alone else measure(figure.metric, labels, given)
+        results[key] = None if alone else measure(score.metric, labels, given)
     return results
 
 
-def quick_figures(prediction: Prediction, labels: np.ndarray) -> dict[str, float]:
+def quick_scores(prediction: Prediction, labels: np.ndarray) -> dict[str, float]:
     """Measure accuracy, NLL and ECE, for the many sets of corrupted images.
 
     Args:
@@ -106,10 +106,10 @@ def quick_figures(prediction: Prediction, labels: np.ndarray) -> dict[str, float
         {"accuracy", "nll", "ece"}.
     """
     keys = ("accuracy", "nll", "ece")
-    return {key: measure(FIGURES[key].metric, labels, prediction.probabilities) for key in keys}
+    return {key: measure(SCORES[key].metric, labels, prediction.probabilities) for key in keys}
 
 
-def calibrated_figures(
+def calibrated_scores(
     prediction: Prediction, labels: np.ndarray, folds: int = 5
 ) -> dict[str, float | None]:
     """Measure NLL and ECE after temperature scaling of the averaged prediction, cross-fitted.
@@ -134,7 +134,7 @@ def calibrated_figures(
     for k in range(folds):
         temperatures.append(fit_temperature(log_p[fold != k, None], targets[fold != k]))
         scaled[fold == k] = log_softmax(log_p[fold == k] / temperatures[-1], axis=-1)
-    result = {key: measure(FIGURES[key].metric, labels, np.exp(scaled)) for key in ("nll", "ece")}
+    result = {key: measure(SCORES[key].metric, labels, np.exp(scaled)) for key in ("nll", "ece")}
     return {"temperature": float(np.mean(temperatures)), **result}
 
 

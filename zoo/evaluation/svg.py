@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -78,21 +78,27 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], caption: str | Non
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """From data to the SVG's units."""
+    """From data to the SVG's units.
+
+    Args:
+        xlim: (low, high) of the horizontal axis.
+        ylim: (low, high) of the vertical axis.
+        log_x: bool, whether the horizontal axis is logarithmic.
+    """
 
     xlim: tuple
     ylim: tuple
     log_x: bool
 
     @classmethod
-    def of(cls, axes, series):
+    def of(cls, axes: Axes, series: Sequence) -> Self:
         return cls(
             limits(axes.xlim, [one.x for one in series], axes.log_x),
             limits(axes.ylim, [one.y for one in series]),
             axes.log_x,
         )
 
-    def point(self, x, y):
+    def point(self, x: float, y: float) -> tuple[float, float]:
         low, high = self.xlim
         share = np.log(x / low) / np.log(high / low) if self.log_x else (x - low) / (high - low)
         up = (y - self.ylim[0]) / (self.ylim[1] - self.ylim[0])
@@ -102,8 +108,15 @@ class Scale:
             round(float(HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)), 1),
         )
 
-    def frame(self, axes):
-        """Ticks with their grid lines, and the names of the axes."""
+    def frame(self, axes: Axes) -> str:
+        """Ticks with their grid lines, and the names of the axes.
+
+        Args:
+            axes: `Axes`.
+
+        Returns:
+            A string of SVG elements.
+        """
         parts = []
         for value in ticks(self.xlim, self.log_x):
             x, _ = self.point(value, self.ylim[0])

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
-from zoo.evaluation.scores import FIGURES
+from zoo.evaluation.scores import SCORES
 from zoo.evaluation.verdict import Difference
 
 _SUMMARY = ("accuracy", "nll", "brier", "ece", "aurc")
@@ -60,7 +60,7 @@ def tables(results: dict) -> Iterator[Table]:
 
 
 def _summary(models):
-    head, better = [FIGURES[key].title for key in _SUMMARY], [FIGURES[key].better for key in _SUMMARY]
+    head, better = [SCORES[key].title for key in _SUMMARY], [SCORES[key].better for key in _SUMMARY]
     rows = [(label, [m["figures"][key] for key in _SUMMARY]) for label, m in models.items()]
     if any(m["equivalent"] for m in models.values()):
         head, better = [*head, "DEE"], [*better, None]
@@ -72,7 +72,7 @@ def _summary(models):
 def _stars(models, keys):
     """(label, title) of the scores that are the best of their backbone beyond noise."""
     return frozenset(
-        (label, FIGURES[key].title) for label, m in models.items() for key in keys if key in m["best"]
+        (label, SCORES[key].title) for label, m in models.items() for key in keys if key in m["best"]
     )
 
 
@@ -84,8 +84,8 @@ def _against_single(models):
             rows.append((label, [*(gap.text() for gap in gaps)]))
     return Table(
         "Summary", "Difference from the single network of the backbone, and its 95 % interval",
-        ["model", *(FIGURES[key].title for key in _SUMMARY)], rows,
-        [FIGURES[key].better for key in _SUMMARY],
+        ["model", *(SCORES[key].title for key in _SUMMARY)], rows,
+        [SCORES[key].better for key in _SUMMARY],
     )  # fmt: skip
 
 
@@ -105,9 +105,9 @@ def _cost(results):
 
 
 def _figures(section, group, models):
-    keys = [key for key, figure in FIGURES.items() if figure.group == group]
+    keys = [key for key, score in SCORES.items() if score.group == group]
     rows = [(label, [m["figures"][key] for key in keys]) for label, m in models.items()]
-    head, better = [FIGURES[key].title for key in keys], [FIGURES[key].better for key in keys]
+    head, better = [SCORES[key].title for key in keys], [SCORES[key].better for key in keys]
     return Table(section, section, ["model", *head], rows, better, _stars(models, keys))
 
 

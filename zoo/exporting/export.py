@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zoo.classifier import EnsembleClassifier
 
 
-# And the backends on which each is written, and its file; a SavedModel is a folder.
+# Format: (backends that can write it, file name; None for a folder).
 FORMATS = {
     "savedmodel": (("tensorflow", "jax"), None),
     "litert": (("tensorflow",), "model.tflite"),
@@ -100,7 +100,7 @@ def export(
         *names, last = FORMATS
         raise ValueError(f"format must be {', '.join(names)} or {last}; got {format!r}")
     if format != "litert" and not (quantize is None and representative is None):
-        raise ValueError(f'quantize={quantize!r} and representative= go with format="litert"')
+        raise ValueError(f'quantize={quantize!r} and representative= need format="litert"')
     backend = keras.backend.backend()
     backends, name = FORMATS[format]
     if backend not in backends:

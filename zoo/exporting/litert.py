@@ -81,6 +81,7 @@ def converted(
         quantize: str, one of QUANTIZE. Default: None.
         images: float32 array (N, H, W, C), for "int8". Default: None.
         in_float: strings, the beginnings of names of tensors that "int8" computes in float32.
+            Default: the answers.
 
     Returns:
         Bytes.
@@ -146,7 +147,7 @@ def _representative(model, quantize, images):
 
     if quantize != "int8":
         if images is not None:
-            raise ValueError(f'representative= goes with quantize="int8"; quantize is {quantize!r}')
+            raise ValueError(f'representative= needs quantize="int8"; quantize is {quantize!r}')
         return None
     if images is None or not len(images):
         raise ValueError(

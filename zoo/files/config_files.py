@@ -11,7 +11,6 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
-from zoo import registry
 from zoo.errors import MissingWeightsError, WeightsError
 from zoo.files.json_files import (
     MOST_BYTES,
@@ -23,6 +22,7 @@ from zoo.files.json_files import (
     read_json,
     short,
 )
+from zoo.names import BACKBONES, METHODS
 
 MOST_MEMBERS, MOST_CLASSES, MOST_PIXELS = 1024, 1_000_000, 1 << 24
 PIXEL_BOUNDS = {"mean": (-1e5, 1e5), "std": (1e-5, 1e5)}  # of what pixel values are normalised by
@@ -32,7 +32,7 @@ ENTRIES = frozenset(
     "command seconds hardware software date commit licence files seeds tickets hyper_deep joined placement "
     "flops replicas workers resize data spec_sha256".split()
 )
-_KINDS = {str: "text", dict: "object"}
+_KINDS = {str: "text", dict: "an object"}
 SPEC = ("method", "backbone", "num_classes", "input_shape", "stem", "mean", "std")
 
 
@@ -75,16 +75,16 @@ def check_config(config: Any, path: pathlib.Path) -> dict:
     """
     try:
         if not (isinstance(config, dict) and "spec" in config):
-            raise WeightsError("it describes no model")
+            raise WeightsError("it does not describe a model")
         _only(config, ENTRIES, "entry")
         _check_spec(config["spec"])
         if config.get("spec_sha256") not in (None, digest(config["spec"])):
             raise WeightsError("its spec was changed after training, its sha256 is not the recorded one")
         if not isinstance(config.get("name"), str):
-            raise WeightsError(f"name={short(config.get('name'))} is no model's name")
+            raise WeightsError(f"name={short(config.get('name'))} is not the name of a model")
         for key, kind in (("dataset", str), ("recipe", dict), ("metrics", dict)):
             if not isinstance(config.get(key), (kind, type(None))):
-                raise WeightsError(f"{key}={short(config[key])} is no {_KINDS[kind]}")
+                raise WeightsError(f"{key}={short(config[key])} is not {_KINDS[kind]}")
         members = config["spec"]["method"].get("num_members", 1)
         if config.get("num_members", members) != members:
             raise WeightsError(
@@ -108,15 +108,15 @@ def _only(found: dict, known: Iterable[str], kind: str):
 
 def _check_spec(spec):
     if not isinstance(spec, dict):
-        raise WeightsError("its spec is no object")
+        raise WeightsError("its spec is not an object")
     _only(spec, SPEC, "entry of spec")
     missing = [key for key in SPEC if key not in spec]
     if missing:
         raise WeightsError(f"its spec lacks {', '.join(missing)}")
     method, backbone = spec["method"], spec["backbone"]
-    if not (isinstance(method, dict) and method.get("name") in (*registry.METHODS,)):
+    if not (isinstance(method, dict) and method.get("name") in (*METHODS,)):
         raise WeightsError(f"unknown method {short(method)}")
-    if not isinstance(backbone, str) or backbone not in registry.BACKBONES:
+    if not isinstance(backbone, str) or backbone not in BACKBONES:
         raise WeightsError(f"unknown backbone {short(backbone)}")
     _check_arguments(method)
     check_integer(spec["num_classes"], "num_classes", 2, MOST_CLASSES)
@@ -140,11 +140,11 @@ def _check_arguments(method):
             check_integer(value, key, 1, MOST_MEMBERS)
         elif isinstance(value, (int, float)) and key != "seed":
             if not abs(value) <= MOST_MEMBERS:
-                raise WeightsError(f"{short(key)}={short(value)} is absurd")
+                raise WeightsError(f"{short(key)}={short(value)} is out of range")
         elif not (value is None or isinstance(value, (str, int))) or len(str(value)) > 100:
-            raise WeightsError(f"{short(key)}={short(value)} is no argument of a method")
+            raise WeightsError(f"{short(key)}={short(value)} is not an argument of a method")
     if not method.get("num_members", 1) * _number(method.get("rank")) <= 4 * MOST_MEMBERS:
-        raise WeightsError("num_members times rank is absurd")
+        raise WeightsError("num_members times rank is too large")
 
 
 def _number(value):
@@ -161,7 +161,7 @@ def _check_numbers(values, name, count, least, most):
 
 def _check_names(names):
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise WeightsError("class_names is no list of strings")
+        raise WeightsError("class_names is not a list of strings")
 
 
 def _check_probe(probe):

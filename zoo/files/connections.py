@@ -46,7 +46,7 @@ class Answer:
             _close(connection)
 
     def head(self) -> Any:
-        """Wait for the response that is no redirect, a `requests.Response`."""
+        """Wait for the response that is not a redirect, a `requests.Response`."""
         while (response := self._next(self._connect + self._silent)).is_redirect:
             pass
         return response
@@ -184,7 +184,7 @@ def reason(error: Exception, silent: float) -> str:
         (known.TooManyRedirects, "it redirects without end"),
         (known.ProxyError, "the proxy does not answer"),
         ((known.InvalidURL, known.MissingSchema, known.InvalidSchema, known.InvalidHeader, UnicodeError,
-          urllib3.exceptions.LocationParseError), "that is no address of a server"),
+          urllib3.exceptions.LocationParseError), "that is not the address of a server"),
     ):  # fmt: skip
         if isinstance(error, kinds):
             return words

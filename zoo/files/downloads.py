@@ -13,6 +13,7 @@ import shutil
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from typing import IO
 
 from zoo.errors import MissingWeightsError, WeightsError, one_line
@@ -73,7 +74,12 @@ def shown(url: str) -> str:
     return text if text.isprintable() and "@" not in text else "ZOO_WEIGHTS_URL"
 
 
-def download(base: str, folder: pathlib.Path, records: dict[str, dict | None], check) -> None:
+def download(
+    base: str,
+    folder: pathlib.Path,
+    records: dict[str, dict | None],
+    check: Callable[[pathlib.Path], None],
+) -> None:
     """Download the files of a set of weights into a folder, where they appear once all are verified.
 
     Args:
@@ -128,7 +134,7 @@ def _fetch_verified(url, draft, record):
         draft.unlink()
         if not resumed:
             break
-    raise WeightsError(f"{shown(url)} has another sha256 than recorded: it was changed on the server or on its way; "
+    raise WeightsError(f"{shown(url)} does not have the recorded sha256: it was changed on the server or in transit; "
                        "try again, or correct ZOO_WEIGHTS_URL")  # fmt: skip
 
 
@@ -139,7 +145,7 @@ def _sha256(path):
 
 def _fetch(url, draft, record):
     if draft.exists() and not draft.is_file():
-        raise WeightsError(f"{draft} is no plain file; delete it")
+        raise WeightsError(f"{draft} is not a regular file; delete it")
     size = record and record["bytes"]
     if draft.is_file() and (size is None or draft.stat().st_size > size):
         draft.unlink()

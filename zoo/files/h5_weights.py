@@ -49,7 +49,7 @@ def headers(path: pathlib.Path) -> list[Header]:
         raise WeightsError(f"{path}: {error}; restore it from its source") from None
     except Exception as error:  # h5py raises nearly anything for a damaged file
         raise WeightsError(
-            f"{path} is no whole weights file ({one_line(error)}); restore it from its source"
+            f"{path} is not a complete weights file ({one_line(error)}); restore it from its source"
         ) from None
     if needed > size:
         raise WeightsError(f"{path} says that it holds {needed:,} bytes of weights and has {size:,}; restore it "
@@ -76,14 +76,14 @@ def _walk(group, prefix, found, seen):
             _check_array(name, item)
             found.append((name, item))
         else:
-            raise WeightsError(f"{name[:80]!r} is no array")
+            raise WeightsError(f"{name[:80]!r} is not an array")
 
 
 def _check_array(name, item):
     if item.is_virtual or item.external:
         raise WeightsError(f"{name[:80]!r} has its numbers in another file")
     if item.compression or item.shuffle or item.fletcher32 or item.scaleoffset:
-        raise WeightsError(f"{name[:80]!r} is compressed, as no weights are")
+        raise WeightsError(f"{name[:80]!r} is compressed, which weights never are")
     if item.shape is None:
         raise WeightsError(f"{name[:80]!r} is empty")
 

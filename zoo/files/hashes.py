@@ -47,7 +47,7 @@ def check_hash(path: pathlib.Path, expected: dict) -> None:
         expected: {"sha256": str, "bytes": int}.
 
     Raises:
-        WeightsError: for a file that was changed, is truncated or is no file.
+        WeightsError: for a file that was changed, is truncated or is not a file.
     """
     size = check_regular(path)
     if size != expected["bytes"]:

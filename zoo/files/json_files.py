@@ -22,7 +22,7 @@ FOLDER = re.compile(r"[A-Za-z0-9_][\w.-]{0,200}", re.ASCII)
 
 
 def check_regular(path: pathlib.Path, most: int | None = None, kind: str = "file") -> int:
-    """Check that a path is a plain file that is not empty, so that reading it ends; return its size.
+    """Check that a path is a regular file that is not empty, so that reading it ends; return its size.
 
     Args:
         path: path of the file.
@@ -43,9 +43,9 @@ def check_regular(path: pathlib.Path, most: int | None = None, kind: str = "file
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read ({one_line(error)}); check the path") from None
     if not stat.S_ISREG(status.st_mode):
-        raise WeightsError(f"{path} is no plain file; pass a file that training wrote")
+        raise WeightsError(f"{path} is not a regular file; pass a file that training wrote")
     if not status.st_size:
-        raise WeightsError(f"{path} is no whole {kind} (it is empty); restore it from its source")
+        raise WeightsError(f"{path} is not a complete {kind} (it is empty); restore it from its source")
     if most is not None and status.st_size > most:
         raise WeightsError(
             f"{path} has {status.st_size:,} bytes, more than {most:,}; it is another file"
@@ -82,7 +82,7 @@ def read_json(path: pathlib.Path) -> Any:
 
 
 def _refused_number(text):
-    raise ValueError(f"it holds the number {text}")
+    raise ValueError(f"it holds {text}, which is not a finite number")
 
 
 def _finite(text):
@@ -160,7 +160,7 @@ def check_integer(value: Any, name: str, least: int, most: int) -> None:
         WeightsError: for anything else, a bool among them.
     """
     if not (isinstance(value, int) and not isinstance(value, bool) and least <= value <= most):
-        raise WeightsError(f"{name}={short(value)} is no integer from {least} to {most:,}")
+        raise WeightsError(f"{name}={short(value)} is not an integer from {least} to {most:,}")
 
 
 def check_files(files: Any) -> dict:
@@ -176,10 +176,10 @@ def check_files(files: Any) -> dict:
         WeightsError: for another structure, or names that leave the folder.
     """
     if not isinstance(files, dict):
-        raise WeightsError("files is no object")
+        raise WeightsError("files is not an object")
     for name, record in files.items():
         if not FILE.fullmatch(name):
-            raise WeightsError(f"{short(name)} is no name of a weights file in this folder")
+            raise WeightsError(f"{short(name)} is not the name of a weights file in this folder")
         check_record(record, name)
     return files
 
@@ -195,10 +195,10 @@ def check_record(record: Any, name: str) -> None:
         WeightsError: for anything else.
     """
     if not (isinstance(record, dict) and set(record) == {"sha256", "bytes"}):
-        raise WeightsError(f"{name} has no sha256 and bytes alone")
+        raise WeightsError(f"{name} must have sha256 and bytes, and nothing else")
     digest = record["sha256"]
     if not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
-        raise WeightsError(f"{name} has the sha256 {short(digest)}")
+        raise WeightsError(f"the sha256 of {name} must be 64 hexadecimal digits; it is {short(digest)}")
     check_integer(record["bytes"], f"bytes of {name}", 1, 1 << 40)
 
 
@@ -232,19 +232,19 @@ def check_index(index: Any) -> None:
         WeightsError: for anything but a list of sets of weights.
     """
     if not isinstance(index, list):
-        raise WeightsError("it is no list")
+        raise WeightsError("it is not a list")
     for entry in index:
         _check_entry(entry)
 
 
 def _check_entry(entry):
     if not isinstance(entry, dict):
-        raise WeightsError("an entry is no object")
+        raise WeightsError("an entry is not an object")
     for key in ("name", "dataset", "folder"):
         if not (
             isinstance(entry.get(key), str) and FOLDER.fullmatch(entry[key]) and ".." not in entry[key]
         ):
-            raise WeightsError(f"{key}={short(entry.get(key))} is no name")
+            raise WeightsError(f"{key}={short(entry.get(key))} is not a name")
     for key in ("num_members", "parameters", "macs", *(["nonzeros"] if "nonzeros" in entry else [])):
         check_integer(entry.get(key), key, 0, 1 << 60)
     scores = entry.get("metrics")

@@ -36,7 +36,7 @@ _OPTIONS = {
     "auto_scale_loss": (True, False),
 }  # of `compile`
 _MOST_COMPILED = 100  # models within the model
-_MOST_SLOTS = 16  # numbers that optimizers keep of each weight; Adam keeps two
+_MOST_SLOTS = 16  # numbers that optimisers keep of each weight; Adam keeps two
 _MOST_PIXELS = 1 << 20  # of an image that is answered, to see whether the answers are finite
 _LARGEST = 1e15  # a number in the arguments of an optimizer, such as the steps of a schedule
 _BY_PATTERN = ("MultiOptimizer", "OptimizerMap")
@@ -61,7 +61,7 @@ def load(path: str | os.PathLike) -> keras.Model:
     size = check_regular(path, kind=f"{SUFFIX} file")
     try:
         _check_archive(path, size)
-        with warnings.catch_warnings():  # an optimizer that took no step before needs no state of it
+        with warnings.catch_warnings():  # an optimiser that took no step has no state to load
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer", UserWarning)
             model = keras.saving.load_model(path, safe_mode=True)
         _check_model(model)
@@ -69,7 +69,7 @@ def load(path: str | os.PathLike) -> keras.Model:
         raise WeightsError(f"{path}: {error}; restore it from its source") from None
     except Exception as error:  # Keras raises nearly any kind for a damaged file
         raise WeightsError(
-            f"{path} is no whole {SUFFIX} file of known layers ({one_line(error)}); restore it, or save the model again"
+            f"{path} is not a complete {SUFFIX} file of known layers ({one_line(error)}); restore it, or save the model again"
         ) from None
     return model
 
@@ -84,7 +84,7 @@ def _check_archive(path, size):
                 f"it holds {', '.join(map(repr, names))[:80]}, not {', '.join(sorted(_ENTRIES))}"
             )
         if sum(entry.file_size for entry in entries) > 2 * size + _MOST_CONFIG:
-            raise WeightsError("it would be much larger when unpacked, as no model is")
+            raise WeightsError("it would be much larger when unpacked, which a saved model never is")
         damaged = archive.testzip()
         if damaged:
             raise WeightsError(f"{damaged} in it is damaged")
@@ -96,7 +96,7 @@ def _check_archive(path, size):
 
 
 def _check_config(config: Any) -> None:
-    """Compare with limits what a configuration asks for besides weights: objects, metrics, optimizers."""
+    """Compare with limits what a configuration asks for besides weights: objects, metrics, optimisers."""
     dictionaries = [part for part in _parts(config) if isinstance(part, dict)]
     objects = sum("class_name" in part for part in dictionaries)
     if objects > _MOST_OBJECTS:
@@ -105,11 +105,13 @@ def _check_config(config: Any) -> None:
         _effort(part["layers"]) for part in dictionaries if isinstance(part.get("layers"), list)
     )
     if effort > _MOST_EFFORT:
-        raise WeightsError("its layers are too many, or in an order that takes Keras for ever to build")
+        raise WeightsError(
+            "its layers are too many, or in an order that Keras would take far too long to build"
+        )
     # A model within a model may be compiled, too.
     compiled = [part["compile_config"] for part in dictionaries if part.get("compile_config")]
     if not all(isinstance(one, dict) for one in compiled):
-        raise WeightsError("its compile_config is no object")
+        raise WeightsError("its compile_config is not an object")
     if len(compiled) > _MOST_COMPILED:
         raise WeightsError(f"{len(compiled)} models in it are compiled, more than {_MOST_COMPILED}")
     for one in compiled:
@@ -120,7 +122,7 @@ def _check_config(config: Any) -> None:
     slots = sum(_slots(one["optimizer"]) for one in compiled if one.get("optimizer"))
     if slots > _MOST_SLOTS:
         raise WeightsError(
-            f"its optimizers keep {slots:.0f} numbers of each weight, more than {_MOST_SLOTS}"
+            f"its optimisers keep {slots:.0f} numbers for each weight, more than {_MOST_SLOTS}"
         )
 
 
@@ -170,17 +172,17 @@ def _kept(compiled):
 
 
 def _slots(optimizer):
-    """How many numbers an optimizer keeps of each weight; refuses absurd arguments, and patterns of names.
+    """How many numbers an optimiser keeps of each weight; refuses absurd arguments, and patterns of names.
 
     A pattern, which Keras compares with the path of each weight, can be one that takes for ever.
     """
     names = [part.get("name") for part in _parts(optimizer) if isinstance(part, dict)]
     for part in _parts(optimizer):
         if is_number(part) and not abs(part) <= _LARGEST:
-            raise WeightsError(f"its optimizer has the number {short(part)}")
+            raise WeightsError(f"its optimiser has the number {short(part)}, which is out of range")
         pattern = isinstance(part, str) and set("*+?{") & set(part) and part not in names
         if pattern or (isinstance(part, dict) and part.get("class_name") in _BY_PATTERN):
-            raise WeightsError("its optimizer chooses weights by patterns, which can take for ever")
+            raise WeightsError("its optimiser chooses weights by patterns, which may never end")
     made = keras.optimizers.get(keras.saving.deserialize_keras_object(optimizer, safe_mode=True))
     weight = keras.Variable(np.zeros((8, 8), "float32"))
     made.build([weight])
@@ -200,11 +202,11 @@ def _parts(value):
 def _check_size(config: Any, numbers: int) -> None:
     """Build the network without a value for any weight, and compare how many it would have."""
     if not isinstance(config, dict):
-        raise WeightsError("its configuration is no object")
+        raise WeightsError("its configuration is not an object")
     with without_values():
         model = keras.saving.deserialize_keras_object(_not_compiled(config), safe_mode=True)
     if not isinstance(model, keras.Model):
-        raise WeightsError("it is no model")
+        raise WeightsError("it is not a model")
     count = sum(int(np.prod(weight.shape)) for weight in model.weights)
     if count > 2 * numbers + 1000:
         raise WeightsError(f"its network has {count:,} weights and its file {numbers:,}")

@@ -73,7 +73,7 @@ def read_state_dict(content: bytes) -> dict[str, np.ndarray]:
         return {name: _array(tensor, storages[tensor.storage[1]]) for name, tensor in state.items()}
     except Exception as error:  # what a damaged pickle raises may be anything
         raise WeightsError(
-            f"this is no PyTorch weights file ({one_line(error)}); restore it from its source"
+            f"this is not a PyTorch weights file ({one_line(error)}); restore it from its source"
         ) from None
 
 

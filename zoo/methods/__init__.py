@@ -15,7 +15,7 @@ from zoo.methods.mimo import MIMO
 from zoo.methods.packed import Packed
 from zoo.methods.single import Single
 from zoo.methods.tickets import SequentialTickets, Tickets
-from zoo.registry import METHODS
+from zoo.names import METHODS
 
 
 def arguments(method: Any) -> list[str]:

@@ -76,7 +76,9 @@ class BatchEnsemble(Tiled):
     ) -> LayerLike:
         return BatchEnsembleConv2D(filters, kernel_size, **self._fast(), **options)
 
-    def depthwise_conv(self, kernel_size, role="hidden", **options):
+    def depthwise_conv(
+        self, kernel_size: int | tuple[int, int], role: str = "hidden", **options: Any
+    ) -> LayerLike:
         return BatchEnsembleDepthwiseConv2D(kernel_size, **self._fast(), **options)
 
     def dense(self, units: int, role: str = "hidden", **options: Any) -> LayerLike:

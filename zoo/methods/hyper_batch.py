@@ -155,7 +155,9 @@ class _HyperBatchLayerFactory(Method):
     ) -> LayerLike:
         return self._made(HyperBatchEnsembleConv2D, (filters, kernel_size), options)
 
-    def depthwise_conv(self, kernel_size, role="hidden", **options):
+    def depthwise_conv(
+        self, kernel_size: int | tuple[int, int], role: str = "hidden", **options: Any
+    ) -> LayerLike:
         return BatchEnsembleDepthwiseConv2D(kernel_size, **self.method.fast(), **options)
 
     def dense(self, units: int, role: str = "hidden", **options: Any) -> LayerLike:

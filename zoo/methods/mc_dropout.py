@@ -105,7 +105,9 @@ class MCDropout(Tiled):
     ) -> LayerLike:
         return self._after_dropout(super().conv(filters, kernel_size, role, **options), role)
 
-    def depthwise_conv(self, kernel_size, role="hidden", **options):
+    def depthwise_conv(
+        self, kernel_size: int | tuple[int, int], role: str = "hidden", **options: Any
+    ) -> LayerLike:
         return self._after_dropout(super().depthwise_conv(kernel_size, role, **options), role)
 
     def dense(self, units: int, role: str = "hidden", **options: Any) -> LayerLike:

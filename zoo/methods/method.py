@@ -50,9 +50,9 @@ class Method:
             stages: int, the number of stages that the backbone announces by `begin_stage`.
 
         Returns:
-            An object with the hooks `expand`, `begin_stage`, `conv`, `dense`, `norm`, `per_member` and
-            `members`. A stateless method is its own factory; a method with state per network returns a
-            new one.
+            An object with the hooks `expand`, `begin_stage`, `conv`, `depthwise_conv`, `dense`, `norm`,
+            `per_member` and `members`. A stateless method is its own factory; a method with state per
+            network returns a new one.
 
         Raises:
             ValueError: for arguments of the method that do not fit a backbone of so many stages.
@@ -100,7 +100,9 @@ class Method:
         """
         return keras.layers.Conv2D(filters, kernel_size, **options)
 
-    def depthwise_conv(self, kernel_size, role="hidden", **options):
+    def depthwise_conv(
+        self, kernel_size: int | tuple[int, int], role: str = "hidden", **options: Any
+    ) -> LayerLike:
         """Make a depthwise convolution.
 
         Args:

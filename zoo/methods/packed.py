@@ -57,7 +57,9 @@ class Packed(Method):
     ) -> LayerLike:
         return self._layer(PackedConv2D, (filters, kernel_size), role, options)
 
-    def depthwise_conv(self, kernel_size, role="hidden", **options):
+    def depthwise_conv(
+        self, kernel_size: int | tuple[int, int], role: str = "hidden", **options: Any
+    ) -> LayerLike:
         return PackedDepthwiseConv2D(kernel_size, **options)
 
     def dense(self, units: int, role: str = "hidden", **options: Any) -> LayerLike:

@@ -75,7 +75,9 @@ class TiledLayerFactory(Method):
     ) -> LayerLike:
         return self.makes.conv(filters, kernel_size, role, **options)
 
-    def depthwise_conv(self, kernel_size, role="hidden", **options):
+    def depthwise_conv(
+        self, kernel_size: int | tuple[int, int], role: str = "hidden", **options: Any
+    ) -> LayerLike:
         return self.makes.depthwise_conv(kernel_size, role, **options)
 
     def dense(self, units: int, role: str = "hidden", **options: Any) -> LayerLike:

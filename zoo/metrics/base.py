@@ -88,7 +88,7 @@ class ProbabilityMetric(keras.metrics.Metric):
 
     def __init__(self, from_logits: bool = True, name: str | None = None, **kwargs: Any):
         super().__init__(name=name, **kwargs)
-        self._direction = "down"  # for callbacks that monitor it
+        self._direction: str | None = "down"  # for callbacks that monitor it
         self.from_logits = from_logits
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
@@ -133,7 +133,7 @@ class ProbabilityMetric(keras.metrics.Metric):
             return ops.ones((rows,), "float32")
         return ops.broadcast_to(ops.cast(ops.reshape(sample_weight, (-1,)), "float32"), (rows,))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "from_logits": self.from_logits}
 
 
@@ -159,7 +159,7 @@ class MeanMetric(ProbabilityMetric):
         self.total.add(ops.sum(weighted(weights, self._scores(labels, y_pred))))
         self.count.add(ops.sum(weights))
 
-    def result(self):
+    def result(self) -> Tensor:
         return ops.divide_no_nan(self.total.value(), self.count.value())
 
 

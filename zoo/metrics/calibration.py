@@ -39,7 +39,7 @@ class Accuracy(keras.metrics.MeanMetricWrapper):
         super().__init__(_matches, name=name, **kwargs)
         self._direction = "up"  # for callbacks that monitor it
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Any = None) -> None:
         y_true, y_pred, sample_weight = map(as_array, (y_true, y_pred, sample_weight))
         check_shapes(y_true, y_pred, sample_weight, 2)
         if isinstance(y_pred, np.ndarray):
@@ -49,7 +49,7 @@ class Accuracy(keras.metrics.MeanMetricWrapper):
         y_true = label_distribution(y_true, y_pred.shape[-1])
         return super().update_state(y_true, y_pred, sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "dtype": self.dtype}
 
 
@@ -100,7 +100,7 @@ class TopKAccuracy(MeanMetric):
         before = (y_pred > own) | ((y_pred == own) & earlier)
         return ops.cast(ops.sum(ops.cast(before, "int32"), axis=-1) < self.k, "float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "k": self.k}
 
 
@@ -211,7 +211,7 @@ class ExpectedCalibrationError(_TopLabelBins):
     def __init__(self, num_bins: int = 15, from_logits: bool = True, name: str = "ece", **kwargs: Any):
         super().__init__(num_bins, from_logits, name, **kwargs)
 
-    def result(self):
+    def result(self) -> Tensor:
         return ops.divide_no_nan(ops.sum(ops.abs(self.gaps.value())), ops.sum(self.masses.value()))
 
 
@@ -243,7 +243,7 @@ class MaximumCalibrationError(_TopLabelBins):
     def __init__(self, num_bins: int = 15, from_logits: bool = True, name: str = "mce", **kwargs: Any):
         super().__init__(num_bins, from_logits, name, **kwargs)
 
-    def result(self):
+    def result(self) -> Tensor:
         return ops.max(ops.divide_no_nan(ops.abs(self.gaps.value()), self.masses.value()))
 
 
@@ -264,7 +264,7 @@ class ClasswiseBins(ProbabilityMetric):
         ValueError: for num_bins < 1; in `update_state`, see `ProbabilityMetric`.
     """
 
-    sums = ()
+    sums: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -304,7 +304,7 @@ class ClasswiseBins(ProbabilityMetric):
             getattr(self, name).add(ops.reshape(sums, (classes, self.num_bins)))
         self.count.add(ops.sum(weights))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_bins": self.num_bins, "num_classes": self.num_classes}
 
 
@@ -349,7 +349,7 @@ class ClasswiseCalibrationError(ClasswiseBins):
     def _terms(self, p, labels):
         return [labels - p]
 
-    def result(self):
+    def result(self) -> Tensor:
         if self._size is None:
             return ops.zeros(())
         total = ops.sum(ops.abs(self.gaps.value())) / self._size

@@ -105,7 +105,7 @@ def check_predictions(y_pred: Any, weights: np.ndarray | None, from_logits: bool
     sums = values.sum(axis=-1)
     bad = (np.abs(sums - 1) > TOLERANCE) | (values.min(axis=-1, initial=0) < 0)
     _refuse(
-        bad, "are no probabilities, >= 0 and of sum 1 (first: sum {:.6g}, least {:.6g}); pass "
+        bad, "are not probabilities, which are >= 0 and sum to 1 (first: sum {:.6g}, least {:.6g}); pass "
         "from_logits=True for logits", sums, values.min(axis=-1),
     )  # fmt: skip
 
@@ -119,7 +119,7 @@ def check_integers(y_true: Any, weights: np.ndarray | None, num_classes: int) ->
         num_classes: int, K.
 
     Raises:
-        ValueError: for labels that no model of K classes has.
+        ValueError: for labels that do not fit a model of K classes.
     """
     labels = concrete(y_true)
     if labels is None:

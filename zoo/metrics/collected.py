@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo.array_types import Tensor
 from zoo.metrics.base import as_array
 from zoo.metrics.checks import (
     check_integers,
@@ -66,12 +67,12 @@ class CollectedMetric(keras.metrics.Metric):
         scores, bits = self._columns(y_true, y_pred, weights)
         self._seen.append(scores, bits, weights)
 
-    def result(self):
+    def result(self) -> Tensor:
         scores, bits, weights = self._seen.joined()
         value = self._measure(scores, bits, weights) if len(scores) else np.nan
         return ops.convert_to_tensor(value, dtype="float32")
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         super().reset_state()
         self._seen = _Columns()
 
@@ -122,5 +123,5 @@ class ConfidenceMetric(CollectedMetric):
             labels = y_true.argmax(axis=1)
         return p.max(axis=-1), p.argmax(axis=-1) == labels.reshape(-1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "from_logits": self.from_logits}

@@ -156,5 +156,5 @@ class OODFPR95(_DetectionMetric):
         false, true, _ = roc_curve(positive, scores, sample_weight=weights, drop_intermediate=False)
         return false[np.argmax(true >= self.recall)]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "recall": self.recall}

@@ -156,7 +156,7 @@ class NormalizedDisagreement(ProbabilityMetric):
         self.disagreements.add(ops.sum(weighted(weights, disagreement(y_pred))))
         self.errors.add(ops.sum(weighted(weights, wrong)))
 
-    def result(self):
+    def result(self) -> Tensor:
         return self.disagreements.value() / self.errors.value()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -49,8 +49,9 @@ def linear_cka(x: ArrayLike, y: ArrayLike) -> float:
     return float(np.sum(own * other) / (np.linalg.norm(own) * np.linalg.norm(other)))
 
 
-def _centred(features):
-    features = np.asarray(features, "float64").reshape(len(features), -1)
+def _centred(features: ArrayLike) -> np.ndarray:
+    features = np.asarray(features, "float64")
+    features = features.reshape(len(features), -1)
     if len(features) < 2:
         raise ValueError(f"features of at least 2 images are needed; got {len(features)}")
     bad = ~np.isfinite(features).all(axis=1)
@@ -112,7 +113,7 @@ def member_features(
         >>> zoo.metrics.member_features(model, np.zeros((2, 28, 28, 1))).shape
         (2, 4, 42)
     """
-    network = getattr(model, "network", model)
+    network: Any = getattr(model, "network", model)
     names = [one.name for one in network.layers]
     if layer not in names:
         raise ValueError(f"the network has no layer {layer!r}; it has {', '.join(names)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -36,7 +36,7 @@ def member_weights(model: EnsembleClassifier) -> dict[str, np.ndarray]:
         >>> zoo.metrics.member_weights(model)["head/kernel"].shape
         (3, 200, 10)
     """
-    network = getattr(model, "network", model)
+    network: Any = getattr(model, "network", model)
     if len(network.output_shape) != 3:
         raise ValueError(f"the model must give member logits (B, M, K); it gives {network.output_shape}")
     nested = [layer for layer in network.layers if isinstance(layer, keras.Model)]

@@ -32,8 +32,9 @@ def risk_coverage(
         >>> coverage.tolist(), risk.tolist()
         ([0.5, 1.0], [0.0, 0.5])
     """
+    confidence = np.asarray(confidence)
     weights = np.ones(len(confidence)) if weights is None else np.asarray(weights, "float64")
-    thresholds, group = np.unique(-np.asarray(confidence), return_inverse=True)
+    thresholds, group = np.unique(-confidence, return_inverse=True)
     answered = np.cumsum(np.bincount(group, weights))
     wrong = np.cumsum(np.bincount(group, weights * ~np.asarray(right, bool)))
     return -thresholds, answered / answered[-1], wrong / answered
@@ -47,7 +48,7 @@ def _aurc(confidence, right, weights):
 def _best_aurc(right, weights):
     """AURC of N = R + W answers of which the W wrong ones are the least confident.
 
-    (1 / N) sum_{j=1}^W j / (R + j), by the digamma function: for weights that are no integers too.
+    (1 / N) sum_{j=1}^W j / (R + j), by the digamma function: also for weights that are not integers.
     """
     from scipy.special import digamma
 
@@ -156,7 +157,7 @@ class CoverageAtRisk(ConfidenceMetric):
         _, coverage, risk = risk_coverage(confidence, right, weights)
         return np.max(coverage[risk <= self.risk], initial=0.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "risk": self.risk}
 
 
@@ -201,5 +202,5 @@ class AdaptiveCalibrationError(ConfidenceMetric):
         bins = np.floor(middles * self.num_bins / masses.sum()).astype(int)
         return np.abs(np.bincount(bins, gaps)).sum() / masses.sum()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_bins": self.num_bins}

@@ -195,7 +195,7 @@ def test_a_compiled_model_comes_back_compiled_as_it_was():
 def test_a_loss_that_keras_cannot_name_leaves_the_model_uncompiled():
     model = keras.Sequential([keras.Input((6,)), layers.Dense(4)])
     model.compile("sgd", lambda_of_nobody)
-    with pytest.warns(UserWarning, match="compile it anew"):
+    with pytest.warns(UserWarning, match="compile it again"):
         assert not sparsify(model, 0.5).compiled
 
 

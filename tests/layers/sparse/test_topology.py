@@ -1,4 +1,4 @@
-"""Topology updates: what is dropped and grown, what the optimizer keeps, dense gradients, training."""
+"""Topology updates: what is dropped and grown, what the optimiser keeps, dense gradients, training."""
 
 import keras
 import numpy as np

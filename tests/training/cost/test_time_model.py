@@ -12,19 +12,15 @@ import zoo
 from zoo import counts, methods
 from zoo.layers import BatchEnsembleDense, BatchNormalization, MemberLogits, TileMembers
 from zoo.training import recipes
-from zoo.training.cost import dry_run, time_model
+from zoo.training.cost import time_model
 from zoo.training.cost.step_cost import StepCost, step_cost
 from zoo.training.cost.time_model import Link, Machine
+from zoo.training.loop import dry_run
 
 MACHINE = Machine(1e12, 0.5, 8, Link(1e-6, 1e11), Link(5e-6, 1e10))
 
 
-@pytest.fixture(autouse=True)
-def quick_initializers(monkeypatch):
-    """Counts need no random draws, which take most of the time of building."""
-    zeros = keras.initializers.Zeros()
-    draw = "keras.initializers.VarianceScaling.__call__"
-    monkeypatch.setattr(draw, lambda self, *args, **options: zeros(*args, **options))
+pytestmark = pytest.mark.usefixtures("quick_initializers")
 
 
 def small(norm=True):

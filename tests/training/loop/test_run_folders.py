@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
+from helpers.workers import checksums
 from zoo.checked_training import NotFiniteError
 from zoo.files import json_files
 from zoo.training import recipes
@@ -23,11 +24,6 @@ RECIPE = dataclasses.replace(
 
 def _train(data, folder, recipe=RECIPE, **options):
     return run.train(recipe, data, folder, **options)
-
-
-def _hashes(folder):
-    files = json.loads((folder / "config.json").read_text())["files"]
-    return sorted(file["sha256"] for file in files.values())
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +88,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_other(damage, unfinished, finish
         name = "checkpoint.json" if damage == "pointer" else path.name.replace(".weights.h5", ".json")
         (unfinished / name).write_text('{"epochs": 1, "steps"')
     _train(mnist_28, unfinished)
-    assert _hashes(unfinished) == _hashes(finished)
+    assert checksums(unfinished) == checksums(finished)
     log = (unfinished / "log.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in log] == ["epoch", "0", "1"]
 
@@ -107,7 +103,7 @@ def test_two_damaged_checkpoints_are_refused(unfinished, mnist_28, raises_line):
 @pytest.mark.parametrize(
     "damage", ["list", "pipe", "epochs", "weights", "sha256", "random", "remat", "recipe", "data"]
 )
-def test_a_state_that_is_no_state_or_lacks_an_entry_is_not_whole(damage, unfinished, raises_line):
+def test_a_state_that_is_not_a_state_or_lacks_an_entry_is_not_whole(damage, unfinished, raises_line):
     for name in ("checkpoint.json", "checkpoint-0.json", "checkpoint-1.json"):
         path = unfinished / name
         state = json.loads(path.read_bytes())
@@ -188,7 +184,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(
         with raises_line(OSError, "cannot save a checkpoint in .*No space left.*the one before is kept"):
             _train(mnist_28, unfinished)
     _train(mnist_28, unfinished)
-    assert _hashes(unfinished) == _hashes(finished)
+    assert checksums(unfinished) == checksums(finished)
 
 
 def test_divergence_keeps_the_last_checkpoint(mnist_28, tmp_path, raises_line):

@@ -11,6 +11,7 @@ import pytest
 
 from helpers.clusters import cluster_of, start
 from helpers.paths import HELPERS
+from helpers.workers import checksums
 from zoo.files import json_files
 from zoo.files.hashes import fingerprint
 from zoo.training import recipes
@@ -40,12 +41,6 @@ def several(folder, data, strategy, deaths, backend):
             process.kill()
             outputs.append("hung " + process.communicate()[0])
     return outputs, [process.returncode for process in processes]
-
-
-def checksums(folder):
-    """sha256 of the weights that a run left."""
-    files = json.loads((folder / "config.json").read_text())["files"]
-    return sorted(file["sha256"] for file in files.values())
 
 
 LIVES = ("NONE", 0)
@@ -104,7 +99,7 @@ def test_the_furthest_checkpoint_is_sent_to_a_worker_with_an_empty_disk(tmp_path
     for folder in (full, empty):
         folder.mkdir()
     source = checkpoint.Checkpoint(full, recipe)
-    (full / "checkpoint-1.weights.h5").write_bytes(b"weights, of a length that is no multiple of 4")
+    (full / "checkpoint-1.weights.h5").write_bytes(b"weights, of a length that is not a multiple of 4")
     digest = fingerprint(full / "checkpoint-1.weights.h5")["sha256"]
     state = {"epochs": 3, "steps": 2, "weights": "checkpoint-1.weights.h5", "sha256": digest, "remat": False,
              "recipe": source.recipe, "data": source.data, "random": [], "seconds": 1.5}  # fmt: skip

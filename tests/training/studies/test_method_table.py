@@ -26,7 +26,7 @@ def report():
     models = [
         _model("single_lenet", 0.4, ood=[_ood("near", 0.8), _ood("near", 0.9), _ood("far", 0.7)]),
         _model("single_lenet", 0.6, ood=[_ood("near", 0.8), _ood("near", 0.9), _ood("far", 0.7)]),
-        _model("packed_lenet", 0.3),
+        _model("packed_lenet", 0.3, updates=1400, equivalent={"networks": 2.25, "of": 3}),
         _model("packed_mlp", 0.1),
     ]
     return {"dataset": "mnist", "models": {str(i): model for i, model in enumerate(models)}}
@@ -38,13 +38,15 @@ def test_seeds_of_a_model_are_one_row_with_mean_and_deviation(report):
     assert (single["name"], single["seeds"]) == ("single_lenet", 2)
     assert single["values"]["NLL"] == pytest.approx((0.5, 0.2 / 2**0.5))
     assert single["values"]["AUROC near"][0] == pytest.approx(0.85)
-    assert packed["values"]["NLL"] == (0.3, None) and packed["values"]["DEE"] == (None, None)
+    assert packed["values"]["NLL"] == (0.3, None) and packed["values"]["DEE"] == (2.25, None)
 
 
 def test_the_table_leaves_out_what_nobody_measured(report):
     text = method_table.table(method_table.rows(report, "lenet"))
     head, _, packed, single = text.splitlines()
     assert "corrupted" not in head and "disagreement" not in head and "AUROC far" in head
+    assert packed.startswith("| `packed_lenet` | 1 | 1 | 1,400 |") and "| 2.2 |" in packed
+    assert single.startswith("| `single_lenet` | 1 | 2 |  |")
     assert "| 0.3000 |" in packed and "| 0.5000 ± 0.1414 |" in single and single.endswith("| 4.0 |")
     assert len({line.count("|") for line in text.splitlines()}) == 1
 

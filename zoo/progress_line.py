@@ -13,13 +13,13 @@ class ProgressLine(keras.callbacks.Callback):
     second step on, because the first compiles the network.
     """
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         self.epoch, self.seen, self.started, self.shown = None, 0, time.time(), 0.0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.epoch = epoch
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self.seen += 1
         if self.seen == 1:
             self.started = time.time()  # the first step compiles
@@ -27,7 +27,7 @@ class ProgressLine(keras.callbacks.Callback):
         if time.time() - self.shown > (0.5 if sys.stderr.isatty() else 60):
             self._print(logs, end="\033[K" if sys.stderr.isatty() else "\n")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._print(logs)
 
     def _print(self, logs, end="\n"):

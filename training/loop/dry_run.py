@@ -3,9 +3,10 @@
 import dataclasses
 
 from zoo.checks import check_batch
+from zoo.precision import precision
 from zoo.training import recipes
 from zoo.training.cost.step_cost import step_cost
-from zoo.training.loop.from_recipe import model_of, precision
+from zoo.training.loop.from_recipe import model_of
 
 # Shape of an image, classes, training images.
 DATASETS = {
@@ -123,12 +124,12 @@ def report(
 
     Args:
         recipe: `zoo.training.recipes.Recipe`; its precision decides the dtype of activations.
-        input_shape: (H, W, C), or None for that of a data set in `DATASETS`. Default None.
-        num_classes: int K, or None for that of the data set. Default None.
-        num_devices: int, data-parallel devices that split each batch; each has all weights. Default 1.
-        num_examples: int, training images, held-out ones included; None for the data set's. Default
+        input_shape: (H, W, C), or None for that of a data set in `DATASETS`. Default: None.
+        num_classes: int K, or None for that of the data set. Default: None.
+        num_devices: int, data-parallel devices that split each batch; each has all weights. Default: 1.
+        num_examples: int, training images, held-out ones included; None for the data set's. Default:
             None.
-        remat: bool, whether segments of the network are computed twice to save memory. Default False.
+        remat: bool, whether segments of the network are computed twice to save memory. Default: False.
 
     Returns:
         `Report`.
@@ -182,9 +183,9 @@ def run_flops(
 
     Args:
         recipe: `zoo.training.recipes.Recipe`.
-        input_shape: (H, W, C), or None for that of a data set in `DATASETS`. Default None.
-        num_classes: int K, or None for that of the data set. Default None.
-        num_examples: int, training images, held-out ones included; None for the data set's. Default
+        input_shape: (H, W, C), or None for that of a data set in `DATASETS`. Default: None.
+        num_classes: int K, or None for that of the data set. Default: None.
+        num_examples: int, training images, held-out ones included; None for the data set's. Default:
             None.
 
     Returns:

@@ -4,15 +4,15 @@ import io
 import sys
 import types
 
-from zoo.training.loop import progress
+from zoo import progress_line
 
 
 def test_progress_reaches_a_log_at_once(monkeypatch):
     log, clock = io.BytesIO(), types.SimpleNamespace(now=1e9)
     clock.time = lambda: clock.now
-    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(progress_line, "time", clock)
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(log))
-    line = progress.ProgressLine()
+    line = progress_line.ProgressLine()
     line.set_params({"epochs": 2, "steps": 4})
     line.on_train_begin()
     lines = []
