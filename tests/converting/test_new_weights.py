@@ -29,7 +29,9 @@ def user():
     x = layers.Add()([x, layers.SeparableConv2D(8, 3, padding="same", name="separable")(x)])
     x = keras.ops.reshape(x, (-1, 16, 8))
     x = x + layers.MultiHeadAttention(2, 4, name="attention")(x, x)
-    x = layers.EinsumDense("btc,cd->btd", (None, 8), name="einsum")(layers.LayerNormalization()(x))
+    x = layers.EinsumDense("btc,cd->btd", (None, 8), name="einsum")(
+        layers.LayerNormalization(name="layer_normalization")(x)
+    )
     x = layers.GlobalAveragePooling1D()(x)
     return keras.Model(images, layers.Dense(5, activation="softmax", name="logits")(x), name="user")
 

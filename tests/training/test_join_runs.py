@@ -36,6 +36,7 @@ def test_the_ensemble_is_the_mean_of_its_runs(runs, data_dir, images, tmp_path):
     parts = [json.loads((folder / "config.json").read_text()) for folder in runs]
     assert config["num_members"] == 2 and config["name"] == "deep_ensemble_lenet"
     assert config["seconds"] == sum(part["seconds"] for part in parts)
+    assert config["flops"] == sum(part["flops"] for part in parts)
     assert len(config["joined"]) == 2 and config["parameters"] == 2 * parts[0]["parameters"]
 
 

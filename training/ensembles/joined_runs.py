@@ -54,7 +54,9 @@ def join_runs(
     (folder / "log.csv").write_text("\n".join(["member,seed,nll", *rows]) + "\n")
     seconds = sum(config["seconds"] for config in configs)
     members = [{key: config[key] for key in ("command", "hardware", "commit")} for config in configs]
-    return run_record.write_run(model, recipe, splits, folder, command, seconds, joined=members)
+    known = all("flops" in config for config in configs)
+    flops = {"flops": sum(config["flops"] for config in configs)} if known else {}
+    return run_record.write_run(model, recipe, splits, folder, command, seconds, joined=members, **flops)
 
 
 def _read_configs(runs):
