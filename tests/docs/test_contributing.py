@@ -24,6 +24,8 @@ class DenseFactors(Tiled):
 
     Args:
         num_members: int >= 1, M. Default: 2.
+        tile_at: see `Tiled`.
+        training_mode: see `Tiled`.
 
     Example:
         >>> zoo.build(zoo.methods.DenseFactors(3), "mlp", input_shape=(8, 8, 1)).num_members
