@@ -1,13 +1,16 @@
 """Weights in `saved_models` are whole and still mean what they meant when they were made."""
 
+import configparser
 import hashlib
 import json
+import zlib
 
 import numpy as np
 import pytest
 
 import zoo
 import zoo.counts
+from helpers.paths import ROOT
 from zoo.training.loop.run_record import probe_images
 
 ENTRIES = {entry["folder"]: entry for entry in zoo.registry.index()}
@@ -23,6 +26,17 @@ PROMISED = {
 
 def test_the_promised_weights_are_there():
     assert set(ENTRIES) >= PROMISED
+
+
+@pytest.mark.slow
+def test_the_weights_in_the_wheel_leave_it_under_60_mb():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    left_out = setup["options.exclude_package_data"]["zoo.saved_models"].split()
+    home = zoo.registry.home()
+    files = {path for path in home.glob("*/*") if not any(path.match(one) for one in left_out)}
+    code = 1_000_000  # of the rest of the package, compressed
+    assert sum(len(zlib.compress(path.read_bytes())) for path in files) < 60_000_000 - code
 
 
 @pytest.mark.slow
